@@ -1,0 +1,317 @@
+"""The nouns of streamseg: what flows through a pipeline, and what each room of it must be able to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+
+class StreamsegError(Exception):
+    """Every error that streamseg raises on purpose.
+
+    StreamsegError
+    ├── UsageError    a wrong option, name or configuration, found before the first frame (exit code 2)
+    ├── InputError    a source that cannot be read (exit code 1)
+    ├── OutputError   a sink that cannot be written: no permission, disk full, file exists (exit code 1)
+    └── ModelError    weights that are missing, corrupt or of another model (exit code 1)
+    """
+
+    exit_code = 1
+
+
+class UsageError(StreamsegError):
+    exit_code = 2
+
+
+class InputError(StreamsegError):
+    pass
+
+
+class OutputError(StreamsegError):
+    pass
+
+
+class ModelError(StreamsegError):
+    pass
+
+
+_local = threading.local()
+
+
+def rgb_of(picture: av.VideoFrame, *, width: int, height: int) -> np.ndarray:
+    """The picture scaled to `width` × `height` RGB in one pass from its own planes: (height, width, 3) uint8.
+
+    The picture's own colour matrix and range are honoured. Source pixels are averaged when it shrinks.
+    """
+    reformatter = getattr(_local, "reformatter", None)
+    if reformatter is None:
+        reformatter = _local.reformatter = VideoReformatter()
+    scaled = reformatter.reformat(picture, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+    return scaled.to_ndarray()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a stream and when it is to be shown.
+
+    picture      in its own pixel format with its colour tags and pts; upright; never drawn on
+    index        position in the decoded stream, from 0 (frames that --start or --stride leave out are counted)
+    time         seconds from the stream's first pts
+    captured_at  `time.monotonic()` when it was decoded
+    stream       the name of its stream
+    pixel_aspect width of a pixel over its height, 1 for square pixels
+    """
+
+    picture: av.VideoFrame
+    index: int
+    time: float
+    captured_at: float
+    stream: str
+    pixel_aspect: float = 1.0
+
+    @property
+    def width(self) -> int:
+        return self.picture.width
+
+    @property
+    def height(self) -> int:
+        return self.picture.height
+
+    def rgb(self, width: int, height: int) -> np.ndarray:
+        """The picture as (height, width, 3) uint8 RGB, scaled from its planes in one pass."""
+        return rgb_of(self.picture, width=width, height=height)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The objects found in one picture; indexable like an array.
+
+    boxes (N, 4) float32 xyxy in pixels of the picture · masks (N, M, M) float32 in [0, 1], each spanning its box ·
+    scores (N,) float32 · class_ids (N,) int32, 0 (background) never occurs · track_ids (N,) int32, -1 before a track
+    is confirmed · class_names: name of every class id, "background" first.
+
+    Raises ValueError when the arrays do not fit each other.
+    """
+
+    boxes: np.ndarray
+    masks: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    track_ids: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        expected: dict[str, tuple[tuple[int | None, ...], str]] = {
+            "boxes": ((n, 4), "float32"),
+            "masks": ((n, None, None), "float32"),
+            "scores": ((n,), "float32"),
+            "class_ids": ((n,), "int32"),
+            "track_ids": ((n,), "int32"),
+        }
+        for name, (shape, dtype) in expected.items():
+            array = np.asarray(getattr(self, name))
+            fits = array.ndim == len(shape) and all(
+                want is None or want == got for want, got in zip(shape, array.shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(f"Instances.{name}: expected shape {shape}, got {array.shape}")
+            object.__setattr__(self, name, array.astype(dtype, copy=False))
+        if n and (self.class_ids.min() < 1 or self.class_ids.max() >= len(self.class_names)):
+            raise ValueError(
+                f"Instances.class_ids: expected 1 to {len(self.class_names) - 1}, "
+                f"got {self.class_ids.min()} to {self.class_ids.max()}"
+            )
+
+    @classmethod
+    def empty(cls, class_names: Sequence[str], *, mask_size: int = 28) -> Self:
+        """No object at all."""
+        return cls(
+            boxes=np.zeros((0, 4), np.float32),
+            masks=np.zeros((0, mask_size, mask_size), np.float32),
+            scores=np.zeros(0, np.float32),
+            class_ids=np.zeros(0, np.int32),
+            track_ids=np.zeros(0, np.int32),
+            class_names=tuple(class_names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Self:
+        """The chosen objects: by a boolean mask (N,), an integer array, a slice or one integer."""
+        if isinstance(index, (int, np.integer)):
+            index = np.array([index])
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            masks=self.masks[index],
+            scores=self.scores[index],
+            class_ids=self.class_ids[index],
+            track_ids=self.track_ids[index],
+        )
+
+    def of(self, *names: str) -> Self:
+        """The objects of the named classes; no name means all. A name the model does not know matches nothing."""
+        if not names:
+            return self
+        ids = [i for i, name in enumerate(self.class_names) if name in names and i > 0]
+        return self[np.isin(self.class_ids, ids)]
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of every object, length N."""
+        return [self.class_names[i] for i in self.class_ids]
+
+
+Totals = Mapping[str, Any]
+"""Running totals of the counters, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known and drawn of one frame.
+
+    counts  running totals (`objects`, later `lines` and `zones`) · events: what is new with this frame ·
+    picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
+    """
+
+    frame: Frame
+    instances: Instances
+    counts: Totals = field(default_factory=dict)
+    events: tuple[Mapping[str, Any], ...] = ()
+    picture: av.VideoFrame | None = None
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a sink may want to know of the stream before its first frame; everything after rotation.
+
+    path: the file it came from, None for none · width, height in pixels · time_base of the pictures' pts ·
+    average_rate in frames per second · num_frames: expected number of frames to come, None if unknown ·
+    pixel_aspect: width of a pixel over its height · start, end: the kept part in seconds of the source's time (end
+    None: to the end) · metadata, chapters: of the container (`av`'s own form) · live
+    """
+
+    name: str
+    width: int
+    height: int
+    time_base: Fraction
+    average_rate: Fraction
+    path: Path | None = None
+    num_frames: int | None = None
+    pixel_aspect: Fraction = Fraction(1)
+    start: float = 0.0
+    end: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Mapping[str, Any], ...] = ()
+    live: bool = False
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A context manager that yields the frames of one stream; a wrong input raises InputError when it is entered.
+
+    `info` holds once entered. `warnings` maps what went wrong on the way ("damaged packets skipped") to how often;
+    `drops` the frames that were lost, by cause.
+    """
+
+    info: StreamInfo
+    warnings: Mapping[str, int]
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Finds the objects of pictures. Returns detections from score 0.05 up, at most 100 a picture, best first.
+
+    min_score: what the model recommends for a firm detection · batch_size: the most frames of one call ·
+    input_size(frame): (width, height) of the network input that the frame goes to; one call takes frames of one size.
+    """
+
+    class_names: tuple[str, ...]
+    min_score: float
+    batch_size: int
+
+    def input_size(self, frame: Frame) -> tuple[int, int]: ...
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]: ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Gives the objects of one stream their identities, frame after frame."""
+
+    def update(self, frame: Frame, instances: Instances) -> Instances: ...
+
+
+@runtime_checkable
+class Counter(Protocol):
+    """Counts what was tracked in one stream; holds numbers and draws nothing."""
+
+    def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]: ...
+    def totals(self) -> Totals: ...
+
+
+@runtime_checkable
+class Effect(Protocol):
+    """Draws one thing on the canvas of a frame."""
+
+    def draw(self, canvas: Any, result: Result) -> None: ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes the results of one stream.
+
+    `start(info)` is called once after entering and before the first `write`. `write(picture, result)` takes the
+    drawn picture. Leaving without an exception completes the output under its final name; leaving with one closes
+    what there is under the part name, playable where possible. `path` is where the output is now: the part name, then
+    the final name. `notes`: what the user should know at the end (a converted format, a repeated row).
+    """
+
+    path: Path
+    notes: list[str]
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None: ...
+    def start(self, info: StreamInfo) -> None: ...
+    def write(self, picture: av.VideoFrame, result: Result) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture to train or evaluate on.
+
+    image_id · path · width, height · boxes (N, 4) float32 xyxy · class_ids (N,) int32 · masks: per object COCO
+    polygons or RLE, None where unknown · crowd (N,) bool: a region of many objects, neither object nor background
+    """
+
+    image_id: int
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    class_ids: np.ndarray
+    masks: tuple[Any, ...]
+    crowd: np.ndarray
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Pictures with their true objects."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
