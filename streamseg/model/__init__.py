@@ -1,0 +1,1 @@
+"""Mask R-CNN on keras.ops: one definition for TensorFlow, JAX and torch."""

@@ -1,0 +1,1 @@
+"""Models and trainings for `streamseg train CONFIG`, one YAML file each."""

@@ -1,0 +1,1 @@
+"""Ready pipelines for `streamseg run --pipeline NAME`, one YAML file each."""

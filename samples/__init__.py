@@ -1,0 +1,1 @@
+"""The clip that `streamseg run sample:` works on."""

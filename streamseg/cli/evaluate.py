@@ -1,0 +1,66 @@
+"""`streamseg evaluate`: how good a model is on pictures with known objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+_HELP = """Measure a model's box and mask AP, as COCO does.
+
+The pictures go through the same engine that a stream runs through.
+
+\b
+Examples:
+  streamseg evaluate --model people --data people/val.json
+  streamseg evaluate --model runs/people --data configs/people.yaml --limit 20 --json
+"""
+
+
+def evaluate(
+    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER", help="See `streamseg models`."),
+    data: Path = typer.Option(
+        ...,
+        "--data",
+        metavar="JSON|CONFIG",
+        help="COCO's json with the pictures in or beside its folder, or a training's YAML file, for its `val`.",
+    ),
+    engine: str = typer.Option("auto", "--engine", metavar="NAME[:KEY=VALUE,...]", help="auto, openvino or keras."),
+    limit: int = typer.Option(None, "--limit", min=1, metavar="N", help="Only the first N pictures."),
+    as_json: bool = typer.Option(False, "--json", help="The figures as one JSON object, alone on stdout."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="No progress."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Say more."),
+) -> None:
+    from streamseg.cli.progress import Progress, log_to_stderr
+
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from streamseg.training.evaluate import evaluate as measure
+
+    with Progress(num_streams=1, quiet=quiet, unit="picture") as progress:
+        figures = measure(
+            model, data, engine=engine, limit=limit, progress=lambda done, total: progress("pictures", done, total)
+        )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(figures))
+    else:
+        typer.echo(as_table(figures))
+
+
+def as_table(figures: Mapping[str, Any]) -> str:
+    """The figures of `evaluate --json` as a small table; what does not occur is a dash."""
+    names = list(figures["box"])
+    head = f"{figures['model']}: {figures['images']} pictures in {figures['seconds']:.1f} s"
+    rows = [f"{'':6}" + "".join(f"{name:>8}" for name in names)]
+    for kind in ("box", "mask"):
+        cells = (f"{value:8.3f}" if (value := figures[kind][name]) >= 0 else f"{'-':>8}" for name in names)
+        rows.append(f"{kind:6}" + "".join(cells))
+    return "\n".join([head, *rows])
+
+
+evaluate.__doc__ = _HELP

@@ -1,0 +1,140 @@
+"""How far a run is: a bar with frames, fps and the time to go on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Self, TextIO
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Call it with a stream's name, its frames done and its frames expected (None if unknown), from any thread."""
+
+    def __init__(
+        self, *, num_streams: int, quiet: bool = False, stream: TextIO | None = None, unit: str = "frame"
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._num_streams = num_streams
+        self._quiet = quiet
+        self._unit = unit
+        self._lock = threading.Lock()
+        self._done: dict[str, int] = {}
+        self._expected: dict[str, int | None] = {}
+        self._bar: Any = None
+        self._began = self._said_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, name: str, done: int, expected: int | None) -> None:
+        if self._quiet:
+            return
+        with self._lock:
+            if not self._done:
+                self._began = time.monotonic()  # the model is loaded, the first frame is done
+            self._done[name], self._expected[name] = done, expected
+            if self._stream.isatty():
+                self._move_bar()
+            elif time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
+                self._said_at = time.monotonic()
+                print(self.line(), file=self._stream, flush=True)
+
+    @property
+    def total(self) -> int | None:
+        """Frames expected of all streams, None while one of them does not know or has not begun."""
+        known = list(self._expected.values())
+        if len(known) < self._num_streams or None in known:
+            return None
+        return sum(max(expected or 0, self._done[name]) for name, expected in self._expected.items())
+
+    def line(self) -> str:
+        """`1200 of 3000 frames, 43.1 fps, 42 s to go`."""
+        done, total = sum(self._done.values()), self.total
+        rate = done / max(time.monotonic() - self._began, 1e-9)
+        to_go = f", {(total - done) / rate:.0f} s to go" if total and rate else ""
+        return f"{done}{f' of {total}' if total else ''} {self._unit}s, {rate:.1f} {self._unit[0]}ps{to_go}"
+
+    def _move_bar(self) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                file=self._stream,
+                unit=f" {self._unit}s",
+                dynamic_ncols=True,
+                leave=False,
+                smoothing=0.1,
+                total=self.total,
+            )
+        self._bar.total = self.total
+        self._bar.update(sum(self._done.values()) - self._bar.n)
+
+
+class TrainingProgress:
+    """Call it with what a training says: the step of the epoch and the losses, or what it reads."""
+
+    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._bar: Any = None
+        self._stage: object = None
+        self._said_at = time.monotonic() - SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, state: Mapping[str, Any]) -> None:
+        if self._quiet:
+            return
+        if "epoch" in state:
+            what, done, total = f"epoch {state['epoch']} of {state['epochs']}", state["step"], state["steps"]
+        else:
+            what = next(iter(state))
+            done, total = state[what], state.get("total")
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in (state.get("losses") or {}).items())
+        if self._stream.isatty():
+            self._move_bar(what, done, total, losses)
+        elif done == total or time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
+            self._said_at = time.monotonic()
+            print(f"{what}: {done} of {total}{f', {losses}' if losses else ''}", file=self._stream, flush=True)
+
+    def _move_bar(self, what: str, done: int, total: int | None, losses: str) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None or what != self._stage:
+            if self._bar is not None:
+                self._bar.close()
+            self._stage = what
+            self._bar = tqdm(file=self._stream, desc=what, total=total, dynamic_ncols=True, smoothing=0.1)
+        self._bar.set_postfix_str(losses, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+
+class _AboveTheBar(logging.Handler):
+    """Writes log lines to stderr without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"streamseg: {self.format(record)}", file=sys.stderr)
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+    """What the library logs, as lines on stderr: notices normally, everything with `verbose`, errors with `quiet`."""
+    logger = logging.getLogger("streamseg")
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.handlers = [_AboveTheBar()]
+    logger.propagate = False

@@ -1,0 +1,53 @@
+"""Counts how many objects of each class were seen in a stream, each once however long it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamseg.types import Result, Totals
+
+
+class PerClass:
+    """Running totals `{"objects": {class name: confirmed tracks}}`, classes in the order of their first appearance.
+
+    A track is counted once, in the frame where it is confirmed (`track_ids` at least 0). It makes no events.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._counted = _Numbers()
+
+    def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]:
+        """The totals after this frame, and no events."""
+        instances = result.instances
+        for track_id, name in zip(instances.track_ids.tolist(), instances.names, strict=True):
+            if track_id >= 0 and self._counted.add(track_id):
+                self._counts[name] = self._counts.get(name, 0) + 1
+        return self.totals(), ()
+
+    def totals(self) -> Totals:
+        """The totals so far."""
+        return {"objects": dict(self._counts)}
+
+
+class _Numbers:
+    """A set of whole numbers from 0 that stays small when they come about in order, as track ids do for months."""
+
+    def __init__(self) -> None:
+        self._below = 1  # 1 to `_below` - 1 are in the set; ids start at 1, and a stray 0 goes among the others
+        self._others: set[int] = set()
+
+    def __len__(self) -> int:
+        """How many numbers are held one by one."""
+        return len(self._others)
+
+    def add(self, number: int) -> bool:
+        """Take the number in; False if it was there already."""
+        if 0 < number < self._below or number in self._others:
+            return False
+        self._others.add(number)
+        while self._below in self._others:
+            self._others.remove(self._below)
+            self._below += 1
+        return True

@@ -1,0 +1,42 @@
+"""Picks the engine that suits the machine: a GPU through Keras if there is one, else OpenVINO."""
+
+from __future__ import annotations
+
+import ctypes.util
+from typing import Any, Literal
+
+from streamseg.types import Engine
+
+
+def nvidia_driver() -> bool:
+    """Whether an NVIDIA driver is installed and holds a device, asked of the driver itself (no TensorFlow needed)."""
+    for name in (ctypes.util.find_library("cuda"), "libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name) if name else None
+        except OSError:
+            continue
+        if driver is None:
+            continue
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return False
+
+
+class Auto:
+    """`Auto(model="people")` is a `Keras` engine where an NVIDIA GPU is, an `Openvino` engine elsewhere."""
+
+    def __new__(  # type: ignore[misc]
+        cls,
+        *,
+        model: str = "people",
+        batch_size: int | None = None,
+        precision: Literal["bf16", "f32"] | None = None,
+    ) -> Engine:
+        options: dict[str, Any] = {"model": model, "batch_size": batch_size, "precision": precision}
+        if nvidia_driver():
+            from streamseg.engines.keras import Keras
+
+            return Keras(**options)
+        from streamseg.engines.openvino import Openvino
+
+        return Openvino(**options)

@@ -1,0 +1,124 @@
+"""Runs a model with Keras on TensorFlow, JAX or torch; the way to a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up messages that say nothing to a user
+
+import keras
+import numpy as np
+
+from streamseg.engines._model_folder import ModelFolder
+from streamseg.model.mask_rcnn import MaskRCNN, load_network
+from streamseg.types import Frame, Instances
+
+
+class Keras:
+    """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
+
+    model: a name or folder · batch_size: pictures of one call; a short batch is filled up, so the graph is traced once ·
+    precision: `bf16` or `f32`; default bf16 on a GPU, f32 on a CPU.
+    """
+
+    def __init__(
+        self, *, model: str = "people", batch_size: int | None = None, precision: Literal["bf16", "f32"] | None = None
+    ) -> None:
+        self.folder = ModelFolder.open(model)
+        self.class_names = self.folder.config.class_names
+        self.min_score = self.folder.config.min_score
+        on_gpu = has_gpu()
+        self.batch_size = batch_size or (8 if on_gpu else 1)
+        self.precision = precision or ("bf16" if on_gpu else "f32")
+        self.fill = on_gpu or keras.backend.backend() == "jax"
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16" if self.precision == "bf16" else "float32")
+        try:
+            self.network = load_network(self.folder.config, self.folder.weights)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        self._detect = compiled(self.network, MaskRCNN.call, use_xla=on_gpu)
+        self._masks = compiled(self.network, MaskRCNN.masks, use_xla=on_gpu)
+
+    def input_size(self, frame: Frame) -> tuple[int, int]:
+        return self.folder.input_size(frame)
+
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+        """The objects of each frame, in order. Frames may be of any sizes and any number."""
+        results: list[Instances | None] = [None] * len(frames)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, frame in enumerate(frames):
+            by_size.setdefault(self.input_size(frame), []).append(i)
+        for size, places in by_size.items():
+            for start in range(0, len(places), self.batch_size):
+                batch = places[start : start + self.batch_size]
+                for i, instances in zip(batch, self._predict(size, [frames[i] for i in batch]), strict=True):
+                    results[i] = instances
+        return [instances for instances in results if instances is not None]
+
+    def _predict(self, size: tuple[int, int], frames: list[Frame]) -> list[Instances]:
+        count = self.batch_size if self.fill else len(frames)
+        images = np.zeros((count, size[1], size[0], 3), np.uint8)
+        letterboxes = [self.folder.fit(frame, images[i]) for i, frame in enumerate(frames)]
+        output = self._detect(images)
+        detections = np.array(keras.ops.convert_to_numpy(output["detections"]), np.float32)  # (B, D, 6)
+        found = [self.folder.found(detections[i], letterbox) for i, letterbox in enumerate(letterboxes)]
+        side = 2 * self.folder.config.mask_pool
+        total = sum(map(len, found))
+        masks = np.zeros((0, side, side), np.float32)
+        if total:
+            # rounded up to a power of two, so that few graphs are traced
+            rows = np.zeros((1 << (total - 1).bit_length(), 6), np.float32)
+            rows[:total] = np.concatenate(found)
+            rows[total:, 5] = 1
+            picture_ids = np.zeros(len(rows), np.int32)
+            picture_ids[:total] = np.repeat(np.arange(len(found)), [len(part) for part in found])
+            drawn = self._masks(output["levels"], rows[:, :4], rows[:, 5].astype(np.int32), picture_ids)
+            masks = np.array(keras.ops.convert_to_numpy(drawn), np.float32)[:total]
+        parts = np.split(masks, np.cumsum([len(part) for part in found])[:-1])
+        return [self.folder.instances(*three) for three in zip(found, parts, letterboxes, strict=True)]
+
+
+def has_gpu() -> bool:
+    """Whether the backend sees a GPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow
+
+        return bool(tensorflow.config.list_physical_devices("GPU"))
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def compiled(network: MaskRCNN, method: Callable[..., Any], *, use_xla: bool) -> Callable[..., Any]:
+    """A method of the network as one graph of the backend; on a CPU, XLA would slow depthwise convolutions down."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(lambda *inputs: method(network, *inputs), jit_compile=use_xla)
+    if backend == "jax":
+        import jax
+
+        variables = network.variables
+
+        @jax.jit
+        def run(values: list[Any], *inputs: Any) -> Any:
+            with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+                return method(network, *inputs)
+
+        return lambda *inputs: run([variable.value for variable in variables], *inputs)
+    import torch
+
+    def plain(*inputs: Any) -> Any:
+        with torch.no_grad():
+            return method(network, *(keras.ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in inputs))
+
+    return plain

@@ -1,0 +1,202 @@
+"""Runs a model on the CPU with OpenVINO, exported once for each shape of picture and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino as ov
+from openvino.preprocess import PrePostProcessor
+
+from streamseg import zoo
+from streamseg.engines._model_folder import ModelFolder
+from streamseg.types import Frame, Instances, ModelError
+
+log = logging.getLogger("streamseg")
+
+EXPORT_VERSION = 1
+"""Part of a cached export's name: raised when what is exported changes."""
+
+FAMILY = ("features", "heads", "masks")
+
+
+class Openvino:
+    """Detections of a model through OpenVINO.
+
+    model: a name or folder · batch_size: most pictures of one call; they run side by side, one a core ·
+    precision: `bf16` (default where the CPU has it) or `f32` · threads: cores to use, all by default.
+    The first use of a shape of picture exports the model (up to half a minute, once).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "people",
+        batch_size: int | None = None,
+        precision: Literal["bf16", "f32"] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.folder = ModelFolder.open(model)
+        self.class_names = self.folder.config.class_names
+        self.min_score = self.folder.config.min_score
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.batch_size = batch_size or min(self.threads, 4)
+        self._core = ov.Core()
+        capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bf16" if capable else "f32")
+        self._networks: dict[tuple[int, int], _Networks] = {}
+
+    def input_size(self, frame: Frame) -> tuple[int, int]:
+        return self.folder.input_size(frame)
+
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+        """The objects of each frame, in order. Frames may be of any sizes."""
+        results: list[Instances | None] = [None] * len(frames)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, frame in enumerate(frames):
+            by_size.setdefault(self.input_size(frame), []).append(i)
+        for size, places in by_size.items():
+            networks = self._networks.get(size) or self._open(size)
+            for i, instances in zip(places, networks.predict([frames[i] for i in places]), strict=True):
+                results[i] = instances
+        return [instances for instances in results if instances is not None]
+
+    def _open(self, size: tuple[int, int]) -> _Networks:
+        exported = cached_export(self.folder, width=size[0], height=size[1])
+        self._networks[size] = networks = _Networks(
+            self._core, self.folder, exported, size, precision=self.precision, threads=self.threads, streams=self.batch_size
+        )
+        return networks
+
+
+def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
+    """The folder with a model's exported networks for inputs of width × height pixels; exports them if need be.
+
+    The name holds a hash of weights and configuration, so a changed model is exported anew. The export runs in a
+    process of its own, so that this one never loads TensorFlow.
+    """
+    shipped = folder.path / "openvino" / f"{width}x{height}"
+    if all((shipped / f"{name}.xml").is_file() for name in FAMILY):
+        return shipped
+    content = folder.weights.read_bytes() + folder.config.model_dump_json().encode()
+    mark = hashlib.sha256(content).hexdigest()[:16]
+    name = f"{folder.path.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
+    cache = zoo.cache_folder() / "openvino"
+    target = cache / name
+    if all((target / f"{part}.xml").is_file() for part in FAMILY):
+        return target
+    log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.path.name, width, height)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=".export-"))
+    except OSError:  # a home folder that cannot be written: good for this run only
+        scratch = Path(tempfile.mkdtemp(prefix="streamseg-"))
+        target = scratch / name
+    try:
+        command = [sys.executable, "-m", "streamseg.model.export", str(folder.path), str(scratch / "new")]
+        done = subprocess.run(
+            [*command, str(width), str(height)],
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            start_new_session=True,  # Ctrl-C belongs to this process, which then takes the child along
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise ModelError(lines[-1].removeprefix("streamseg.types.ModelError: "))
+        try:
+            (scratch / "new").rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster, with the same content
+                raise
+    finally:
+        if target.parent != scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+class _Networks:
+    """The three networks of one input size, with as many requests for the first as pictures run side by side."""
+
+    def __init__(
+        self,
+        core: ov.Core,
+        folder: ModelFolder,
+        exported: Path,
+        size: tuple[int, int],
+        *,
+        precision: str,
+        threads: int,
+        streams: int,
+    ) -> None:
+        self.folder, self.size, self.config = folder, size, folder.config
+        self.anchors = np.load(exported / "anchors.npy")
+        self.levels = [f"level{i}" for i in sorted(self.config.roi_levels)]
+        between = ov.Type.bf16 if precision == "bf16" else ov.Type.f32  # what the levels are handed over in
+        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "CACHE_DIR": str(exported / "compiled")}
+        many = {**common, "NUM_STREAMS": min(streams, threads), "INFERENCE_NUM_THREADS": threads}
+        # heads and masks are small; with two threads OpenVINO 2026.4 divides by zero on their bf16 layers (Zen 4)
+        one = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        features = self._read(core, exported / "features.xml", between, outputs=True)
+        self.features = [
+            request
+            for compiled in [core.compile_model(features, "CPU", many)]
+            for request in (compiled.create_infer_request() for _ in range(streams))
+        ]
+        self.heads = core.compile_model(
+            self._read(core, exported / "heads.xml", between), "CPU", one
+        ).create_infer_request()
+        self.masks = core.compile_model(
+            self._read(core, exported / "masks.xml", between), "CPU", one
+        ).create_infer_request()
+
+    def _read(self, core: ov.Core, path: Path, between: ov.Type, *, outputs: bool = False) -> ov.Model:
+        """A network whose levels go out, or come in, as `between`."""
+        network = core.read_model(path)
+        steps = PrePostProcessor(network)
+        for name in self.levels:
+            (steps.output if outputs else steps.input)(name).tensor().set_element_type(between)
+        return steps.build()
+
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+        results: list[Instances] = []
+        running: list[Any] = []
+        for k, frame in enumerate(frames):
+            request = self.features[k % len(self.features)]
+            if len(running) == len(self.features):
+                results.append(self._finish(*running.pop(0)))
+            letterbox = self.folder.fit(frame, request.get_tensor("picture").data[0])
+            request.start_async()
+            running.append((request, letterbox))
+        results += [self._finish(request, letterbox) for request, letterbox in running]
+        return results
+
+    def _finish(self, request: Any, letterbox: Any) -> Instances:
+        """Wait for a picture's features, choose the best anchors, and run heads and masks on them."""
+        request.wait()
+        scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
+        best = np.argpartition(-scores, self.config.proposals_before_nms)[: self.config.proposals_before_nms]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        for name in self.levels:
+            self.heads.set_tensor(name, request.get_tensor(name))
+            self.masks.set_tensor(name, request.get_tensor(name))
+        self.heads.get_tensor("anchors").data[:] = self.anchors[best]
+        self.heads.get_tensor("deltas").data[:] = deltas[best]
+        self.heads.infer()
+        found = self.folder.found(self.heads.get_output_tensor(0).data, letterbox)
+        if not len(found):
+            return Instances.empty(self.config.class_names, mask_size=2 * self.config.mask_pool)
+        self.masks.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(found[:, :4])))
+        self.masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
+        self.masks.infer()
+        return self.folder.instances(found.copy(), self.masks.get_output_tensor(0).data.copy(), letterbox)

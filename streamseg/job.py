@@ -1,0 +1,98 @@
+"""A plan becomes the `Pipeline` that does it: every part made and checked before the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from streamseg import plugins
+from streamseg.config import Component, PipelineConfig, StreamConfig, nearest
+from streamseg.pipeline import Pipeline, Stream, StreamSummary, Summary
+from streamseg.plan import Plan
+from streamseg.types import UsageError
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
+    """The pipeline with every part made; the engine last, because it takes longest."""
+    config = planned.config
+    if not planned.streams:
+        raise next(iter(planned.refused.values()))
+    parts = {
+        name: {
+            "source": plugins.build("sources", stream.source.name, {**stream.source.options, **_name(stream, name)}),
+            "counters": [plugins.build("counters", each.name, each.options) for each in stream.counters],
+            "effects": [_effect(each) for each in stream.effects],
+            "sinks": [plugins.build("sinks", each.name, each.options) for each in stream.sinks],
+        }
+        for name, stream in planned.streams.items()
+        if stream.source
+    }
+    engine = plugins.build("engines", config.engine.name, config.engine.options)
+    _check_classes(engine.class_names, config, planned.streams)
+    min_score = engine.min_score if config.min_score is None else config.min_score
+    streams = [
+        Stream(
+            name,
+            tracker=_tracker(planned.streams[name].tracker, min_score=min_score),
+            classes=config.classes or None,
+            **made,
+        )
+        for name, made in parts.items()
+    ]
+    return Pipeline(
+        engine,
+        streams,
+        parallel=config.parallel,
+        batch_wait=config.batch_wait,
+        min_score=min_score,
+        progress=progress,
+    )
+
+
+def run(planned: Plan, *, progress: Progress | None = None) -> Summary:
+    """Do all of it and say how it went; inputs that could not be done at all count as streams that failed."""
+    summary = assemble(planned, progress=progress).run()
+    if not planned.refused:
+        return summary
+    failed = {name: StreamSummary(error=str(error), exception=error) for name, error in planned.refused.items()}
+    first = f"{next(iter(failed))}: {next(iter(planned.refused.values()))}"
+    return Summary(
+        {**summary.streams, **failed},
+        seconds=summary.seconds,
+        error=summary.error or first,
+        exit_code=summary.exit_code or 1,
+    )
+
+
+def _name(stream: StreamConfig, name: str) -> dict[str, str]:
+    takes = stream.source is not None and "name" in plugins.option_names("sources", stream.source.name)
+    return {"name": name} if takes else {}
+
+
+def _effect(effect: Any) -> Any:
+    return plugins.build("effects", effect.name, effect.options) if isinstance(effect, Component) else effect
+
+
+def _tracker(tracker: Component | None, *, min_score: float) -> Any:
+    """The tracker, with the model's own idea of a firm detection where nothing else was said."""
+    if tracker is None:
+        return None
+    options = dict(tracker.options)
+    if "min_score" in plugins.option_names("trackers", tracker.name):
+        options.setdefault("min_score", min_score)
+    return plugins.build("trackers", tracker.name, options)
+
+
+def _check_classes(known: Sequence[str], config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:
+    """Every class that anything names is one that the model knows."""
+    named = [("--classes", name) for name in config.classes]
+    for stream in streams.values():
+        for component in (*stream.counters, *stream.effects, *stream.sinks):
+            classes = component.options.get("classes") if isinstance(component, Component) else None
+            classes = [classes] if isinstance(classes, str) else classes
+            named += [(component.name, name) for name in classes or () if isinstance(name, str)]
+    for where, name in named:
+        if name not in known[1:]:
+            raise UsageError(f"{where}: the model has no class {name!r}{nearest(name, known[1:])}")

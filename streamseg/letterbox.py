@@ -1,0 +1,57 @@
+"""Fit a picture into the model's input, and bring boxes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PADDING = 127
+"""Grey level of the bars: the model's zero."""
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """A picture of width × height pixels, scaled into the top left of an input of input_width × input_height.
+
+    inner_width, inner_height: the scaled picture's size in pixels of the input.
+    """
+
+    width: int
+    height: int
+    input_width: int
+    input_height: int
+    inner_width: int
+    inner_height: int
+
+    @classmethod
+    def fit(cls, width: int, height: int, input_width: int, input_height: int, pixel_aspect: float = 1.0) -> Letterbox:
+        """The largest scaling that keeps the picture's shape as it is shown and fits the input."""
+        shown = width * pixel_aspect
+        scale = min(input_width / shown, input_height / height)
+        inner_width = min(input_width, max(1, round(shown * scale)))
+        inner_height = min(input_height, max(1, round(height * scale)))
+        return cls(width, height, input_width, input_height, inner_width, inner_height)
+
+    def place(self, rgb: np.ndarray, out: np.ndarray) -> None:
+        """Write the scaled picture (inner_height, inner_width, 3) uint8 into `out` (input_height, input_width, 3)."""
+        out[: self.inner_height, : self.inner_width] = rgb
+        out[self.inner_height :] = PADDING
+        out[: self.inner_height, self.inner_width :] = PADDING
+
+    def to_picture(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (N, 4) xyxy from pixels of the input to pixels of the picture, clipped to it."""
+        scale = np.array([self.width / self.inner_width, self.height / self.inner_height] * 2, np.float32)
+        limit = np.array([self.width, self.height] * 2, np.float32)
+        return np.clip(boxes * scale, 0, limit)
+
+    def to_input(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (N, 4) xyxy from pixels of the picture to pixels of the input."""
+        scale = np.array([self.inner_width / self.width, self.inner_height / self.height] * 2, np.float32)
+        return boxes * scale
+
+
+def nearest_shape(shapes: Sequence[tuple[int, int]], width: float, height: float) -> tuple[int, int]:
+    """The one of `shapes` [(width, height)] in which a picture of this shape is scaled largest."""
+    return max(shapes, key=lambda shape: min(shape[0] / width, shape[1] / height))

@@ -1,0 +1,252 @@
+"""The shapes of objects, small: each mask is as large as the model made it and spans its box, never the whole picture.
+
+    N, K objects, M cells along a side of a mask, (height, width) the picture
+
+Cell (i, j) of a mask has its centre at y1 + (i + 0.5) · h / M, x1 + (j + 0.5) · w / M; pixel (r, c) has its centre at
+r + 0.5, c + 0.5. Between cell centres a mask is bilinear, from the outermost centres to the border of the box it
+stays what it is there, and outside its box it is zero. A pixel belongs to the box that its centre lies in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from streamseg.types import Instances
+
+_NOTHING = (slice(0, 0), slice(0, 0), np.zeros((0, 0), np.uint8))
+_BILINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+_GRID = 32
+"""Sample points along a side where two masks are compared: areas come out within about 1 %."""
+
+_MOST_PAIRS = 512
+"""Pairs compared at once, so that a crowd of a hundred overlapping objects stays within some ten megabytes."""
+
+
+def paste(
+    mask: np.ndarray, box: Sequence[float] | np.ndarray, *, width: int, height: int
+) -> tuple[slice, slice, np.ndarray]:
+    """Rows, columns and the soft mask (rows, columns) uint8, 0 to 255, of the part of the box inside the picture.
+
+    mask (M, M) float32 in [0, 1], or uint8 in [0, 255] · box (4,) xyxy, may lie partly or wholly outside, be empty
+    or not finite: then rows and columns are empty.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    if not (x2 > x1 and y2 > y1 and math.isfinite(x2 - x1) and math.isfinite(y2 - y1)):
+        return _NOTHING
+    first_column, end_column = max(0, math.ceil(x1 - 0.5)), min(width, math.ceil(x2 - 0.5))
+    first_row, end_row = max(0, math.ceil(y1 - 0.5)), min(height, math.ceil(y2 - 0.5))
+    if first_column >= end_column or first_row >= end_row:
+        return _NOTHING
+    cells = _as_bytes(mask)
+    step_y, step_x = cells.shape[0] / (y2 - y1), cells.shape[1] / (x2 - x1)
+    # From a pixel of the patch to the cell it looks at, both counted from the first one's centre.
+    to_cells = np.array(
+        [
+            [step_x, 0, (first_column + 0.5 - x1) * step_x - 0.5],
+            [0, step_y, (first_row + 0.5 - y1) * step_y - 0.5],
+        ]
+    )
+    size = (end_column - first_column, end_row - first_row)
+    patch = cv2.warpAffine(cells, to_cells, size, flags=_BILINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return slice(first_row, end_row), slice(first_column, end_column), patch
+
+
+def union(
+    instances: Instances,
+    *,
+    width: int,
+    height: int,
+    scale_x: float = 1.0,
+    scale_y: float = 1.0,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """All masks together, (height, width) uint8: in every pixel the largest of the pasted masks.
+
+    width, height: of the plane to fill · scale_x, scale_y: from pixels of the picture to pixels of that plane (0.5
+    for the chroma of 4:2:0) · out: an array to fill instead of a new one; what it held is forgotten.
+    """
+    if out is None:
+        out = np.zeros((height, width), np.uint8)
+    else:
+        out[:] = 0
+    boxes = instances.boxes.astype(np.float64) * (scale_x, scale_y, scale_x, scale_y)
+    for cells, box in zip(instances.masks, boxes.tolist(), strict=True):
+        rows, columns, patch = paste(cells, box, width=width, height=height)
+        if patch.size:
+            region = out[rows, columns]
+            cv2.max(region, patch, dst=region)
+    return out
+
+
+def rle(mask: np.ndarray, box: Sequence[float] | np.ndarray, *, width: int, height: int) -> dict[str, Any]:
+    """The pasted mask at 0.5 as COCO's compressed run lengths: {"size": [height, width], "counts": str}."""
+    rows, columns, patch = paste(mask, box, width=width, height=height)
+    inside = np.zeros((patch.shape[1], patch.shape[0] + 2), np.int8)  # COCO counts down the columns
+    inside[:, 1:-1] = (patch >= 128).T
+    steps = np.diff(inside, axis=1)  # (columns, rows + 1): 1 where a run begins, -1 where it has ended
+    offset = (columns.start + np.arange(patch.shape[1])[:, None]) * height + rows.start + np.arange(steps.shape[1])
+    begins, ends = offset[steps > 0], offset[steps < 0]
+    if len(begins) > 1:  # a run that reaches the foot of one column goes on at the head of the next
+        apart = begins[1:] != ends[:-1]
+        begins, ends = begins[np.r_[True, apart]], ends[np.r_[apart, True]]
+    edges = np.r_[0, np.stack([begins, ends], axis=1).ravel(), width * height]
+    counts = np.diff(edges)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
+
+
+def from_rle(rle: Mapping[str, Any], box: Sequence[float] | np.ndarray, *, size: int = 28) -> np.ndarray:
+    """The (size, size) float32 mask in [0, 1] that, pasted into the box, covers what the run lengths cover there.
+
+    rle: COCO's, compressed ("counts" str or bytes) or not (a list) · box (4,) xyxy in pixels of the same picture.
+    Raises ValueError when the run lengths do not fill their picture.
+    """
+    height, width = (int(v) for v in rle["size"])
+    edges = np.cumsum(_counts(rle["counts"]))
+    if len(edges) and (edges[-1] != width * height or (np.diff(edges) < 0).any()):
+        raise ValueError(
+            f"RLE: expected run lengths that sum to {width} × {height} = {width * height}, got {edges[-1]}"
+        )
+    rows, columns, _ = paste(np.zeros((2, 2), np.uint8), box, width=width, height=height)
+    num_columns, num_rows = columns.stop - columns.start, rows.stop - rows.start
+    if num_columns <= 0 or num_rows <= 0:
+        return np.zeros((size, size), np.float32)
+    # Only the columns of the box are unrolled: a picture of 4K is 8 MB, an object some kilobytes.
+    flips = np.clip(edges - columns.start * height, 0, num_columns * height)
+    change = np.zeros(num_columns * height + 1, np.int64)
+    np.add.at(change, flips, 1)
+    inside = (np.cumsum(change[:-1]) & 1).astype(bool).reshape(num_columns, height)
+    target = inside[:, rows].T  # (rows, columns)
+
+    x1, y1, x2, y2 = (float(v) for v in box)
+    down = _bilinear(np.arange(rows.start, rows.stop) + 0.5, y1, y2, size)
+    across = _bilinear(np.arange(columns.start, columns.stop) + 0.5, x1, x2, size)
+    return _fit(target, down, across)
+
+
+def overlaps(masks_a: np.ndarray, boxes_a: np.ndarray, masks_b: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every mask of `a` with every mask of `b`: (N, K) float32.
+
+    masks (N, M, M) and (K, M', M') in [0, 1], inside where they reach 0.5 · boxes (N, 4) and (K, 4) xyxy. Each pair is
+    compared on a small grid over the part that their boxes share.
+    """
+    boxes_a, boxes_b = _finite_boxes(boxes_a), _finite_boxes(boxes_b)
+    result = np.zeros((len(boxes_a), len(boxes_b)), np.float32)
+    if not result.size:
+        return result
+    areas_a, areas_b = _areas(masks_a, boxes_a), _areas(masks_b, boxes_b)
+    corner = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    shared = np.concatenate([corner, np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])], axis=2)  # (N, K, 4)
+    meets = (shared[..., 2] > shared[..., 0]) & (shared[..., 3] > shared[..., 1])
+    meets &= (areas_a[:, None] > 0) & (areas_b[None, :] > 0)
+    pairs_a, pairs_b = np.nonzero(meets)
+    for start in range(0, len(pairs_a), _MOST_PAIRS):
+        i, j = pairs_a[start : start + _MOST_PAIRS], pairs_b[start : start + _MOST_PAIRS]
+        region = shared[i, j]  # (P, 4)
+        both = _sample(masks_a[i], boxes_a[i], region) & _sample(masks_b[j], boxes_b[j], region)
+        common = both.mean(axis=(1, 2)) * (region[:, 2] - region[:, 0]) * (region[:, 3] - region[:, 1])
+        result[i, j] = np.clip(common / np.maximum(areas_a[i] + areas_b[j] - common, 1e-9), 0, 1)
+    return result
+
+
+def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of `a` (N, 4) with every box of `b` (K, 4), xyxy: (N, K) float32."""
+    boxes_a, boxes_b = _finite_boxes(boxes_a), _finite_boxes(boxes_b)
+    corner = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    sides = np.maximum(np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:]) - corner, 0)
+    common = sides.prod(axis=2)
+    area_a = np.maximum(boxes_a[:, 2:] - boxes_a[:, :2], 0).prod(axis=1)
+    area_b = np.maximum(boxes_b[:, 2:] - boxes_b[:, :2], 0).prod(axis=1)
+    together = area_a[:, None] + area_b[None, :] - common
+    return np.where(together > 0, common / np.where(together > 0, together, 1), 0).astype(np.float32)
+
+
+def _as_bytes(mask: np.ndarray) -> np.ndarray:
+    """The mask as uint8. Bytes before anything is interpolated: a mask kept as bytes is then drawn exactly the same."""
+    mask = np.asarray(mask)
+    if mask.dtype == np.uint8:
+        return np.ascontiguousarray(mask)
+    cells = mask.astype(np.float32) * 255  # a new array, so that NaN may be replaced in place
+    np.copyto(cells, 0, where=np.isnan(cells))
+    return cv2.convertScaleAbs(np.maximum(cells, 0, out=cells))  # rounds, and stops at 255
+
+
+def _counts(counts: str | bytes | Sequence[int]) -> np.ndarray:
+    """COCO's run lengths as integers: five bits a character, lowest first; later numbers as differences."""
+    if not isinstance(counts, (str, bytes)):
+        return np.asarray(counts, np.int64)
+    values: list[int] = []
+    value = shift = 0
+    for byte in counts.encode("ascii") if isinstance(counts, str) else counts:
+        bits = byte - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            values.append(value + values[-2] if len(values) > 2 else value)
+            value = shift = 0
+    return np.asarray(values, np.int64)
+
+
+def _bilinear(points: np.ndarray, start: np.ndarray | float, end: np.ndarray | float, cells: int) -> np.ndarray:
+    """The weight of every cell at every point, (..., points, cells): how `paste` interpolates along one side."""
+    position = np.clip((points - start) * cells / (end - start) - 0.5, 0, cells - 1).astype(np.float32)
+    weights = position[..., None] - np.arange(cells, dtype=np.float32)
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    return np.maximum(weights, 0, out=weights)
+
+
+def _fit(target: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Cells m (size, size) whose down · m · acrossᵀ reaches 0.5 inside the target (rows, columns) and only there.
+
+    Least squares, then again with the pixels that are on their side already let be: alternating projections between
+    "what bilinear cells can make" and "what has the right side of 0.5".
+    """
+    down, across = down.astype(np.float64), across.astype(np.float64)
+    invert_down, invert_across = np.linalg.pinv(down), np.linalg.pinv(across)
+    wanted = target.astype(np.float64)
+    for _ in range(12):
+        cells = np.clip(invert_down @ wanted @ invert_across.T, 0, 1)
+        made = down @ cells @ across.T
+        if ((made >= 0.5) == target).all():
+            break
+        wanted = np.where(target, np.maximum(made, 0.6), np.minimum(made, 0.4))
+    return cells.astype(np.float32)
+
+
+def _finite_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) as float64; one that is not finite becomes an empty one."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, 0)
+
+
+def _sample(masks: np.ndarray, boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Where masks (P, M, M) in boxes (P, 4) cover a grid of points over regions (P, 4): (P, G, G) bool."""
+    at = (np.arange(_GRID) + 0.5) / _GRID
+    x = regions[:, :1] + at * (regions[:, 2:3] - regions[:, :1])  # (P, G)
+    y = regions[:, 1:2] + at * (regions[:, 3:4] - regions[:, 1:2])
+    down = _bilinear(y, boxes[:, 1:2], boxes[:, 3:4], masks.shape[1])  # (P, G, M)
+    across = _bilinear(x, boxes[:, :1], boxes[:, 2:3], masks.shape[2])
+    return down @ masks.astype(np.float32, copy=False) @ across.transpose(0, 2, 1) >= 0.5
+
+
+def _areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The area of each mask in pixels, (N,)."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    areas = sides.prod(axis=1)
+    solid = np.nonzero(areas > 0)[0]
+    for start in range(0, len(solid), _MOST_PAIRS):
+        chosen = solid[start : start + _MOST_PAIRS]
+        areas[chosen] *= _sample(masks[chosen], boxes[chosen], boxes[chosen]).mean(axis=(1, 2))
+    return areas

@@ -1,0 +1,27 @@
+"""Anchors: the boxes that the proposal network starts from."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from streamseg.config import ModelConfig
+
+
+@lru_cache(maxsize=32)
+def make_anchors(config: ModelConfig, width: int, height: int) -> np.ndarray:
+    """All anchors (A, 4) float32 xyxy in pixels for an input of width × height.
+
+    Order: level, y, x, size, ratio, like the proposal network's output. Centres lie in the middle of the cells.
+    """
+    levels = []
+    for level, sizes in zip(config.rpn_levels, config.anchor_sizes, strict=True):
+        stride = 2**level
+        rows, columns = -(-height // stride), -(-width // stride)
+        shapes = np.array([(s * np.sqrt(r), s / np.sqrt(r)) for s in sizes for r in config.anchor_ratios])  # (a, 2) w, h
+        y, x = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
+        centres = np.stack([x, y], -1)[:, :, None] * stride  # (rows, columns, 1, 2)
+        boxes = np.concatenate([centres - shapes / 2, centres + shapes / 2], -1)
+        levels.append(boxes.reshape(-1, 4))
+    return np.concatenate(levels).astype(np.float32)

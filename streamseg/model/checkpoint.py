@@ -1,0 +1,141 @@
+"""Weights to and from files: every tensor accounted for, nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.types import ModelError
+
+
+def weights_by_name(model: Any) -> dict[str, Any]:
+    """The weights of a Keras model by their path, without the model's own name; seeds and counters are left out."""
+    prefix = f"{model.name}/"
+    return {variable.path.removeprefix(prefix): variable for variable in model.weights}
+
+
+def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
+    """Write a model's weights as HDF5, one dataset a tensor; `half` stores float16."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    with h5py.File(part, "w") as file:
+        for name, variable in weights_by_name(model).items():
+            value = np.asarray(variable)
+            file.create_dataset(name, data=value.astype("float16") if half else value)
+    part.replace(path)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Fill a model from a file of `save_weights`.
+
+    Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was loaded.
+    """
+    wanted = weights_by_name(model)
+    found: dict[str, np.ndarray] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a readable weights file ({error})") from error
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} does not belong to this model" for name in found if name not in wanted]
+    for name, variable in wanted.items():
+        if name in found and tuple(found[name].shape) != tuple(variable.shape):
+            problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {tuple(found[name].shape)}")
+        elif name in found and not np.isfinite(found[name]).all():
+            problems.append(f"{name} holds values that are not numbers")
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ModelError(f"{path}: these are not weights of this model: {'; '.join(problems[:5])}{more}")
+    for name, variable in wanted.items():
+        variable.assign(found[name].astype("float32"))
+
+
+class _StateDictReader(pickle.Unpickler):
+    """Reads a PyTorch state dict: three known names become plain tuples, any other name is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, size, stride, *rest: (storage, offset, size, stride)
+        if module == "torch" and name in ("FloatStorage", "LongStorage"):
+            return name
+        raise ModelError(f"the weights file asks for {module}.{name}, which a state dict has no need of")
+
+    def persistent_load(self, pid: Any) -> Any:
+        return pid
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a PyTorch state dict in its older file layout (before 1.6), by name.
+
+    Raises ModelError when the file is not one or asks for anything but tensors.
+    """
+    types = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+    with path.open("rb") as file:
+        try:
+            magic, _, _, tensors, keys = (_StateDictReader(file).load() for _ in range(5))
+            if magic != 0x1950A86A20F9469CFC6C:
+                raise ModelError(f"{path}: not a PyTorch state dict")
+            kinds = {storage[2]: types[storage[1]] for storage, *_ in tensors.values()}
+            storages = {}
+            for key in keys:
+                count = int(np.frombuffer(file.read(8), "<i8")[0])
+                storages[key] = np.frombuffer(file.read(count * kinds[key].itemsize), kinds[key], count)
+        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ModelError(f"{path}: not a readable PyTorch state dict ({error})") from error
+    result = {}
+    for name, (storage, offset, size, stride) in tensors.items():
+        values = storages[storage[2]][offset:]
+        result[name] = np.lib.stride_tricks.as_strided(values, size, [s * values.itemsize for s in stride]).copy()
+    return result
+
+
+def efficientnet_lite0_weights(tensors: dict[str, np.ndarray], num_blocks: int = 16) -> Iterable[list[np.ndarray]]:
+    """The tensors of the ImageNet EfficientNet-Lite0, convolution by convolution in the order of the network.
+
+    Each is [kernel (k, k, in, out), gamma, beta, mean, variance]; a depthwise kernel is (k, k, channels, 1).
+    """
+
+    def convolution(kernel: str, norm: str) -> list[np.ndarray]:
+        weights = tensors[f"{kernel}.weight"]  # (out, in, k, k), depthwise (channels, 1, k, k)
+        axes = (2, 3, 0, 1) if "depthwise" in kernel else (2, 3, 1, 0)
+        names = ("weight", "bias", "running_mean", "running_var")
+        return [weights.transpose(axes), *(tensors[f"{norm}.{name}"] for name in names)]
+
+    yield convolution("_conv_stem", "_bn0")
+    for i in range(num_blocks):
+        if f"_blocks.{i}._expand_conv.weight" in tensors:
+            yield convolution(f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")
+        yield convolution(f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1")
+        yield convolution(f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
+
+
+def load_imagenet(backbone: EfficientNetLite0, path: Path) -> None:
+    """Fill the lite backbone from the ImageNet state dict at `path`. Raises ModelError when a tensor does not fit."""
+    tensors = read_state_dict(path)
+    try:
+        sources = list(efficientnet_lite0_weights(tensors))
+    except KeyError as error:
+        raise ModelError(f"{path}: tensor {error} of EfficientNet-Lite0 is missing") from error
+    for convolution, values in zip(backbone.convolutions, sources, strict=True):
+        variables = [
+            convolution.kernel, convolution.gamma, convolution.beta, convolution.mean, convolution.variance
+        ]
+        for variable, value in zip(variables, values, strict=True):
+            if tuple(variable.shape) != value.shape:
+                raise ModelError(f"{path}: {variable.path}: expected shape {tuple(variable.shape)}, got {value.shape}")
+            variable.assign(value)
+
+
+def digest(path: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+    """The first twelve hexadecimal digits of a file's SHA-256, for names of files made from it."""
+    return hashlib.sha256(read(path)).hexdigest()[:12]

@@ -1,0 +1,86 @@
+"""A model as OpenVINO networks: one that looks, one that decides, one that draws masks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from streamseg.config import ModelConfig, read_yaml
+from streamseg.types import ModelError
+
+
+def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: int, height: int) -> None:
+    """Write features, heads and masks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
+
+    features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
+    heads: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → detections (D, 6).
+    masks: the levels, boxes (N, 4) and class_ids (N,) int32 → masks (N, M, M); N is free.
+    The choice of the best anchors is left to the caller: OpenVINO's TopK takes 150 ms where numpy takes 0.3.
+    Weights stay float32: a norm folded into a kernel rounded to float16 moves scores by more than 1e-3. Raises ModelError when Keras is not on TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up messages say nothing to a user
+    import keras
+    import openvino as ov
+
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"exporting a model needs Keras on TensorFlow, got {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf
+
+    from streamseg.model.anchors import make_anchors
+    from streamseg.model.mask_rcnn import load_network
+
+    network = load_network(config, weights)
+    names = sorted(config.roi_levels)
+    maps = [
+        tf.TensorSpec((1, -(-height // 2**i), -(-width // 2**i), config.fpn_channels), tf.float32, name=f"level{i}")
+        for i in names
+    ]
+    chosen = tf.TensorSpec((config.proposals_before_nms, 4), tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8)])
+    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        levels = network.features(picture)
+        logits, deltas = network.rpn([levels[i] for i in config.rpn_levels])
+        scores = logits[0, :, 1] - logits[0, :, 0]
+        return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in names}}
+
+    @tf.function(input_signature=[*maps, chosen, chosen])
+    def heads(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        *levels, anchors, deltas = inputs
+        pyramid = dict(zip(names, levels, strict=True))
+        return {"detections": network.heads(pyramid, anchors[None], deltas[None], width=width, height=height)[0]}
+
+    @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None,), tf.int32)])
+    def masks(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        *levels, boxes, class_ids = inputs
+        pyramid = dict(zip(names, levels, strict=True))
+        return {"masks": network.masks(pyramid, boxes, class_ids, tf.zeros_like(class_ids))}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = {
+        "features": ["picture"],
+        "heads": [*(f"level{i}" for i in names), "anchors", "deltas"],
+        "masks": [*(f"level{i}" for i in names), "boxes", "class_ids"],
+    }
+    for name, function in (("features", features), ("heads", heads), ("masks", masks)):
+        converted = ov.convert_model(function.get_concrete_function())
+        for port, tensor in zip(converted.inputs, inputs[name], strict=True):
+            port.set_names({tensor})
+        ov.save_model(converted, folder / f"{name}.xml", compress_to_fp16=False)
+    np.save(folder / "anchors.npy", make_anchors(config, width, height))
+
+
+def main(model: str, folder: str, width: str, height: str) -> None:
+    """Export the model in the folder `model`: what the OpenVINO engine runs in a process of its own."""
+    card = read_yaml(Path(model) / "model.yaml")
+    config = ModelConfig.model_validate(card.get("model", {}))
+    export_openvino(config, Path(model) / "model.weights.h5", Path(folder), width=int(width), height=int(height))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

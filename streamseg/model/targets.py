@@ -1,0 +1,129 @@
+"""What the network should have said: targets for anchors and proposals.
+
+Legend: B pictures, A anchors, N proposals, S samples, G true boxes. `valid` (B, G) bool marks true objects, `crowd`
+(B, G) bool regions that are neither object nor background; other rows are padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from streamseg.model import boxes as box_ops
+
+Tensor = Any
+
+CROWD_SHARE = 0.5
+"""A box with this share of its area inside a crowd region is not used as background."""
+
+
+def in_crowd(boxes: Tensor, truth: Tensor, crowd: Tensor) -> Tensor:
+    """Which boxes (B, N, 4) lie mostly in a crowd region: (B, N) bool."""
+    common = box_ops.intersection(boxes, truth) * ops.cast(crowd[:, None], "float32")  # (B, N, G)
+    return ops.max(common, axis=-1) > CROWD_SHARE * ops.maximum(box_ops.area(boxes), 1e-6)
+
+
+def sample(candidates: Tensor, count: int | Tensor, most: int, seed: keras.random.SeedGenerator) -> Tensor:
+    """A random choice of `count` (B,) of the true entries of candidates (B, N), at most `most`: (B, N) bool."""
+    draw = keras.random.uniform(ops.shape(candidates), seed=seed) + 1e-6
+    draw = ops.where(candidates, draw, ops.zeros_like(draw))
+    best = ops.top_k(draw, most)[0]  # (B, most) falling
+    count = ops.minimum(ops.cast(count, "int32"), most)
+    place = ops.broadcast_to(ops.expand_dims(ops.maximum(count - 1, 0), -1), (ops.shape(draw)[0], 1))
+    limit = ops.take_along_axis(best, place, axis=1)  # (B, 1): the draw of the last one chosen
+    some = ops.expand_dims(ops.broadcast_to(count > 0, (ops.shape(draw)[0],)), -1)
+    return ops.logical_and(ops.logical_and(draw >= limit, draw > 0), some)
+
+
+def anchor_targets(
+    anchors: Tensor,
+    truth: Tensor,
+    valid: Tensor,
+    crowd: Tensor,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    samples: int,
+    seed: keras.random.SeedGenerator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For anchors (A, 4): sampled positives (B, A) bool, sampled negatives (B, A) bool, matched true box (B, A) int32.
+
+    Positive: IoU of at least positive_iou with a true box, or the best anchor of one; negative: IoU below negative_iou
+    with all and not in a crowd. At most half of the samples are positive.
+    """
+    overlap = box_ops.iou(anchors[None], truth) * ops.cast(valid[:, None], "float32")  # (B, A, G)
+    best = ops.max(overlap, axis=-1)
+    matched = ops.cast(ops.argmax(overlap, axis=-1), "int32")  # (B, A)
+    best_of_truth = ops.maximum(ops.max(overlap, axis=1, keepdims=True), 1e-3)  # (B, 1, G)
+    is_best = overlap >= best_of_truth - 1e-6
+    forced = ops.any(is_best, axis=-1)
+    # an anchor forced by a box trains towards that box, even if it overlaps another one more
+    matched = ops.where(
+        forced, ops.cast(ops.argmax(ops.where(is_best, overlap, ops.zeros_like(overlap)), axis=-1), "int32"), matched
+    )
+    positive = ops.logical_or(best >= positive_iou, forced)
+    bystander = in_crowd(ops.broadcast_to(anchors[None], (ops.shape(truth)[0], *anchors.shape)), truth, crowd)
+    negative = ops.logical_and(best < negative_iou, ops.logical_not(ops.logical_or(positive, bystander)))
+    positive = sample(positive, samples // 2, samples // 2, seed)
+    num_positive = ops.sum(ops.cast(positive, "int32"), axis=-1)
+    negative = sample(negative, samples - num_positive, samples, seed)
+    return positive, negative, matched
+
+
+def roi_targets(
+    proposals: Tensor,
+    real: Tensor,
+    truth: Tensor,
+    valid: Tensor,
+    crowd: Tensor,
+    *,
+    samples: int,
+    positives: float,
+    seed: keras.random.SeedGenerator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sampled boxes (B, S, 4), which are positive and which negative (B, S) bool, their true box (B, S) int32.
+
+    The true boxes join the proposals. Positive: IoU of at least 0.5; negative: less, and not in a crowd. Positives come
+    first; rows that are neither are padding.
+    """
+    candidates = ops.concatenate([truth, proposals], axis=1)  # (B, G + N, 4)
+    real = ops.concatenate([valid, real], axis=1)
+    overlap = box_ops.iou(candidates, truth) * ops.cast(valid[:, None], "float32")
+    best = ops.max(overlap, axis=-1)
+    matched = ops.cast(ops.argmax(overlap, axis=-1), "int32")
+    positive = ops.logical_and(real, best >= 0.5)
+    negative = ops.logical_and(real, best < 0.5)
+    negative = ops.logical_and(negative, ops.logical_not(in_crowd(candidates, truth, crowd)))
+    most = int(samples * positives)
+    positive = sample(positive, most, most, seed)
+    negative = sample(negative, samples - ops.sum(ops.cast(positive, "int32"), axis=-1), samples, seed)
+    order = 2.0 * ops.cast(positive, "float32") + ops.cast(negative, "float32")
+    order, index = ops.top_k(order, samples)  # (B, S): positives, negatives, the rest
+    rois = ops.take_along_axis(candidates, ops.expand_dims(index, -1), axis=1)
+    matched = ops.take_along_axis(matched, index, axis=1)
+    return rois, order > 1.5, ops.logical_and(order > 0.5, order < 1.5), matched
+
+
+def mask_targets(mini_masks: Tensor, mask_boxes: Tensor, rois: Tensor, *, size: int) -> Tensor:
+    """True masks as seen through rois (R, 4): (R, size, size) in [0, 1].
+
+    mini_masks (R, m, m) in [0, 1] span mask_boxes (R, 4); outside of these there is nothing.
+    """
+    m = mini_masks.shape[1]
+    steps = (ops.arange(size, dtype="float32") + 0.5) / size
+    cells = ops.arange(m, dtype="float32")
+
+    def weights(start: Tensor, end: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """(R, size, m): share of every cell in each sample, a triangle of one cell's width to both sides."""
+        points = start[:, None] + steps * (end - start)[:, None]  # (R, size) in pixels
+        points = (points - low[:, None]) / ops.maximum(high - low, 1e-3)[:, None] * m - 0.5
+        inside = ops.logical_and(points >= -0.5, points <= m - 0.5)
+        points = ops.clip(points, 0.0, m - 1.0)
+        share = ops.maximum(0.0, 1.0 - ops.abs(points[..., None] - cells))
+        return share * ops.cast(inside, "float32")[..., None]
+
+    x = weights(rois[:, 0], rois[:, 2], mask_boxes[:, 0], mask_boxes[:, 2])
+    y = weights(rois[:, 1], rois[:, 3], mask_boxes[:, 1], mask_boxes[:, 3])
+    return ops.matmul(ops.matmul(y, mini_masks), ops.transpose(x, (0, 2, 1)))

@@ -1,0 +1,314 @@
+"""What one run is to do: INPUTs, options and a ready pipeline become an engine and streams, in names and options.
+
+    Request ──► plan ──► Plan ──► job.assemble ──► Pipeline
+    a person's words     names and options         the parts, ready made
+
+What can be wrong about a request is found here, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from streamseg import plugins
+from streamseg.config import (
+    Component,
+    PipelineConfig,
+    StreamConfig,
+    YamlFile,
+    nearest,
+    ready_files,
+    setting,
+    with_setting,
+    with_settings,
+)
+from streamseg.places import Input, Output, expand, of_source
+from streamseg.types import OutputError, StreamsegError, UsageError
+
+DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asks of one run; the fields are the options of `streamseg run`, in the same words.
+
+    inputs: files, globs, folders, `sample:`, `test:1280x720@30` · pipeline: a ready one's name or a YAML file ·
+    outputs: files by their ending, `images:FOLDER`, folders; none: the pipeline's, or `STEM_EFFECT.mp4` beside the
+    input · effects: names, `splash:classes=person+car`, `{"splash": {"classes": ["person"]}}`, or objects with a
+    `draw`; None: the pipeline's, or overlay and labels · start, end: seconds · settings: `engine.batch_size=8`
+    """
+
+    inputs: Sequence[str] = ()
+    pipeline: str | Path | None = None
+    outputs: Sequence[str] = ()
+    effects: Sequence[Any] | None = None
+    classes: Sequence[str] = ()
+    model: str | None = None
+    engine: str | None = None
+    min_score: float | None = None
+    start: float | None = None
+    end: float | None = None
+    stride: int | None = None
+    codec: str | None = None
+    quality: str | float | None = None
+    preset: str | None = None
+    overwrite: bool = False
+    parallel: int | None = None
+    settings: Sequence[str] = ()
+    writes: bool = True
+    """Whether a request without an output takes the default one."""
+
+    @classmethod
+    def of(cls, **options: Any) -> Request:
+        """The request with these fields; UsageError with the nearest spelling for one that does not exist."""
+        known = [each.name for each in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"no option is called {name!r}{nearest(name, known)}")
+        return cls(**options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, in names and options: the engine, the streams, and the inputs that cannot be done at all."""
+
+    config: PipelineConfig
+    streams: Mapping[str, StreamConfig]
+    refused: Mapping[str, StreamsegError] = field(default_factory=dict)
+
+
+def plan(request: Request) -> Plan:
+    """The request worked out and checked, nothing opened. Raises UsageError for the first thing that is wrong."""
+    config = _read_pipeline(request.pipeline) if request.pipeline is not None else PipelineConfig()
+    config = _with_engine(config, request)
+    of_streams = [text for text in request.settings if setting(text)[0][0] in StreamConfig.model_fields]
+    config = with_settings(config, [text for text in request.settings if text not in of_streams])
+    pairs = [(source, with_settings(stream, of_streams)) for source, stream in _streams(config, request)]
+    _check_outputs_differ(pairs)
+    streams: dict[str, StreamConfig] = {}
+    refused: dict[str, StreamsegError] = {}
+    for source, stream in pairs:
+        if problem := source.problem or _refusal(stream):
+            refused[source.name] = problem
+        else:
+            streams[source.name] = stream
+    _check_components(config, streams)
+    return Plan(config, streams, refused)
+
+
+def ready_pipelines() -> dict[str, Path]:
+    """The pipelines that ship with the package, by name."""
+    return {path.stem: path for path in ready_files("pipelines")}
+
+
+def parse_component(text: str, *, what: str) -> Component:
+    """`splash:classes=person+car,strength=2` as a component; `what` opens the error messages (`--effect`)."""
+    name, *rest = text.split(":")
+    if rest and "=" not in rest[0]:  # a class outside the package: my_package.blur:FaceBlur
+        name, rest = f"{name}:{rest[0]}", rest[1:]
+    options: dict[str, Any] = {}
+    for part in re.split(r",(?![^\[{]*[\]}])", ":".join(rest)) if rest else ():
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{what} {text}: expected key=value after the colon, got {part!r}")
+        options[key.strip()] = _value(value, what=f"{what} {text}")
+    return Component(name=name, options=options)
+
+
+def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
+    ready = ready_pipelines()
+    path = ready.get(str(name_or_path), Path(name_or_path))
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        hint = nearest(str(name_or_path), ready)
+        raise UsageError(f"no pipeline is called {str(name_or_path)!r}{hint} (or a YAML file)")
+    file = YamlFile.read(path)
+    config = file.as_a(PipelineConfig)
+    for place, room, component in config.components():
+        try:
+            plugins.check(room, component.name, component.options)
+        except UsageError as error:
+            raise UsageError(f"{file.where(place)}: {error}") from None
+    return config
+
+
+def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
+    engine = config.engine
+    if request.engine is not None:
+        engine = parse_component(request.engine, what="--engine")
+    if request.model is not None:
+        engine = _with_option(engine, "engines", "model", request.model, what="--model")
+    changes = {
+        "engine": engine,
+        "parallel": request.parallel,
+        "min_score": request.min_score,
+        "classes": tuple(request.classes) or None,
+    }
+    for key, value in changes.items():
+        if value is not None:
+            config = with_setting(config, [key], value)
+    return config
+
+
+def _streams(config: PipelineConfig, request: Request) -> list[tuple[Input, StreamConfig]]:
+    """One stream for every input, or the pipeline's own, each with its source and its sinks."""
+    if request.inputs:
+        if len(config.streams) > 1:
+            names = ", ".join(config.streams)
+            raise UsageError(f"the pipeline has streams of its own ({names}); INPUTs go with a pipeline of one stream")
+        template = next(iter(config.streams.values()), config)
+        pairs = [(given, template) for given in expand(request.inputs)]
+    else:
+        own = config.streams or {"": config}
+        if not all(stream.source for stream in own.values()):
+            raise UsageError("expected an INPUT (file, folder, glob, sample: or test:) or a pipeline with a source")
+        pairs = [
+            (replace(given, name=name or given.stem), stream)
+            for name, stream in own.items()
+            if stream.source and (given := of_source(stream.source))
+        ]
+    made = [(given, _stream(given, stream, request, num_inputs=len(pairs))) for given, stream in pairs]
+    written = {path for _, stream in made for path in _paths(stream)}
+    # What an earlier run wrote into a folder is no input of the next one.
+    return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in written)]
+
+
+def _stream(given: Input, template: StreamConfig, request: Request, *, num_inputs: int) -> StreamConfig:
+    source = _with_range(given.source, request)
+    effects = _effects(template, request)
+    sinks = _sinks(given, template, effects, request, num_inputs=num_inputs)
+    tracker = template.tracker
+    if tracker and request.min_score is not None:
+        tracker = _with_if_taken(tracker, "trackers", "min_score", request.min_score)
+    # Not validated: an effect may be a ready-made object.
+    return StreamConfig.model_construct(
+        source=source, tracker=tracker, counters=template.counters, effects=effects, sinks=sinks
+    )
+
+
+def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
+    if request.effects is None:
+        wanted = [Output.parse(text).sink for text in request.outputs] or ["video_file"] * request.writes
+        shown = set(wanted) - {"jsonl"} and "effects" not in template.model_fields_set
+        return DEFAULT_EFFECTS if shown else template.effects
+    made: list[Any] = []
+    for each in request.effects:
+        if isinstance(each, str):
+            made.append(parse_component(each, what="--effect"))
+        elif isinstance(each, Mapping):
+            made += with_setting(StreamConfig(), ["effects"], [dict(each)]).effects
+        elif hasattr(each, "draw"):
+            made.append(each)
+        else:
+            raise UsageError(f"effects: expected a name, {{name: options}} or an object with a draw, got {each!r}")
+    return tuple(made)
+
+
+def _sinks(
+    given: Input, template: StreamConfig, effects: Sequence[Any], request: Request, *, num_inputs: int
+) -> tuple[Component, ...]:
+    if request.outputs:
+        outputs = [Output.parse(text) for text in request.outputs]
+        for output in outputs:
+            if num_inputs > 1 and not output.differs_by_input:
+                raise UsageError(f"-o {output.text}: {num_inputs} inputs need a folder, or {{stem}} in the name")
+        sinks = [output.of(given, default_name=_default_name(given, effects)) for output in outputs]
+    elif "sinks" in template.model_fields_set or not request.writes:
+        sinks = [Component(name=each.name, options=_filled(each.options, given)) for each in template.sinks]
+    else:
+        path = str(given.folder / given.fill(_default_name(given, effects)))
+        sinks = [Component(name="video_file", options={"path": path})]
+    for option in ("codec", "quality", "preset"):
+        value = getattr(request, option)
+        if value is not None:
+            if not any(option in plugins.option_names("sinks", sink.name) for sink in sinks):
+                raise UsageError(f"--{option}: expected a video output (.mp4, .mkv, .webm, .mov)")
+            sinks = [_with_if_taken(sink, "sinks", option, value) for sink in sinks]
+    return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
+
+
+def _default_name(given: Input, effects: Sequence[Any]) -> str:
+    first = effects[0] if effects else None
+    word = first.name if isinstance(first, Component) else type(first).__name__ if first is not None else "copy"
+    return f"{{stem}}_{word.rpartition(':')[2].lower()}{given.ending}"
+
+
+def _with_range(source: Component | None, request: Request) -> Component | None:
+    for option in ("start", "end", "stride"):
+        value = getattr(request, option)
+        if value is not None and source is not None:
+            source = _with_option(source, "sources", option, value, what=f"--{option}")
+    return source
+
+
+def _value(text: str, *, what: str, plus: bool = True) -> Any:
+    """YAML, in which `person+car` is a list of two as well."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{what}: {text!r} is no YAML value: {getattr(error, 'problem', error)}") from None
+    if plus and isinstance(value, str) and "+" in value and text[:1] not in "'\"":
+        return [_value(part, what=what, plus=False) for part in value.split("+")]
+    return value
+
+
+def _with_option(component: Component, room: str, option: str, value: Any, *, what: str) -> Component:
+    known = plugins.option_names(room, component.name)
+    if option not in known:
+        raise UsageError(f"{what}: the {plugins.ROOMS[room][0]} {component.name} takes no {option!r}")
+    return Component(name=component.name, options={**component.options, option: value})
+
+
+def _with_if_taken(component: Component, room: str, option: str, value: Any) -> Component:
+    if option not in plugins.option_names(room, component.name):
+        return component
+    return Component(name=component.name, options={**component.options, option: value})
+
+
+def _filled(options: Mapping[str, Any], given: Input) -> dict[str, Any]:
+    return {key: given.fill(value) if isinstance(value, str) else value for key, value in options.items()}
+
+
+def _paths(stream: StreamConfig) -> list[Path]:
+    paths = [sink.options.get("path") for sink in stream.sinks if isinstance(sink, Component)]
+    return [path for each in paths if (path := _absolute(each)) is not None]
+
+
+def _absolute(path: Any) -> Path | None:
+    return Path(path).resolve() if isinstance(path, str | Path) else None
+
+
+def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
+    read = {_absolute(given.path): given for given, _ in pairs if given.path is not None}
+    written: dict[Path, Input] = {}
+    for given, stream in pairs:
+        for path in _paths(stream):
+            if path in read:
+                raise UsageError(f"{path}: it is an input of this run, so it cannot be an output of it")
+            if path in written:
+                raise UsageError(
+                    f"{path}: expected an output of its own for every input, got this one for "
+                    f"{written[path].path or written[path].name} and for {given.path or given.name}"
+                )
+            written[path] = given
+
+
+def _refusal(stream: StreamConfig) -> OutputError | None:
+    """An output that is there already, said before an engine is loaded for it."""
+    for sink in stream.sinks:
+        path = Path(str(sink.options.get("path", "")))
+        if sink.name in ("video_file", "gif", "jsonl") and not sink.options.get("overwrite") and path.is_file():
+            return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")
+    return None
+
+
+def _check_components(config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:
+    whole = PipelineConfig.model_construct(**{**dict(config), "streams": dict(streams)})
+    for _, room, component in whole.components():
+        if isinstance(component, Component):
+            plugins.check(room, component.name, component.options)

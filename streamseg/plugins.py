@@ -1,0 +1,188 @@
+"""A name in a YAML file or on the command line becomes the component of that name, with its options checked.
+
+A room (`effects`, `sinks`, …) is a package with one component a file; the file's name is the component's name and the
+class carries it in CamelCase. A class outside the package is named `my_package.blur:FaceBlur`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from streamseg.config import nearest
+from streamseg.types import UsageError
+
+ROOMS: Mapping[str, tuple[str, str]] = {
+    "sources": ("source", "__iter__"),
+    "engines": ("engine", "predict"),
+    "trackers": ("tracker", "update"),
+    "counters": ("counter", "update"),
+    "effects": ("effect", "draw"),
+    "sinks": ("sink", "write"),
+    "datasets": ("dataset", "__getitem__"),
+}
+"""Room -> what one component of it is called, and the method that every component of it has."""
+
+WANTS_A_LIST = ("tuple_type", "list_type", "set_type", "frozen_set_type", "sequence_str")
+"""What pydantic calls the mistake of giving one text where several are taken."""
+
+
+def names(room: str) -> list[str]:
+    """The names of a room's components, in alphabetical order; nothing is imported for it."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(_folder(room))]) if module.name[0] != "_")
+
+
+def summary(room: str, name: str) -> str:
+    """The first sentence of the component's module docstring; nothing is imported for it."""
+    text = ast.get_docstring(ast.parse((_folder(room) / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def find(room: str, name: str) -> type:
+    """The class of the component `name`; `package.module:Class` finds one outside streamseg."""
+    noun, verb = ROOMS[room]
+    if ":" in name:
+        return _outside_class(noun, verb, name)
+    known = names(room)
+    if name not in known:
+        raise UsageError(f"no {noun} is called {name!r}{nearest(name, known)}")
+    module = importlib.import_module(f"streamseg.{room}.{name}")
+    found: type = getattr(module, _camel_case(name))
+    return found
+
+
+def build(room: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The component `name` made with `options`; UsageError tells what, expected, got and the nearest right spelling."""
+    checked = check(room, name, options)
+    noun = ROOMS[room][0]
+    try:
+        return find(room, name)(**checked)
+    except UsageError as error:
+        raise UsageError(_named(noun, name, str(error))) from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{noun} {name}: {error}") from error
+
+
+def check(room: str, name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The options as the component's constructor wants them; nothing is made.
+
+    A path becomes a Path, a list a tuple, and one text where a list is wanted a list of one.
+    """
+    options = dict(options or {})
+    noun = ROOMS[room][0]
+    schema = _schema(find(room, name))
+    while True:
+        try:
+            model = schema.model_validate(options)
+            break
+        except pydantic.ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+        option = str(problem["loc"][0])
+        if problem["type"] not in WANTS_A_LIST or not isinstance(options[option], str):
+            raise UsageError(f"{noun} {name}: {_in_words(problem, schema)}")
+        options[option] = [options[option]]
+    given = {key for key, field in schema.model_fields.items() if (field.alias or key) in options}
+    checked = {schema.model_fields[key].alias or key: getattr(model, key) for key in given}
+    return checked | dict(model.model_extra or {})
+
+
+def option_names(room: str, name: str) -> list[str]:
+    """The options that the component takes, in the order of its constructor."""
+    return [field.alias or key for key, field in _schema(find(room, name)).model_fields.items()]
+
+
+def options_in_words(room: str, name: str) -> list[str]:
+    """The options with their types and defaults, as `text: str = 'grey'`, one string an option."""
+    signature = inspect.signature(find(room, name))
+    return [str(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)) for parameter in _options_of(signature)]
+
+
+def _folder(room: str) -> Path:
+    return Path(__file__).parent / room
+
+
+def _camel_case(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _named(noun: str, name: str, message: str) -> str:
+    """A component's own message, opened with its name where it does not say it."""
+    return message if message.startswith(f"{noun} {name}") else f"{noun} {name}: {message}"
+
+
+def _outside_class(noun: str, verb: str, name: str) -> type:
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"{noun} {name}: the module {module_name!r} cannot be imported: {error}; "
+            "is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise UsageError(f"{noun} {name}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}")
+    if not hasattr(found, verb):
+        raise UsageError(f"{noun} {name}: {class_name} is no {noun}, it has no method {verb!r}")
+    return found
+
+
+def _options_of(signature: inspect.Signature) -> list[inspect.Parameter]:
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [parameter for parameter in signature.parameters.values() if parameter.kind not in variadic]
+
+
+@functools.cache
+def _schema(component: type) -> type[pydantic.BaseModel]:
+    """A pydantic model with one field for every parameter of the constructor; what else is given is refused."""
+    signature = inspect.signature(component)
+    hints = _hints(component)
+    fields: dict[str, Any] = {}
+    for position, parameter in enumerate(_options_of(signature)):
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        # Aliases, because an option may be called like a method of pydantic's (`copy`, `schema`).
+        fields[f"option_{position}"] = (
+            hints.get(parameter.name, Any),
+            pydantic.Field(default, alias=parameter.name),
+        )
+    takes_more = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    config = pydantic.ConfigDict(extra="allow" if takes_more else "forbid", arbitrary_types_allowed=True)
+    return pydantic.create_model(component.__name__, __config__=config, **fields)
+
+
+def _hints(component: type) -> dict[str, Any]:
+    """The constructor's annotations as types; one that only a type checker can resolve counts as Any."""
+    made_by = getattr(component, "__new__" if "__new__" in vars(component) else "__init__")
+    try:
+        return typing.get_type_hints(made_by, include_extras=True)
+    except NameError:
+        return {}
+
+
+def _in_words(problem: Mapping[str, Any], schema: type[pydantic.BaseModel]) -> str:
+    option = str(problem["loc"][0])
+    known = [field.alias or key for key, field in schema.model_fields.items()]
+    if problem["type"] == "extra_forbidden":
+        return f"no option is called {option!r}{nearest(option, known)}"
+    if problem["type"] == "missing":
+        return f"the option {option!r} is missing"
+    where = option + "".join(f"[{part}]" for part in problem["loc"][1:] if isinstance(part, int))
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    if problem["type"] == "literal_error":
+        choices = [part.strip("' ") for part in expected.replace(" or ", ", ").split(",")]
+        expected = f"one of {expected}"
+        if isinstance(problem["input"], str):
+            close = difflib.get_close_matches(problem["input"], choices, n=1)
+            expected += f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{where}: expected {expected}, got {problem['input']!r}"

@@ -1,0 +1,161 @@
+"""A result as a line of JSON, and back: what the jsonl sink writes, the replay engine reads and `convert` takes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamseg import masks
+from streamseg.types import InputError, Instances, Result
+
+MASK_SIDE = 28
+"""The side of a mask that was recorded without its crop."""
+
+
+def to_record(result: Result, *, crops: bool = True) -> dict[str, Any]:
+    """The result as plain numbers, texts, lists and dicts, shaped as in the command line's documentation.
+
+    crops: with the soft masks as the model made them, about a kilobyte an object, so that they can be drawn again
+    exactly; without, only their run lengths at 0.5. A box or score is the shortest decimal that means the same
+    float32.
+    """
+    frame = result.frame
+    return {
+        "stream": frame.stream,
+        "index": frame.index,
+        "time": round(frame.time, 6),
+        "width": frame.width,
+        "height": frame.height,
+        "objects": _objects(result.instances, width=frame.width, height=frame.height, crops=crops),
+        "lines": dict(result.counts.get("lines", {})),
+        "zones": dict(result.counts.get("zones", {})),
+    }
+
+
+def from_record(record: Mapping[str, Any], class_names: Sequence[str]) -> Instances:
+    """The objects of a record, with masks (N, 28, 28) or as large as the crops are.
+
+    class_names: "background" first; InputError when the record names a class that is not among them, or lacks or
+    garbles anything. The record's own `index`, `time` and `stream` are read from it as they are.
+    """
+    objects = record.get("objects")
+    if not isinstance(objects, list):
+        raise InputError(f"expected a list of objects, got {objects!r}")
+    if not objects:
+        return Instances.empty(class_names)
+    ids = {name: i for i, name in enumerate(class_names) if i > 0}
+    crops = [_mask(item, number) for number, item in enumerate(objects)]
+    sides = {len(crop) for crop in crops}
+    if len(sides) > 1:
+        raise InputError(f"expected masks of one side, got {sorted(sides)}")
+    return Instances(
+        boxes=np.array([_box(item, number) for number, item in enumerate(objects)], np.float32),
+        masks=np.stack(crops),
+        scores=np.array([_number(item, "score", number) for number, item in enumerate(objects)], np.float32),
+        class_ids=np.array([_class_id(item, ids, number) for number, item in enumerate(objects)], np.int32),
+        track_ids=np.array([_track(item, number) for number, item in enumerate(objects)], np.int32),
+        class_names=tuple(class_names),
+    )
+
+
+def class_names_of(record: Mapping[str, Any]) -> list[str]:
+    """The class names that stand in a record, one an object; InputError where one is missing."""
+    objects = record.get("objects")
+    if not isinstance(objects, list):
+        raise InputError(f"expected a list of objects, got {objects!r}")
+    return [_class_name(item, number) for number, item in enumerate(objects)]
+
+
+def _objects(instances: Instances, *, width: int, height: int, crops: bool) -> list[dict[str, Any]]:
+    objects = []
+    # As bytes first, and the run lengths of those: reading the line again gives exactly the same drawing.
+    cells = np.rint(np.nan_to_num(instances.masks).clip(0, 1) * 255).astype(np.uint8)  # (N, M, M)
+    for i, name in enumerate(instances.names):
+        item: dict[str, Any] = {
+            "track": int(instances.track_ids[i]),
+            "class": name,
+            "score": _short(instances.scores[i]),
+            "box": [_short(v) for v in instances.boxes[i]],
+            "mask": masks.rle(cells[i], instances.boxes[i], width=width, height=height),
+        }
+        if crops:
+            item["crop"] = {"side": cells.shape[1], "values": base64.b64encode(cells[i].tobytes()).decode("ascii")}
+        objects.append(item)
+    return objects
+
+
+def _short(value: np.float32) -> float:
+    """The shortest decimal number that rounds to the same float32."""
+    return float(str(value))
+
+
+def _mask(item: Any, number: int) -> np.ndarray:
+    """The soft mask of one object, (M, M) float32: its crop, or else what its run lengths say inside its box."""
+    crop = _field(item, "crop", number, optional=True)
+    if crop is not None:
+        try:
+            side, values = int(crop["side"]), base64.b64decode(crop["values"], validate=True)
+            cells = np.frombuffer(values, np.uint8).reshape(side, side)
+        except (TypeError, KeyError, ValueError, binascii.Error) as error:
+            raise InputError(f"object {number}: crop: expected side × side bytes in base64 ({error})") from error
+        return cells.astype(np.float32) / np.float32(255)
+    run_lengths = _field(item, "mask", number)
+    try:
+        return masks.from_rle(run_lengths, _box(item, number), size=MASK_SIDE)
+    except (TypeError, KeyError, ValueError, IndexError) as error:
+        raise InputError(f"object {number}: mask: expected COCO run lengths ({error})") from error
+
+
+def _box(item: Any, number: int) -> list[float]:
+    box = _field(item, "box", number)
+    right = isinstance(box, list) and len(box) == 4 and all(_is_number(v) for v in box)
+    if not right:
+        raise InputError(f"object {number}: box: expected [x1, y1, x2, y2], got {box!r}")
+    return box
+
+
+def _number(item: Any, name: str, number: int) -> float:
+    value = _field(item, name, number)
+    if not _is_number(value):
+        raise InputError(f"object {number}: {name}: expected a number, got {value!r}")
+    return value
+
+
+def _track(item: Any, number: int) -> int:
+    track = _field(item, "track", number, optional=True)
+    if track is None:
+        return -1
+    if not isinstance(track, int) or isinstance(track, bool) or not -1 <= track < 2**31:
+        raise InputError(f"object {number}: track: expected a whole number from -1 up, got {track!r}")
+    return track
+
+
+def _class_name(item: Any, number: int) -> str:
+    name = _field(item, "class", number)
+    if not isinstance(name, str):
+        raise InputError(f"object {number}: class: expected a name, got {name!r}")
+    return name
+
+
+def _class_id(item: Any, ids: Mapping[str, int], number: int) -> int:
+    name = _class_name(item, number)
+    if name not in ids:
+        raise InputError(f"object {number}: class: expected one of {', '.join(ids) or 'none'}, got {name!r}")
+    return ids[name]
+
+
+def _field(item: Any, name: str, number: int, *, optional: bool = False) -> Any:
+    if not isinstance(item, Mapping):
+        raise InputError(f"object {number}: expected a mapping, got {item!r}")
+    if name not in item and not optional:
+        raise InputError(f"object {number}: {name} is missing")
+    return item.get(name)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,250 @@
+"""Which encoder a codec's name means, with which options, and in which pixel format a picture goes into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av.codec.codec import Codec, find_best_pix_fmt_of_list
+
+from streamseg.config import nearest
+from streamseg.types import UsageError
+
+Quality = float | Literal["lossless"] | None
+
+X26X_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+)  # fmt: skip
+NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "fast", "medium", "slow")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How one of FFmpeg's encoders wants to be spoken to.
+
+    name: FFmpeg's · presets: what `preset` may be · preset_option: the option that takes it · default: options when
+    no preset is asked for · quality_option: the option that takes the quality, `qualities` its range, `quality` its
+    default · lossless: options · always: options · plain: pixel formats that browsers play (empty: all that it has) ·
+    minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
+    (empty: all)
+    """
+
+    name: str
+    presets: tuple[str, ...]
+    quality: float
+    qualities: tuple[int, int]
+    lossless: Mapping[str, str]
+    preset_option: str = "preset"
+    default: Mapping[str, str] = field(default_factory=dict)
+    quality_option: str = "crf"
+    always: Mapping[str, str] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
+    minimum: int = 1
+    odd: bool = False
+    formats: tuple[str, ...] = ()
+
+
+_NVENC_ALWAYS = {"rc": "vbr", "forced-idr": "1"}
+
+ENCODERS = (
+    Encoder(
+        name="libx264",
+        presets=X26X_PRESETS,
+        # Superfast with the one tool of the slower presets that pays: MB-tree over a lookahead of 20 frames. Measured
+        # by benchmarks/encoding.py at 1080p: 1.25 times the bytes of `medium` at equal SSIM (superfast alone 1.8), for
+        # 11 ms of CPU a frame (medium 50). Quality 21 looks like `medium` at its default, 23.
+        default={"preset": "superfast", "mbtree": "1", "rc-lookahead": "20"},
+        quality=21,
+        qualities=(0, 51),
+        # Not crf=0, which is lossless in 8 bit only.
+        lossless={"qp": "0"},
+        always={"forced-idr": "1"},
+        plain=("yuv420p", "yuvj420p", "nv12", "nv21"),
+    ),
+    Encoder(
+        name="libx265",
+        presets=X26X_PRESETS,
+        default={"preset": "superfast"},
+        quality=25,
+        qualities=(0, 51),
+        lossless={"x265-params": "log-level=error:lossless=1"},
+        always={"forced-idr": "1", "x265-params": "log-level=error"},
+        plain=("yuv420p", "yuvj420p", "yuv420p10le"),
+        minimum=16,
+    ),
+    Encoder(
+        name="libsvtav1",
+        presets=tuple(str(n) for n in range(14)),
+        default={"preset": "10"},
+        quality=35,
+        qualities=(1, 63),
+        lossless={"svtav1-params": "lossless=1"},
+        minimum=8,
+        odd=True,
+    ),
+    Encoder(
+        name="libvpx-vp9",
+        presets=tuple(str(n) for n in range(9)),
+        preset_option="cpu-used",
+        default={"cpu-used": "6"},
+        quality=33,
+        qualities=(0, 63),
+        lossless={"lossless": "1"},
+        always={"deadline": "realtime", "row-mt": "1"},
+        odd=True,
+    ),
+    *(
+        Encoder(
+            name=name,
+            presets=NVENC_PRESETS,
+            default={"preset": "p4"},
+            quality_option="cq",
+            quality=quality,
+            qualities=(0, 51),
+            lossless={"tune": "lossless"},
+            always=_NVENC_ALWAYS,
+            plain=("yuv420p", "nv12", "p010le"),
+            minimum=160,
+            formats=formats,
+        )
+        for name, quality, formats in (
+            ("h264_nvenc", 23, ("yuv420p", "nv12", "yuv444p")),
+            ("hevc_nvenc", 27, ("yuv420p", "nv12", "p010le", "yuv444p")),
+            ("av1_nvenc", 33, ("yuv420p", "nv12", "p010le")),
+        )
+    ),
+)
+BY_NAME = {encoder.name: encoder for encoder in ENCODERS}
+FRIENDLY = {
+    "h264": "libx264",
+    "h265": "libx265",
+    "hevc": "libx265",
+    "av1": "libsvtav1",
+    "vp9": "libvpx-vp9",
+    "nvenc": "h264_nvenc",
+}
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""FFmpeg's name of the container that a file ending asks for."""
+
+
+def container_of(suffix: str) -> str:
+    """FFmpeg's name of the container for a file ending such as ".mp4"; UsageError for an ending of no video."""
+    try:
+        return CONTAINERS[suffix.lower()]
+    except KeyError:
+        endings = ", ".join(CONTAINERS)
+        raise UsageError(f"expected a file ending in {endings}, got {suffix!r}{nearest(suffix, CONTAINERS)}") from None
+
+
+def encoder_for(codec: str | None, *, container: str) -> Encoder:
+    """The encoder that a codec's friendly name or FFmpeg's own means; None: the container's usual one.
+
+    UsageError when there is no such codec, the container cannot hold it, or this machine cannot run it.
+    """
+    if codec is None:
+        codec = "vp9" if container == "webm" else "h264"
+    name = FRIENDLY.get(codec.lower(), codec.lower())
+    if name not in BY_NAME:
+        raise UsageError(f"codec: no encoder is called {codec!r}{nearest(codec, [*FRIENDLY, *BY_NAME])}")
+    encoder = BY_NAME[name]
+    try:
+        canonical = Codec(name, "w").canonical_name
+    except av.codec.codec.UnknownCodecError as error:
+        raise UsageError(f"codec {codec}: the FFmpeg of this machine has no encoder {name}") from error
+    if container == "webm" and canonical not in ("vp9", "av1"):
+        raise UsageError(f"codec {codec}: a .webm holds vp9 or av1; choose one of them, or write an .mkv or .mp4")
+    if name.endswith("_nvenc"):
+        _require_hardware(encoder, codec)
+    if name == "libsvtav1":
+        # SVT-AV1 takes its log level from nowhere else, and by default writes a page to stderr.
+        os.environ.setdefault("SVT_LOG", "1")
+    return encoder
+
+
+def _require_hardware(encoder: Encoder, codec: str) -> None:
+    """Raise UsageError when the encoder's hardware is not in this machine, by opening it once."""
+    context = av.CodecContext.create(encoder.name, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 256, 256, "yuv420p"
+    context.framerate = Fraction(25)
+    try:
+        context.open()
+    except (av.FFmpegError, OSError) as error:
+        raise UsageError(
+            f"codec {codec}: {encoder.name} needs an NVIDIA GPU with its driver, and this machine offers none; "
+            "h264 encodes on the CPU"
+        ) from error
+
+
+def options_for(encoder: Encoder, *, quality: Quality, preset: str | int | None) -> dict[str, str]:
+    """The encoder's options for a quality and a preset; UsageError for one that it does not have."""
+    options = dict(encoder.always)
+    if preset is None:
+        options |= encoder.default
+    elif str(preset) in encoder.presets:
+        options[encoder.preset_option] = str(preset)
+    else:
+        raise UsageError(
+            f"preset: {encoder.name} has {', '.join(encoder.presets)}, got {preset!r}"
+            + nearest(str(preset), encoder.presets)
+        )
+    low, high = encoder.qualities
+    wanted = f"quality: expected {low} (best) to {high} or lossless for {encoder.name}, got {quality!r}"
+    if quality is None:
+        options[encoder.quality_option] = f"{encoder.quality:g}"
+    elif isinstance(quality, str) and quality.strip().lower() == "lossless":
+        options |= encoder.lossless
+    else:
+        try:
+            value = float(quality)
+        except (TypeError, ValueError):
+            raise UsageError(wanted + nearest(str(quality), ["lossless"]).removesuffix("; there is lossless")) from None
+        if not low <= value <= high:
+            raise UsageError(wanted)
+        options[encoder.quality_option] = f"{value:g}"
+    return options
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """The format that pictures are encoded in. name · note: what the user should know of it, or None."""
+
+    name: str
+    note: str | None = None
+
+
+def pixel_format_for(source: av.VideoFormat, encoder: Encoder) -> PixelFormat:
+    """The encoder's format nearest to a picture's: the same where it has it; RGB becomes YUV 4:4:4."""
+    offered = encoder.formats or tuple(f.name for f in Codec(encoder.name, "w").video_formats or () if not f.is_rgb)
+    name = source.name
+    deep = max(component.bits for component in source.components) > 8
+    if name in offered and not name.startswith("yuva"):
+        wanted = [name]
+    elif source.is_rgb or source.has_palette:
+        wanted = ["yuv444p10le", "yuv444p"] if deep else ["yuv444p"]
+    elif len(source.components) < 3:
+        wanted = ["gray10le", "yuv420p10le", "p010le", "yuv420p"] if deep else ["gray", "yuv420p"]
+    else:
+        # The same planes under another name: full range is a tag beside the format, and alpha is one plane more.
+        wanted = [name.replace("yuvj", "yuv").replace("yuva", "yuv")]
+    chosen = next((f for f in wanted if f in offered), None) or _best(offered, source)
+    return PixelFormat(chosen, _note(source, chosen, encoder))
+
+
+def _best(offered: Iterable[str], source: av.VideoFormat) -> str:
+    best, _ = find_best_pix_fmt_of_list([f for f in offered if not f.startswith("yuva")], source)
+    return best.name if best is not None else "yuv420p"
+
+
+def _note(source: av.VideoFormat, chosen: str, encoder: Encoder) -> str | None:
+    parts = []
+    if source.name.replace("yuvj", "yuv") != chosen.replace("yuvj", "yuv"):
+        parts.append(f"{source.name} was converted to {chosen}")
+    if encoder.plain and chosen not in encoder.plain:
+        parts.append(f"most browsers do not play {encoder.name}'s {chosen}")
+    return "; ".join(parts) or None

@@ -1,0 +1,403 @@
+"""Writes the drawn pictures to an mp4, mkv, webm or mov, with the input's sound, subtitles, chapters and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from math import gcd
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+
+from streamseg.sinks._codecs import Quality, container_of, encoder_for, options_for, pixel_format_for
+from streamseg.sinks._part_file import PartFile, reason
+from streamseg.sinks._passthrough import Passthrough, lasting
+from streamseg.types import OutputError, Result, StreamInfo
+
+MUXER_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    # Readable at any moment: a fragment is closed every second, and what is closed is on the disk. Cutting by time
+    # and not at keyframes leaves the encoder its long, small groups of pictures: a keyframe every second costs a third
+    # to two thirds more bytes (benchmarks/encoding.py). At the end the file becomes an ordinary one.
+    "mp4": {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"},
+    "mov": {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"},
+    "matroska": {"cluster_time_limit": "1000"},
+    "webm": {"cluster_time_limit": "1000"},
+}
+KEYFRAME_SECONDS = 10
+KEYFRAME_PICTURES = 250
+MP4_TAGS = {
+    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
+    "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time",
+}  # fmt: skip
+"""Metadata that an mp4 has a place for; any other key needs the form that fewer players read."""
+
+BT709 = 1
+LIMITED, FULL = 1, 2
+
+
+class VideoFile:
+    """A video with the size, the times, the colour tags, the metadata, the chapters and the sound of its input.
+
+    path      ends in .mp4, .mov, .mkv or .webm, and is called NAME.part.mp4 until it is complete
+    codec     h264, h265, av1, vp9, nvenc, or an encoder's own name; None: h264, in a .webm vp9
+    quality   the encoder's CRF (lower is better and larger), or "lossless"; None: as good as it looks
+    preset    the encoder's own word for its speed; None: fast enough to write 1080p beside the model
+    overwrite an older file of that name is replaced once the new one is complete
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        codec: str | None = None,
+        quality: Quality = None,
+        preset: str | int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._file = PartFile(path, overwrite=overwrite)
+        self._container = container_of(self._file.final.suffix)
+        self._encoder = encoder_for(codec, container=self._container)
+        self._options = options_for(self._encoder, quality=quality, preset=preset)
+        self.notes: list[str] = []
+        self._info: StreamInfo | None = None
+        self._writer: _Writer | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def __enter__(self) -> Self:
+        self._file.create()
+        return self
+
+    def start(self, info: StreamInfo) -> None:
+        self._file.refuse_input(info)
+        self._info = info
+
+    def write(self, picture: av.VideoFrame, result: Result) -> None:
+        with self._errors():
+            if self._writer is None:
+                assert self._info is not None, "start(info) comes before the first write"
+                self._writer = _Writer(self, picture, result.frame.time)
+            self._writer.write(picture)
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            self._file.discard_if_empty()
+            if exc_type is None:
+                raise OutputError(f"{self._file.final} was not written: there was no picture to write")
+            return
+        if exc_type is not None:
+            with suppress(av.FFmpegError, OSError, ValueError):
+                writer.close(complete=False)
+            return
+        with self._errors():
+            writer.close(complete=True)
+        self._file.finish()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What FFmpeg says of the output, as an OutputError that names it."""
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{self._file.part} cannot be written: {reason(error)}") from error
+
+
+class _Writer:
+    """The open output of one VideoFile: an encoder, a muxer, and the sound that goes along."""
+
+    def __init__(self, sink: VideoFile, picture: av.VideoFrame, time: float) -> None:
+        info = sink._info
+        assert info is not None
+        self._notes = sink.notes
+        self._prepare = _Preparation(picture, sink, info)
+        self._base = picture.time_base or info.time_base
+        self._first_pts = picture.pts if picture.pts is not None else round(time / self._base)
+        self._last_pts: int | None = None
+        self._last_keyframe = 0
+        self._repaired = 0
+        self._passthrough: Passthrough | None = None
+
+        first = self._first_pts * self._base
+        zero = first - Fraction(time).limit_denominator(10**9)
+        start = zero + Fraction(info.start).limit_denominator(10**6) if info.start > 0 else None
+        end = zero + Fraction(info.end).limit_denominator(10**6) if info.end is not None else None
+        origin = first if start is not None else min(first, _earliest_sound(info.path, first))
+        self._shift = round((first - origin) / self._base)
+
+        options = dict(MUXER_OPTIONS[sink._container])
+        options |= {"flush_packets": "1", "max_interleave_delta": "500000"}
+        metadata = lasting(dict(info.metadata))
+        if sink._container in ("mp4", "mov"):
+            options["movie_timescale"] = str(_movie_timescale(self._base))
+            if not MP4_TAGS.issuperset(key.lower() for key in metadata):
+                options["movflags"] += "+use_metadata_tags"
+        self._output = av.open(f"file:{sink._file.part}", "w", format=sink._container, container_options=options)
+        self._output.metadata.update(metadata)
+        self._output.set_chapters(_chapters(info, origin=origin, end=end))
+        self._stream = self._add_video(sink, info, picture)
+        if info.path is not None and info.path.is_file():
+            self._passthrough = Passthrough(
+                info.path, output=self._output, container=sink._container, origin=origin, start=start, end=end
+            )
+            self._notes.extend(self._passthrough.notes)
+            self._passthrough.notes = self._notes
+        self._output.start_encoding()
+
+    def _add_video(self, sink: VideoFile, info: StreamInfo, picture: av.VideoFrame) -> av.VideoStream:
+        rate = info.average_rate if info.average_rate > 0 else Fraction(25)
+        stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=dict(sink._options))
+        context = stream.codec_context
+        context.width, context.height = self._prepare.size
+        context.pix_fmt = self._prepare.pixel_format
+        context.time_base = stream.time_base = self._base
+        context.sample_aspect_ratio = info.pixel_aspect
+        context.gop_size = KEYFRAME_PICTURES
+        tags = self._prepare.tags
+        context.colorspace, context.color_range = tags["colorspace"], tags["color_range"]
+        context.color_primaries, context.color_trc = tags["color_primaries"], tags["color_trc"]
+        self._frame_duration = max(1, round(1 / (rate * self._base)))
+        return stream
+
+    def write(self, picture: av.VideoFrame) -> None:
+        frame = self._prepare.own(picture)
+        frame.pts = self._pts(picture)
+        frame.time_base = self._base
+        # The input's own types would force the encoder's hand.
+        frame.pict_type = PictureType.NONE
+        if (frame.pts - self._last_keyframe) * self._base >= KEYFRAME_SECONDS:
+            frame.pict_type = PictureType.I
+            self._last_keyframe = frame.pts
+        for packet in self._stream.encode(frame):
+            self._mux(packet)
+
+    def _pts(self, picture: av.VideoFrame) -> int:
+        """The picture's pts in the output, in units of the output's time base."""
+        base = picture.time_base or self._base
+        if picture.pts is None:
+            pts = self._shift if self._last_pts is None else self._last_pts + self._frame_duration
+        elif base == self._base:
+            pts = picture.pts - self._first_pts + self._shift
+        else:
+            pts = round(picture.pts * base / self._base) - self._first_pts + self._shift
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+            self._repaired += 1
+        self._last_pts = pts
+        return pts
+
+    def _mux(self, packet: av.Packet) -> None:
+        if self._passthrough is not None:
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            self._passthrough.up_to((stamp or 0) * packet.time_base)
+        if not packet.duration:
+            packet.duration = self._frame_duration
+        if packet.is_keyframe and packet.pts is not None:
+            self._last_keyframe = max(self._last_keyframe, round(packet.pts * packet.time_base / self._base))
+        self._output.mux(packet)
+
+    def close(self, *, complete: bool) -> None:
+        """Write what the encoders hold and close the file; complete: with all of the input's sound that is left."""
+        try:
+            for packet in self._stream.encode(None):
+                self._mux(packet)
+            if self._passthrough is not None:
+                if complete:
+                    self._passthrough.finish()
+                elif self._last_pts is not None:
+                    self._passthrough.up_to((self._last_pts + self._frame_duration) * self._base)
+                    self._passthrough.flush()
+        finally:
+            self._notes.extend(self._prepare.counted_notes())
+            if self._repaired:
+                self._notes.append(f"{self._repaired} pictures came at times that did not increase and were moved")
+            if self._passthrough is not None:
+                self._passthrough.close()
+            self._output.close()
+
+
+class _Preparation:
+    """Makes of a given picture one of our own in the format and size of the encoder, without a copy where it fits.
+
+    size: (width, height) that is encoded · pixel_format: FFmpeg's name · tags: the colour tags of the output
+    """
+
+    def __init__(self, first: av.VideoFrame, sink: VideoFile, info: StreamInfo) -> None:
+        encoder = sink._encoder
+        chosen = pixel_format_for(first.format, encoder)
+        if chosen.note:
+            sink.notes.append(chosen.note)
+        self.pixel_format = chosen.name
+        self._given = (first.width, first.height)
+        self._first_format = first.format.name
+        self._scaled = 0
+        self._graph: tuple[tuple[int, int, str], av.filter.Graph] | None = None
+
+        target = av.VideoFormat(chosen.name)
+        minimum = encoder.minimum
+        columns = 2 if target.chroma_width(2) == 1 and not encoder.odd else 1
+        rows = 2 if target.chroma_height(2) == 1 and not encoder.odd else 1
+        self.size = tuple(
+            max(side + side % step, minimum) for side, step in zip(self._given, (columns, rows), strict=True)
+        )
+        if self.size != self._given:
+            sink.notes.append(_padding_note(self._given, self.size))
+
+        rgb = first.format.is_rgb or first.format.has_palette
+        full = first.format.name.startswith("yuvj") or first.color_range == FULL
+        self.tags = {
+            "colorspace": BT709 if rgb else first.colorspace,
+            "color_range": LIMITED if rgb else FULL if full else first.color_range,
+            "color_primaries": first.color_primaries,
+            "color_trc": first.color_trc,
+        }
+        self._rgb = rgb
+
+    def own(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """A frame of our own with the picture's pixels; the picture given is never touched."""
+        if (picture.width, picture.height) != self._given:
+            self._scaled += 1
+            return self._reformatted(picture, *self.size)
+        name = picture.format.name
+        if _planes(name) == _planes(self.pixel_format):
+            frame = self._referenced(picture)
+        else:
+            frame = self._reformatted(picture, picture.width, picture.height)
+        return frame if self.size == self._given else _padded(frame, *self.size)
+
+    def _reformatted(self, picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+        if len(picture.format.components) < 3 and not picture.format.has_palette:
+            return _coloured(picture, width, height, self.pixel_format)
+        rgb = picture.format.is_rgb or picture.format.has_palette
+        own = picture.reformat(
+            width,
+            height,
+            self.pixel_format,
+            dst_colorspace=BT709 if rgb else None,
+            src_color_range=None if rgb else self._range_of(picture),
+            dst_color_range=self.tags["color_range"] or LIMITED,
+            interpolation="BICUBIC",
+        )
+        return own if own is not picture else self._referenced(picture)
+
+    @staticmethod
+    def _range_of(picture: av.VideoFrame) -> int:
+        return FULL if picture.format.name.startswith("yuvj") else picture.color_range or LIMITED
+
+    def _referenced(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """A second frame on the same planes: an empty filter graph hands them through without copying."""
+        key = (picture.width, picture.height, picture.format.name)
+        if self._graph is None or self._graph[0] != key:
+            graph = av.filter.Graph()
+            entry = graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+            )
+            entry.link_to(graph.add("buffersink"))
+            graph.configure()
+            self._graph = (key, graph)
+        graph = self._graph[1]
+        graph.vpush(picture)
+        return graph.vpull()
+
+    def counted_notes(self) -> list[str]:
+        if not self._scaled:
+            return []
+        width, height = self._given
+        noun = "picture" if self._scaled == 1 else "pictures"
+        return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
+
+
+def _planes(name: str) -> str:
+    """The name of a pixel format's layout: full range has names of its own for the same planes."""
+    return name.replace("yuvj", "yuv")
+
+
+def _padding_note(given: tuple[int, ...], size: tuple[int, ...]) -> str:
+    added = []
+    for more, noun in ((size[0] - given[0], "column"), (size[1] - given[1], "row")):
+        if more:
+            added.append(f"{more} repeated {noun}{'s' if more > 1 else ''}")
+    return f"{given[0]}×{given[1]} got {' and '.join(added)}: the encoder takes {size[0]}×{size[1]}"
+
+
+def _padded(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """The picture with its last column and row repeated up to width × height."""
+    padded = av.VideoFrame(width, height, frame.format.name)
+    for index in range(len(frame.planes)):
+        old, new = _array(frame, index), _array(padded, index)
+        rows, columns = old.shape[:2]
+        new[:rows, :columns] = old
+        new[:rows, columns:] = old[:, -1:]
+        new[rows:] = new[rows - 1]
+    padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
+    padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
+    return padded
+
+
+def _coloured(grey: av.VideoFrame, width: int, height: int, pixel_format: str) -> av.VideoFrame:
+    """A grey picture with chroma planes that say nothing; FFmpeg would stretch its levels besides."""
+    picture = av.VideoFrame(width, height, pixel_format)
+    depth = picture.format.components[0].bits
+    luma = grey.reformat(width, height, "gray" if depth == 8 else f"gray{depth}le", interpolation="BICUBIC")
+    _array(picture, 0)[:] = _array(luma, 0)
+    for index in range(1, len(picture.planes)):
+        _array(picture, index)[:] = 1 << (depth - 1)
+    picture.colorspace, picture.color_range = grey.colorspace, grey.color_range
+    picture.color_primaries, picture.color_trc = grey.color_primaries, grey.color_trc
+    return picture
+
+
+def _array(frame: av.VideoFrame, index: int) -> np.ndarray:
+    """A plane as (rows, columns, samples) in place; samples: 2 where U and V lie together, else 1."""
+    plane, components = frame.planes[index], frame.format.components
+    dtype = np.dtype(np.uint16 if max(component.bits for component in components) > 8 else np.uint8)
+    samples = sum(component.plane == index for component in components)
+    lines = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    return lines[:, : plane.width * samples].reshape(plane.height, plane.width, samples)
+
+
+def _movie_timescale(base: Fraction) -> int:
+    """A clock on which both pictures and 48 kHz sound fall on whole ticks: an mp4's offsets between tracks use it."""
+    both = base.denominator * 48000 // gcd(base.denominator, 48000)
+    return both if both <= 10_000_000 else 90_000
+
+
+def _earliest_sound(path: Path | None, first: Fraction) -> Fraction:
+    """When the sound begins if it does so well before the first picture, else `first`.
+
+    An encoder's priming of a few hundredths of a second before the first picture is no reason to delay the picture.
+    """
+    if path is None or not path.is_file():
+        return first
+    try:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            begins = [
+                Fraction(s.start_time * s.time_base)
+                for s in container.streams.audio
+                if s.start_time is not None and s.time_base is not None
+            ]
+    except (av.FFmpegError, OSError):
+        return first
+    earliest = min(begins, default=first)
+    return earliest if first - earliest > Fraction(1, 10) else first
+
+
+def _chapters(info: StreamInfo, *, origin: Fraction, end: Fraction | None) -> list[Any]:
+    """The input's chapters as far as they lie in the kept part, on the output's clock."""
+    chapters: list[Any] = []
+    for chapter in info.chapters:
+        base = chapter["time_base"]
+        start, stop = chapter["start"] * base - origin, chapter["end"] * base - origin
+        start = max(start, Fraction(0))
+        if end is not None:
+            stop = min(stop, end - origin)
+        if stop > start:
+            chapters.append({**chapter, "start": round(start / base), "end": round(stop / base)})
+    return chapters
+

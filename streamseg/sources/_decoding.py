@@ -1,0 +1,116 @@
+"""Decode one stream from where its container stands, come what may: damage is counted and passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from streamseg.sources._deinterlace import Deinterlacer
+from streamseg.sources._timeline import Timeline
+
+# In a row; a disk that fails for good must not be read for ever.
+_MOST_READ_ERRORS = 8
+
+
+class Decoding:
+    """One pass over the pictures of a stream, whole ones at increasing times: deinterlaced, pts repaired.
+
+    `first_packet` is the first packet read. `num_before` is how many packets after it belong to pictures shown before
+    the first one that came out, None while there is none or where timestamps are missing.
+    """
+
+    def __init__(self, container: Any, stream: Any, *, threads: int = 1, from_the_beginning: bool = True) -> None:
+        self.first_packet: Any = None
+        self.num_before: int | None = None
+        self._container = container
+        self._stream = stream
+        # A seek leaves packets whose pictures need what was skipped; and two fields may be two packets of one picture.
+        self._counts_lost = from_the_beginning and stream.codec_context.name in ("h264", "hevc")
+        self._num_damaged = 0
+        self._num_read_errors = 0
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        self._timeline = Timeline(step=round(1 / (rate * stream.time_base)))
+        self._deinterlacer = Deinterlacer(threads=threads)
+        self._pictures = self._decoded()
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        return self._pictures
+
+    def next(self) -> av.VideoFrame | None:
+        """The next picture, or None at the end."""
+        return next(self._pictures, None)
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether pictures so far were made of two fields, so that each needs its neighbours."""
+        return self._deinterlacer.num_interlaced > 0
+
+    @property
+    def warnings(self) -> dict[str, int]:
+        """What went wrong so far, and how often."""
+        counts = {
+            "damaged packets skipped": self._num_damaged,
+            "read errors passed over": self._num_read_errors,
+            "timestamps that did not increase, repaired": self._timeline.num_backward,
+            "missing timestamps filled in": self._timeline.num_missing,
+            "interlaced pictures deinterlaced": self._deinterlacer.num_interlaced,
+        }
+        return {what: count for what, count in counts.items() if count}
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        for picture in self._decoded_by_the_codec():
+            for timed in self._timeline.picture(picture):
+                yield from self._deinterlacer.push(timed)
+        for timed in self._timeline.flush():
+            yield from self._deinterlacer.push(timed)
+        yield from self._deinterlacer.flush()
+
+    def _count_lost(self, *, num_packets: int, num_pictures: int) -> None:
+        """Count the packets that these decoders drop without a word when too little of them is whole."""
+        if self._counts_lost and not self.interlaced:
+            self._num_damaged += max(0, num_packets - num_pictures - self._num_damaged)
+
+    def _decoded_by_the_codec(self) -> Iterator[av.VideoFrame]:
+        sent: list[int] | None = []
+        num_packets = num_pictures = 0
+        for packet in self._packets():
+            if packet is not None and not packet.is_discard:
+                num_packets += 1
+                self._timeline.packet(packet.pts)
+                if sent is not None and packet.pts is not None:
+                    sent.append(packet.pts)
+            try:
+                pictures = self._stream.codec_context.decode(packet)
+            except av.EOFError:
+                continue
+            except av.FFmpegError:
+                self._num_damaged += 1
+                continue
+            for picture in pictures:
+                if sent is not None:
+                    self.num_before = sum(pts < picture.pts for pts in sent) if picture.pts is not None else None
+                    sent = None
+                # Pictures that only emptying the decoder brings out have none.
+                picture.time_base = self._stream.time_base
+                num_pictures += 1
+                yield picture
+        self._count_lost(num_packets=num_packets, num_pictures=num_pictures)
+
+    def _packets(self) -> Iterator[Any]:
+        """The stream's packets, then None, which empties the decoder."""
+        in_a_row = 0
+        while in_a_row < _MOST_READ_ERRORS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.size:
+                        in_a_row = 0
+                        self.first_packet = self.first_packet or packet
+                        yield packet
+                break
+            except av.FFmpegError:
+                self._num_read_errors += 1
+                in_a_row += 1
+        yield None

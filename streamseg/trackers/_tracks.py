@@ -1,0 +1,191 @@
+"""What the tracker remembers of every object, and where it expects the object next.
+
+T tracks, N detections, M the side of a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+
+from streamseg.types import Instances
+
+ACCELERATION = 1.0
+JITTER = 0.04
+FIRST_VELOCITY = 2.0
+"""Standard deviations of the Kalman filter in sizes of the object (mean of width and height): change of velocity
+within a second, error of a detection's centre, velocity of something just found. A walking person moves by about 1.2
+sizes a second; boxes of a good model jitter by a few percent."""
+
+MEMORY = 2.0
+"""Seconds in which the memory of an object's full extent fades to a third."""
+
+OUTWARDS = 0.2
+"""Velocity, in sizes a second, from which an object at an edge of the picture is taken to leave it."""
+
+
+@dataclass
+class Tracks:
+    """What is known of T objects; arrays of one row a track.
+
+    centre, velocity: (T, 2) float64 x, y of the whole object, in pixels and pixels a second ·
+    var_centre, covariance, var_velocity: (T, 2), the Kalman filter's uncertainty, x and y each on its own ·
+    extent: (T, 2) width and height of the whole object, also while something hides a part of it ·
+    seen_centre: (T, 2) `centre` when it was last seen · boxes (T, 4), masks (T, M, M), scores, class_ids: the last
+    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: pictures in a row
+    without it · seen_at: seconds · shown: it has been drawn
+    """
+
+    centre: np.ndarray
+    velocity: np.ndarray
+    var_centre: np.ndarray
+    covariance: np.ndarray
+    var_velocity: np.ndarray
+    extent: np.ndarray
+    seen_centre: np.ndarray
+    boxes: np.ndarray
+    masks: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    ids: np.ndarray
+    hits: np.ndarray
+    missed: np.ndarray
+    seen_at: np.ndarray
+    shown: np.ndarray
+
+    @classmethod
+    def begin(cls, detections: Instances, *, time: float, hits: np.ndarray) -> Self:
+        """A new, unconfirmed track for every detection; `hits` (N,) to start from."""
+        n = len(detections)
+        centre, extent = centre_and_extent(detections.boxes)
+        size = extent.mean(axis=1, keepdims=True)
+        return cls(
+            centre=centre,
+            velocity=np.zeros((n, 2)),
+            var_centre=np.repeat((JITTER * size) ** 2, 2, axis=1),
+            covariance=np.zeros((n, 2)),
+            var_velocity=np.repeat((FIRST_VELOCITY * size) ** 2, 2, axis=1),
+            extent=extent,
+            seen_centre=centre.copy(),
+            boxes=detections.boxes.copy(),
+            masks=detections.masks.copy(),
+            scores=detections.scores.copy(),
+            class_ids=detections.class_ids.copy(),
+            ids=np.full(n, -1, np.int32),
+            hits=np.array(hits, np.int64),
+            missed=np.zeros(n, np.int64),
+            seen_at=np.full(n, time, np.float64),
+            shown=np.zeros(n, bool),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: np.ndarray) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def joined(self, other: Tracks) -> Self:
+        """These tracks and then the others."""
+        return type(self)(
+            **{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
+        )
+
+    def scale(self, x: float, y: float) -> None:
+        """Carry the tracks over to a picture that is `x` times as wide and `y` times as high."""
+        factor = np.array([x, y])
+        for array in (self.centre, self.velocity, self.extent, self.seen_centre):
+            array *= factor
+        for array in (self.var_centre, self.covariance, self.var_velocity):
+            array *= factor**2
+        self.boxes *= np.array([x, y, x, y], np.float32)
+
+    @property
+    def size(self) -> np.ndarray:
+        """Mean of the whole object's width and height, (T, 1)."""
+        return self.extent.mean(axis=1, keepdims=True)
+
+    def predict(self, seconds: float) -> None:
+        """Move every track on by the time that has passed: constant velocity, with white noise as acceleration.
+
+        The noise is integrated over time, so one step of 0.2 s equals two of 0.1 s, whatever the frame rate.
+        """
+        noise = (ACCELERATION * self.size) ** 2
+        self.centre += self.velocity * seconds
+        self.var_centre += seconds * (2 * self.covariance + seconds * self.var_velocity) + noise * seconds**3 / 3
+        self.covariance += seconds * self.var_velocity + noise * seconds**2 / 2
+        self.var_velocity += noise * seconds
+
+    def observe(self, rows: np.ndarray, detections: Instances, *, time: float, confident: np.ndarray) -> None:
+        """Correct the tracks `rows` by one detection each; all others were missed once more.
+
+        rows (K,) int · detections: K · confident (K,) bool: whether it counts as a hit
+        """
+        measured, extent = centre_and_extent(detections.boxes)
+        faded = np.exp((self.seen_at[rows] - time) / MEMORY)[:, None]
+        whole = np.maximum(extent, extent + (self.extent[rows] - extent) * faded)
+
+        # The centre of a part says little about the centre of the whole: a walker who vanishes behind a pillar does
+        # not slow down although the visible rest of him does.
+        error = JITTER * whole.mean(axis=1, keepdims=True) + (whole - extent) / 4
+        prior, covariance = self.var_centre[rows], self.covariance[rows]
+        gain, velocity_gain = (each / (prior + error**2) for each in (prior, covariance))
+        residual = measured - self.centre[rows]
+        self.centre[rows] += gain * residual
+        self.velocity[rows] += velocity_gain * residual
+        self.var_centre[rows] = (1 - gain) * prior
+        self.covariance[rows] = (1 - gain) * covariance
+        self.var_velocity[rows] -= velocity_gain * covariance
+
+        self.extent[rows] = whole
+        self.seen_centre[rows] = self.centre[rows]
+        self.boxes[rows] = detections.boxes
+        self.masks[rows] = detections.masks
+        self.scores[rows] = detections.scores
+        self.hits[rows] += confident
+        self.missed += 1
+        self.missed[rows] = 0
+        self.seen_at[rows] = time
+
+    def moved_boxes(self) -> np.ndarray:
+        """The last detected box of every track, moved as it is predicted to have moved since, (T, 4) float32 xyxy."""
+        moved = self.centre - self.seen_centre
+        return (self.boxes + np.concatenate([moved, moved], axis=1)).astype(np.float32)
+
+    def nearness(self, boxes: np.ndarray) -> np.ndarray:
+        """How near every track is expected to every box (N, 4): (T, N), 1 at the same place, 0 or less out of reach.
+
+        In reach is what lies within 0.8 of the object's extent and the filter's own uncertainty, and not beyond
+        twice or half its size; boxes smaller than the object are taken as a part of it, seen on either side.
+        """
+        centre, extent = centre_and_extent(boxes)
+        part = np.maximum(self.extent[:, None] - extent, 0) / 2
+        reach = 0.8 * self.extent[:, None] + np.sqrt(self.var_centre)[:, None] + part  # (T, N, 2)
+        distance = np.sqrt((((centre - self.centre[:, None]) / reach) ** 2).sum(axis=2))
+        larger = extent.max(axis=1) / self.extent.max(axis=1)[:, None]
+        return np.where((larger > 0.5) & (larger < 2), 1 - distance, 0)
+
+    def leaving(self, width: int, height: int) -> np.ndarray:
+        """Tracks that were last seen at an edge of the picture and were moving out over it, (T,) bool."""
+        x1, y1, x2, y2 = self.boxes.T
+        # In sizes a second: what only jitters at an edge stays.
+        vx, vy = (self.velocity / self.size).T
+        margin_x, margin_y = max(2.0, 0.01 * width), max(2.0, 0.01 * height)
+        return (
+            ((x1 <= margin_x) & (vx < -OUTWARDS))
+            | ((x2 >= width - margin_x) & (vx > OUTWARDS))
+            | ((y1 <= margin_y) & (vy < -OUTWARDS))
+            | ((y2 >= height - margin_y) & (vy > OUTWARDS))
+        )
+
+    def outside(self, width: int, height: int) -> np.ndarray:
+        """Tracks of whose moved box nothing lies inside the picture, (T,) bool."""
+        x1, y1, x2, y2 = self.moved_boxes().T
+        return (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+
+
+def centre_and_extent(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (N, 2) and widths and heights (N, 2) of boxes xyxy (N, 4), float64; at least a pixel wide and high."""
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    return (low + high) / 2, np.maximum(high - low, 1)

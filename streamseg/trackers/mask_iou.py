@@ -1,0 +1,228 @@
+"""Follows every object from picture to picture by the overlap of its mask and box, so that it keeps its id and colour.
+
+T tracks, N detections of one picture, K pairs of them, M the side of a mask.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from streamseg.masks import box_iou, overlaps
+from streamseg.trackers._scene_cuts import SceneCuts
+from streamseg.trackers._tracks import Tracks
+from streamseg.types import Frame, Instances, UsageError
+
+WEAKEST = 0.05
+"""Engines return detections from this score up."""
+
+MATCH = 0.25
+MATCH_UNSURE = 0.4
+"""Smallest overlap (mean of mask and box IoU) that joins a detection to a track; MATCH_UNSURE where one of the two is
+unsure: a weak detection, or a track that is neither confirmed nor of a high score, which may be noise beside noise."""
+
+MEETS = 0.1
+"""Box IoU below which two objects are taken not to touch."""
+
+ROUNDING = 0.002
+"""Seconds by which the times of frames may be off: mkv keeps them to a millisecond."""
+
+
+class MaskIou:
+    """Gives objects their identities: `update(frame, instances)` returns the objects to draw and to count.
+
+    min_score: what a detection needs to start or firmly continue a track; None: 0.5 (`run` fills in the model's own).
+    Weaker ones, from 0.05, may only continue a track.
+    hold: seconds for which a confirmed track that is missed is still drawn and counted, its last mask moved on.
+    refind: seconds for which a track that is missed may be found again under its id.
+    max_missed: frames in a row without it after which a track ends, even within `refind`; None: no such limit.
+    min_hits: confident detections that confirm a track.
+
+    What comes back is sorted by track id, so that what is drawn on top does not flicker. Ids are int32, from 1, in the
+    order in which tracks are confirmed; none is used twice in a stream. A moved box may reach out of the picture.
+
+    Tracks never change class. A track that is not yet confirmed has id -1. It is drawn when its score is at least
+    halfway from `min_score` to 1, or when nothing could have confirmed it before (first frame, after a cut or a gap);
+    otherwise it has to be confirmed first, so that noise does not blink. In the first frame of a stream or scene such
+    a high score confirms at once, a lower one at the second hit.
+
+    Time is the frames' own, in seconds, so a variable frame rate does not matter. All tracks end at a hard cut.
+    Objects that already carry track ids (a replay) are passed on unchanged, with everything after them.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_score: float | None = None,
+        hold: float = 0.3,
+        refind: float = 1.5,
+        max_missed: int | None = None,
+        min_hits: int = 3,
+    ) -> None:
+        self.min_score = _in_range("min_score", 0.5 if min_score is None else min_score, least=0, most=1)
+        self.hold = _in_range("hold", hold, least=0)
+        self.refind = _in_range("refind", refind, least=hold)
+        self.max_missed = math.inf if max_missed is None else _in_range("max_missed", max_missed, least=0)
+        self.min_hits = int(_in_range("min_hits", min_hits, least=1))
+        self.high_score = (1 + self.min_score) / 2
+        self._tracks: Tracks | None = None
+        self._cuts = SceneCuts()
+        self._time = 0.0
+        self._size = (0, 0)
+        self._next_id = 1
+        self._tracked_before = False
+
+    @property
+    def num_tracks(self) -> int:
+        """How many tracks are alive, confirmed or not, in sight or not."""
+        return 0 if self._tracks is None else len(self._tracks)
+
+    def update(self, frame: Frame, instances: Instances) -> Instances:
+        """The objects of this frame with their identities; called for every frame of one stream in turn."""
+        self._tracked_before |= bool(np.any(instances.track_ids >= 0))
+        if self._tracked_before:
+            return instances
+        detections = instances[instances.scores >= min(WEAKEST, self.min_score)]
+        seconds, self._time = frame.time - self._time, frame.time
+        anew = self._cuts.is_cut(frame) or seconds < 0 or not self._fits(detections)
+        tracks = None if anew else self._tracks
+        alone = tracks is None or seconds > self.refind
+        if tracks is None:
+            tracks = Tracks.begin(detections[:0], time=frame.time, hits=np.zeros(0))
+            anew = True
+        self._follow_size(tracks, frame)
+
+        tracks.predict(min(seconds, self.refind))
+        confident = detections.scores >= self.min_score
+        rows, columns = self._match(tracks, detections, time=frame.time)
+        tracks.observe(rows, detections[columns], time=frame.time, confident=confident[columns])
+
+        left = confident.copy()
+        left[columns] = False
+        found = detections[left]
+        hits = np.full(len(found), max(1, self.min_hits - 1) if alone else 1)
+        if anew:
+            hits[found.scores >= self.high_score] = self.min_hits
+        tracks = tracks.joined(Tracks.begin(found, time=frame.time, hits=hits))
+
+        self._confirm(tracks)
+        tracks = tracks[self._alive(tracks, frame)]
+        tracks.shown |= (tracks.ids > 0) | (tracks.scores >= self.high_score) | alone
+        self._tracks = tracks
+        return self._drawn(tracks, frame, instances.class_names)
+
+    def _fits(self, detections: Instances) -> bool:
+        """Whether the detections' masks can be compared with the tracks' (another engine may use another size)."""
+        return self._tracks is None or not len(detections) or self._tracks.masks.shape[1:] == detections.masks.shape[1:]
+
+    def _follow_size(self, tracks: Tracks, frame: Frame) -> None:
+        size = (frame.width, frame.height)
+        if len(tracks) and size != self._size:
+            tracks.scale(size[0] / self._size[0], size[1] / self._size[1])
+        self._size = size
+
+    def _match(self, tracks: Tracks, detections: Instances, *, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Which track goes with which detection: rows (K,) of tracks, columns (K,) of detections."""
+        rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        if not len(tracks) or not len(detections):
+            return rows, columns
+        confirmed, unseen = tracks.ids > 0, time - tracks.seen_at
+        in_sight = (tracks.missed == 0) | (unseen <= self.hold)
+        may_come_back = (tracks.missed == 0) | (confirmed & ~tracks.leaving(*self._size))
+        confident = detections.scores >= self.min_score
+        # Between equals, prefer the track that is sure, and the one seen last: a hidden one must not take the
+        # detection of the object in front of it.
+        weight = np.where(confirmed, 1.0, 0.9) * (1 - 0.3 * np.clip(unseen / max(self.refind, 1e-9), 0, 1))
+
+        for candidates, wanted, similarity in (
+            (np.ones(len(tracks), bool), confident, self._overlap),
+            (in_sight, ~confident, self._overlap),
+            # After an occlusion, and for small fast objects, detection and prediction lie beside each other.
+            (may_come_back, confident, self._nearness),
+        ):
+            candidates, wanted = candidates.copy(), wanted.copy()
+            candidates[rows] = False
+            wanted[columns] = False
+            r, c = np.flatnonzero(candidates), np.flatnonzero(wanted)
+            if len(r) and len(c):
+                pairs_r, pairs_c = assign(similarity(tracks[r], detections[c]) * weight[r, None])
+                rows, columns = np.append(rows, r[pairs_r]), np.append(columns, c[pairs_c])
+        return rows, columns
+
+    def _overlap(self, tracks: Tracks, detections: Instances) -> np.ndarray:
+        """Mean of mask IoU and box IoU (T, N), 0 where it is too little to join the two."""
+        boxes = tracks.moved_boxes()
+        by_box = box_iou(boxes, detections.boxes)
+        by_box *= (tracks.class_ids[:, None] == detections.class_ids) & (by_box >= MEETS)
+        by_mask = by_box.copy()
+        # Where two boxes lie well on each other and meet no third, masks cannot change who goes with whom.
+        meets = by_box > 0
+        clear = (by_box >= 2 * MATCH_UNSURE) & (meets.sum(axis=1, keepdims=True) == 1) & (meets.sum(axis=0) == 1)
+        r, c = np.flatnonzero((meets & ~clear).any(axis=1)), np.flatnonzero((meets & ~clear).any(axis=0))
+        by_mask[np.ix_(r, c)] = overlaps(tracks.masks[r], boxes[r], detections.masks[c], detections.boxes[c])
+        mixed = (by_mask + by_box) / 2
+        firm = self._sure(tracks, detections) & (detections.scores >= self.min_score)
+        return np.where(meets & (mixed >= np.where(firm, MATCH, MATCH_UNSURE)), mixed, 0)
+
+    def _nearness(self, tracks: Tracks, detections: Instances) -> np.ndarray:
+        """Nearness to the predicted place (T, N), 0 out of reach and where a coincidence is too likely."""
+        same_class = tracks.class_ids[:, None] == detections.class_ids
+        near = np.maximum(tracks.nearness(detections.boxes), 0)
+        return near * (same_class & self._sure(tracks, detections))
+
+    def _sure(self, tracks: Tracks, detections: Instances) -> np.ndarray:
+        """Pairs (T, N) of which the track is confirmed, or both have a high score."""
+        high = (tracks.scores >= self.high_score)[:, None] & (detections.scores >= self.high_score)
+        return (tracks.ids > 0)[:, None] | high
+
+    def _confirm(self, tracks: Tracks) -> None:
+        new = np.flatnonzero((tracks.ids < 0) & (tracks.hits >= self.min_hits))
+        tracks.ids[new] = np.arange(self._next_id, self._next_id + len(new))
+        self._next_id += len(new)
+
+    def _alive(self, tracks: Tracks, frame: Frame) -> np.ndarray:
+        """Tracks that were seen, or may still be found again, (T,) bool."""
+        unseen = frame.time - tracks.seen_at
+        confirmed = tracks.ids > 0
+        brief = ~confirmed | tracks.leaving(frame.width, frame.height)
+        alive = unseen <= np.where(brief, self.hold, self.refind) + ROUNDING
+        # What is not confirmed yet may flicker, but not come and go: noise does.
+        alive &= tracks.missed <= np.where(confirmed, self.max_missed, min(1, self.max_missed))
+        alive &= ~tracks.outside(frame.width, frame.height)
+        return alive | (tracks.missed == 0)
+
+    def _drawn(self, tracks: Tracks, frame: Frame, class_names: tuple[str, ...]) -> Instances:
+        seen = (tracks.missed == 0) & tracks.shown
+        held = (tracks.ids > 0) & (frame.time - tracks.seen_at <= self.hold + ROUNDING)
+        chosen = np.flatnonzero(seen | held)
+        # Confirmed ones by id, then the others, the best of them first.
+        ids = tracks.ids[chosen]
+        chosen = chosen[np.lexsort((-tracks.scores[chosen], np.where(ids > 0, ids, np.iinfo(np.int32).max)))]
+        return Instances(
+            boxes=tracks.moved_boxes()[chosen],
+            masks=tracks.masks[chosen],
+            scores=tracks.scores[chosen],
+            class_ids=tracks.class_ids[chosen],
+            track_ids=tracks.ids[chosen],
+            class_names=class_names,
+        )
+
+
+def assign(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The one-to-one pairs of greatest total similarity: rows (K,), columns (K,).
+
+    similarity (T, N), 0 or more; pairs of similarity 0 are left out.
+    """
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    kept = similarity[rows, columns] > 0
+    return rows[kept], columns[kept]
+
+
+def _in_range(name: str, value: float, *, least: float, most: float = math.inf) -> float:
+    """The value; UsageError unless it lies from `least` to `most`."""
+    if not least <= value <= most:
+        expected = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+        raise UsageError(f"tracker mask_iou: {name}: expected {expected}, got {value}")
+    return value

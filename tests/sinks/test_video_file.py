@@ -1,0 +1,684 @@
+"""The video sink, by decoding what it wrote."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamseg.sinks.video_file import VideoFile
+from streamseg.sources.video_file import VideoFile as VideoSource
+from streamseg.types import Frame, Instances, OutputError, Result, StreamInfo, UsageError
+from tests.clips import make_clip, make_sound, numbered_picture, plane_view
+
+NOTHING = Instances.empty(("background", "person"))
+
+
+def write(clip: Path, output: Path, *, kept: dict[str, Any] | None = None, **options: Any) -> VideoFile:
+    """The clip through the real source into the sink."""
+    with VideoSource(clip, **(kept or {})) as source, VideoFile(output, **options) as sink:
+        sink.start(source.info)
+        for frame in source:
+            sink.write(frame.picture, Result(frame, NOTHING))
+    return sink
+
+
+def write_pictures(
+    pictures: list[av.VideoFrame], output: Path, *, pts: list[int] | None = None, **options: Any
+) -> VideoFile:
+    """Pictures of 25 a second, without a file behind them."""
+    first = pictures[0]
+    info = StreamInfo("made", first.width, first.height, Fraction(1, 25), Fraction(25))
+    with VideoFile(output, **options) as sink:
+        sink.start(info)
+        for index, picture in enumerate(pictures):
+            picture.pts, picture.time_base = pts[index] if pts else index, Fraction(1, 25)
+            sink.write(picture, Result(Frame(picture, index, index / 25, 0.0, "made"), NOTHING))
+    return sink
+
+
+def decode(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def times(path: Path) -> list[Fraction]:
+    """Seconds of every picture, counted from the first."""
+    stamps = [frame.pts * frame.time_base for frame in decode(path)]
+    return [stamp - stamps[0] for stamp in stamps]
+
+
+def packets(path: Path, kind: str, number: int = 0) -> list[tuple[Fraction, bytes]]:
+    """(time in seconds, bytes) of every packet of a track."""
+    with av.open(str(path)) as container:
+        stream = [s for s in container.streams if s.type == kind][number]
+        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size and p.pts is not None]
+
+
+def planes(picture: av.VideoFrame) -> list[np.ndarray]:
+    return [plane_view(picture, i).copy() for i in range(len(picture.planes))]
+
+
+def assert_same_pixels(one: av.VideoFrame, other: av.VideoFrame) -> None:
+    assert (one.width, one.height) == (other.width, other.height)
+    for a, b in zip(planes(one), planes(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [
+        (codec, f"yuv{chroma}p{depth}")
+        for codec in ("h264", "h265", "vp9")
+        for chroma in ("420", "422", "444")
+        for depth in ("", "10le")
+        if codec != "vp9" or not depth  # libvpx in PyAV's wheel has no 10 bit
+    ],
+)
+def test_lossless_output_is_the_given_planes_bit_for_bit(tmp_path: Path, codec: str, pix_fmt: str) -> None:
+    given = [numbered_picture(i, width=64, height=48, pix_fmt=pix_fmt) for i in range(4)]
+    kept = [planes(picture) for picture in given]
+    write_pictures(given, tmp_path / "out.mkv", codec=codec, quality="lossless")
+    decoded = decode(tmp_path / "out.mkv")
+    assert [frame.format.name for frame in decoded] == [pix_fmt] * 4
+    for frame, expected in zip(decoded, kept, strict=True):
+        for plane, wanted in zip(planes(frame), expected, strict=True):
+            np.testing.assert_array_equal(plane, wanted)
+
+
+def test_lossless_av1_is_the_given_planes_bit_for_bit(tmp_path: Path) -> None:
+    given = [numbered_picture(i, width=64, height=64, pix_fmt="yuv420p10le") for i in range(3)]
+    write_pictures(given, tmp_path / "out.mp4", codec="av1", quality="lossless")
+    for frame, picture in zip(decode(tmp_path / "out.mp4"), given, strict=True):
+        assert_same_pixels(frame, picture)
+
+
+def test_full_range_stays_full_range_bit_for_bit(tmp_path: Path) -> None:
+    for codec in ("h264", "vp9"):
+        given = [numbered_picture(i, width=64, height=48, pix_fmt="yuvj420p") for i in range(3)]
+        write_pictures(given, tmp_path / f"{codec}.mkv", codec=codec, quality="lossless")
+        decoded = decode(tmp_path / f"{codec}.mkv")
+        assert decoded[0].color_range == 2
+        for frame, picture in zip(decoded, given, strict=True):
+            assert_same_pixels(frame, picture)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [("h264", "gray"), ("h264", "gray10le"), ("h265", "gray"), ("h265", "gray10le"), ("vp9", "gray"), ("av1", "gray10le")],
+)
+def test_grey_keeps_its_luma(tmp_path: Path, codec: str, pix_fmt: str) -> None:
+    given = [numbered_picture(i, width=64, height=48, pix_fmt=pix_fmt) for i in range(3)]
+    write_pictures(given, tmp_path / "out.mkv", codec=codec, quality="lossless")
+    for frame, picture in zip(decode(tmp_path / "out.mkv"), given, strict=True):
+        np.testing.assert_array_equal(planes(frame)[0], planes(picture)[0])
+
+
+@pytest.mark.parametrize("pix_fmt", ["rgb24", "gbrp", "bgra", "gbrp10le"])
+def test_rgb_becomes_444_and_comes_back_within_two_levels(tmp_path: Path, pix_fmt: str) -> None:
+    given = numbered_picture(3, width=64, height=48, pix_fmt=pix_fmt)
+    sink = write_pictures([given], tmp_path / "out.mkv", quality="lossless")
+    (frame,) = decode(tmp_path / "out.mkv")
+    assert frame.format.name == ("yuv444p10le" if "10" in pix_fmt else "yuv444p")
+    assert (frame.colorspace, frame.color_range) == (1, 1)
+    before, after = given.to_ndarray(format="rgb24").astype(int), frame.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(before - after).max() <= 2
+    assert any("yuv444p" in note for note in sink.notes)
+
+
+def test_a_format_that_browsers_do_not_play_is_kept_with_a_note(tmp_path: Path) -> None:
+    given = [numbered_picture(0, width=64, height=48, pix_fmt="yuv420p10le")]
+    sink = write_pictures(given, tmp_path / "out.mp4")
+    assert decode(tmp_path / "out.mp4")[0].format.name == "yuv420p10le"
+    assert sink.notes == ["most browsers do not play libx264's yuv420p10le"]
+
+
+def test_a_plain_clip_has_no_notes(tmp_path: Path) -> None:
+    assert write(make_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4").notes == []
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12", "yuv420p10le"])
+def test_odd_size_gets_one_repeated_row_and_column(tmp_path: Path, pix_fmt: str) -> None:
+    given = numbered_picture(1, width=33, height=25, pix_fmt=pix_fmt)
+    sink = write_pictures([given], tmp_path / "out.mp4", quality="lossless")
+    (frame,) = decode(tmp_path / "out.mp4")
+    assert (frame.width, frame.height) == (34, 26)
+    luma = planes(frame)[0]
+    np.testing.assert_array_equal(luma[:25, :33], planes(given)[0])
+    np.testing.assert_array_equal(luma[:, 33], luma[:, 32])
+    np.testing.assert_array_equal(luma[25], luma[24])
+    given_chroma = planes(given)[1:] if pix_fmt != "nv12" else [planes(given)[1][:, :34:2], planes(given)[1][:, 1:34:2]]
+    for chroma, wanted in zip(planes(frame)[1:], given_chroma, strict=True):
+        np.testing.assert_array_equal(chroma, wanted)
+    assert any("1 repeated column and 1 repeated row" in note for note in sink.notes)
+
+
+def test_odd_size_stays_where_the_encoder_takes_it(tmp_path: Path) -> None:
+    for codec, pix_fmt in (("vp9", "yuv420p"), ("av1", "yuv420p"), ("h264", "yuv444p")):
+        given = numbered_picture(1, width=33, height=25, pix_fmt=pix_fmt)
+        write_pictures([given], tmp_path / f"{codec}.mkv", codec=codec, quality="lossless")
+        assert_same_pixels(decode(tmp_path / f"{codec}.mkv")[0], given)
+
+
+@pytest.mark.parametrize(("codec", "size"), [("h264", (2, 2)), ("h265", (16, 16)), ("av1", (8, 8)), ("vp9", (1, 1))])
+def test_one_pixel_is_a_video_too(tmp_path: Path, codec: str, size: tuple[int, int]) -> None:
+    write_pictures([numbered_picture(0, width=1, height=1)], tmp_path / "out.mkv", codec=codec)
+    (frame,) = decode(tmp_path / "out.mkv")
+    assert (frame.width, frame.height) == size
+
+
+def test_panorama_keeps_its_size(tmp_path: Path) -> None:
+    write_pictures([numbered_picture(0, width=512, height=32)], tmp_path / "out.mp4")
+    (frame,) = decode(tmp_path / "out.mp4")
+    assert (frame.width, frame.height) == (512, 32)
+
+
+def test_size_change_is_scaled_to_the_first_size_and_counted(tmp_path: Path) -> None:
+    sizes = [(64, 48), (32, 24), (64, 48), (96, 48)]
+    sink = write_pictures([numbered_picture(0, width=w, height=h) for w, h in sizes], tmp_path / "out.mp4")
+    assert [(frame.width, frame.height) for frame in decode(tmp_path / "out.mp4")] == [(64, 48)] * 4
+    assert "2 pictures of another size scaled to 64×48" in sink.notes
+
+
+def test_format_change_in_a_clip_becomes_the_first_format(tmp_path: Path) -> None:
+    formats = ["yuv420p", "yuv444p", "yuv420p"]
+    write_pictures([numbered_picture(0, width=64, height=48, pix_fmt=f) for f in formats], tmp_path / "out.mp4")
+    assert [frame.format.name for frame in decode(tmp_path / "out.mp4")] == ["yuv420p"] * 3
+
+
+def test_given_picture_is_never_changed(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=6)
+    given = decode(clip)
+    before = [(planes(f), f.pts, f.time_base, f.pict_type, f.colorspace, f.color_range) for f in given]
+    info = StreamInfo("made", 64, 48, given[0].time_base, Fraction(25))
+    with VideoFile(tmp_path / "out.mp4") as sink:
+        sink.start(info)
+        for index, picture in enumerate(given):
+            sink.write(picture, Result(Frame(picture, index, index / 25, 0.0, "made"), NOTHING))
+    for frame, (pixels, *rest) in zip(given, before, strict=True):
+        assert [frame.pts, frame.time_base, frame.pict_type, frame.colorspace, frame.color_range] == rest
+        for plane, wanted in zip(planes(frame), pixels, strict=True):
+            np.testing.assert_array_equal(plane, wanted)
+
+
+# Times
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_constant_rate_of_2997_is_kept(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=40, rate=Fraction(30000, 1001))
+    write(clip, tmp_path / f"out.{ending}")
+    tick = Fraction(1, 1000) if ending in ("mkv", "webm") else 0
+    got = times(tmp_path / f"out.{ending}")
+    assert len(got) == 40
+    assert all(abs(g - w) <= tick for g, w in zip(got, times(clip), strict=True))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_variable_rate_is_kept(tmp_path: Path, ending: str) -> None:
+    pts = [0, 10, 30, 31, 50, 200, 201, 202, 230, 231, 500, 520]
+    clip = make_clip(tmp_path / "in.mp4", num_frames=12, pts=pts, time_base=Fraction(1, 600))
+    write(clip, tmp_path / f"out.{ending}")
+    tick = Fraction(1, 1000) if ending == "mkv" else 0
+    for got, wanted in zip(times(tmp_path / f"out.{ending}"), pts, strict=True):
+        assert abs(got - Fraction(wanted, 600)) <= tick
+
+
+def test_stride_keeps_every_third_picture_at_its_own_time(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=10)
+    write(clip, tmp_path / "out.mp4", kept={"stride": 3})
+    assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in (0, 3, 6, 9)]
+
+
+def test_first_picture_of_a_plain_clip_is_at_zero(tmp_path: Path) -> None:
+    """Without delay_moov a stream with B-frames would begin two pictures late."""
+    write(make_clip(tmp_path / "in.mp4", num_frames=30), tmp_path / "out.mp4")
+    assert decode(tmp_path / "out.mp4")[0].pts == 0
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.has_b_frames
+
+
+def test_times_that_do_not_increase_are_moved_and_counted(tmp_path: Path) -> None:
+    given = [numbered_picture(i, width=64, height=48) for i in range(4)]
+    sink = write_pictures(given, tmp_path / "out.mp4", pts=[0, 5, 5, 9])
+    assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in (0, 5, 6, 9)]
+    assert any(note.startswith("1 pictures came at times") for note in sink.notes)
+
+
+# Tags
+
+
+def test_colour_tags_and_pixel_aspect_are_kept(tmp_path: Path) -> None:
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    clip = make_clip(tmp_path / "in.mp4", pix_fmt="yuv420p10le", tags=tags, pixel_aspect=Fraction(128, 117))
+    for name in ("out.mp4", "out.mkv", "h265.mp4"):
+        write(clip, tmp_path / name, codec="h265" if name.startswith("h265") else None)
+        frame = decode(tmp_path / name)[0]
+        assert {tag: getattr(frame, tag) for tag in tags} == tags
+        with av.open(str(tmp_path / name)) as container:
+            assert container.streams.video[0].codec_context.sample_aspect_ratio == Fraction(128, 117)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_metadata_and_chapters_are_kept(tmp_path: Path, ending: str) -> None:
+    second = Fraction(1, 1000)
+    chapters = [
+        {"id": 1, "start": 0, "end": 600, "time_base": second, "metadata": {"title": "one"}},
+        {"id": 2, "start": 600, "end": 2000, "time_base": second, "metadata": {"title": "two"}},
+    ]
+    metadata = {"title": "A street", "artist": "Nobody", "comment": "made up"}
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, metadata=metadata, chapters=chapters)
+    write(clip, tmp_path / f"out.{ending}")
+    with av.open(str(tmp_path / f"out.{ending}")) as container:
+        assert metadata.items() <= {key.lower(): value for key, value in container.metadata.items()}.items()
+        got = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]) for c in container.chapters()]
+        assert len(container.streams.video) == 1
+    assert got == [(0, Fraction(3, 5), {"title": "one"}), (Fraction(3, 5), 2, {"title": "two"})]
+
+
+def test_metadata_that_an_mp4_has_no_place_for_is_kept(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", metadata={"title": "A street", "CAMERA": "north"})
+    write(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.metadata["title"] == "A street"
+        assert {key.lower(): value for key, value in container.metadata.items()}["camera"] == "north"
+
+
+def test_chapters_of_a_part_are_cut_to_it(tmp_path: Path) -> None:
+    second = Fraction(1, 1000)
+    chapters = [
+        {"id": i, "start": i * 500, "end": i * 500 + 500, "time_base": second, "metadata": {"title": str(i)}}
+        for i in range(4)
+    ]
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, chapters=chapters)
+    write(clip, tmp_path / "out.mkv", kept={"start": 0.8, "end": 1.2})
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        got = [(c["metadata"]["title"], c["start"] * c["time_base"], c["end"] * c["time_base"])
+               for c in container.chapters()]  # fmt: skip
+    assert got == [("1", 0, Fraction(1, 5)), ("2", Fraction(1, 5), Fraction(2, 5))]
+
+
+# Sound and subtitles
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("audio", ["aac", "mp3"])
+def test_sound_is_copied_packet_for_packet(tmp_path: Path, ending: str, audio: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=50, audio=audio)
+    sink = write(clip, tmp_path / f"out.{ending}")
+    before, after = packets(clip, "audio"), packets(tmp_path / f"out.{ending}", "audio")
+    assert [data for _, data in after] == [data for _, data in before]
+    shift = after[0][0] - before[0][0]
+    video = decode(tmp_path / f"out.{ending}")[0]
+    assert abs(shift - video.pts * video.time_base) <= Fraction(1, 1000), "sound and picture begin together"
+    tick = Fraction(1, 1000) if ending == "mkv" else 0
+    assert all(abs(a - b - shift) <= tick for (a, _), (b, _) in zip(after, before, strict=True))
+    assert sink.notes == []
+
+
+def test_all_tracks_of_a_file_are_copied_with_their_languages(tmp_path: Path) -> None:
+    one = make_clip(tmp_path / "one.mkv", num_frames=25, audio="aac", subtitles=[(0.2, 0.6, "Hello")])
+    two = make_sound(tmp_path / "two.mkv", codec="mp3")
+    joined = _join(tmp_path / "in.mkv", one, two, languages=["deu", "fra", "eng"])
+    write(joined, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        kinds = [(s.type, s.codec_context.name, s.language) for s in container.streams]
+    assert kinds[1:] == [
+        ("audio", "aac", "deu"),
+        ("subtitle", "srt", "fra"),
+        ("audio", "mp3float", "eng"),
+    ]
+    for kind, number in (("audio", 0), ("audio", 1), ("subtitle", 0)):
+        assert [d for _, d in packets(tmp_path / "out.mkv", kind, number)] == [
+            d for _, d in packets(joined, kind, number)
+        ]
+
+
+def test_part_of_a_clip_has_its_own_sound_in_step(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=75, audio="aac")
+    for ending in ("mp4", "mkv"):
+        write(clip, tmp_path / f"out.{ending}", kept={"start": 1.0, "end": 2.0, "stride": 2})
+        first = decode(tmp_path / f"out.{ending}")[0]
+        origin = first.pts * first.time_base
+        kept = [(t - 1, data) for t, data in packets(clip, "audio") if 1 <= t < 2]
+        got = [(t - origin, data) for t, data in packets(tmp_path / f"out.{ending}", "audio")]
+        assert [data for _, data in got] == [data for _, data in kept]
+        assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(got, kept, strict=True))
+
+
+def test_sound_that_webm_cannot_hold_becomes_opus_in_step(tmp_path: Path) -> None:
+    """A click at 0.5 s is at 0.5 s again."""
+    clip = _click(tmp_path / "in.mp4", at=0.5)
+    sink = write(clip, tmp_path / "out.webm")
+    assert any("converted to opus" in note for note in sink.notes)
+    assert abs(_loudest(tmp_path / "out.webm") - 0.5) < 0.005
+
+
+def test_sound_that_mov_cannot_hold_becomes_aac_in_step(tmp_path: Path) -> None:
+    clip = _click(tmp_path / "in.mkv", at=0.5, codec="tta")
+    sink = write(clip, tmp_path / "out.mov")
+    assert any("converted to aac" in note for note in sink.notes)
+    assert abs(_loudest(tmp_path / "out.mov") - 0.5) < 0.03
+
+
+def test_subtitles_that_mp4_cannot_hold_become_mov_text(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 0.8, "Hello"), (1.0, 1.5, "you")])
+    sink = write(clip, tmp_path / "out.mp4")
+    assert any("converted to mov_text" in note for note in sink.notes)
+    assert _subtitles(tmp_path / "out.mp4") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
+
+
+def test_subtitles_go_from_mp4_to_mkv_and_webm(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=50, subtitles=[(0.2, 0.8, "Hello"), (1.0, 1.5, "you")])
+    for ending in ("mkv", "webm", "mp4"):
+        write(clip, tmp_path / f"out.{ending}")
+        assert _subtitles(tmp_path / f"out.{ending}") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
+
+
+def test_subtitle_that_is_on_screen_at_the_start_is_kept(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 1.2, "Hello")])
+    write(clip, tmp_path / "out.mkv", kept={"start": 1.0})
+    assert _subtitles(tmp_path / "out.mkv") == [(0.0, 0.2, "Hello")]
+
+
+def test_track_without_anything_in_the_kept_part_is_left_out_with_a_note(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 0.8, "Hello")])
+    sink = write(clip, tmp_path / "out.mp4", kept={"start": 1.0})
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [s.type for s in container.streams] == ["video"]
+    assert any("has nothing in this part" in note for note in sink.notes)
+
+
+def test_cover_picture_is_no_track(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", cover=True, audio="aac", num_frames=25)
+    write(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [s.type for s in container.streams] == ["video", "audio"]
+
+
+def test_real_clip_keeps_its_sound_and_its_times(tmp_path: Path, shared_data: Path) -> None:
+    clip = shared_data / "videos" / "01_dog.mp4"
+    sink = write(clip, tmp_path / "out.mp4", preset="ultrafast", kept={"end": 3.0})
+    wanted = [(t, data) for t, data in packets(clip, "audio") if t < 3]
+    assert packets(tmp_path / "out.mp4", "audio") == wanted
+    assert times(tmp_path / "out.mp4") == [Fraction(1001 * i, 30000) for i in range(90)]
+    assert sink.notes == []
+
+
+# Names, and what goes wrong
+
+
+def test_output_has_its_part_name_until_it_is_complete(tmp_path: Path) -> None:
+    picture = numbered_picture(0, width=64, height=48)
+    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    final, part = tmp_path / "a" / "b" / "out.mp4", tmp_path / "a" / "b" / "out.part.mp4"
+    with VideoFile(final) as sink:
+        sink.start(StreamInfo("made", 64, 48, Fraction(1, 25), Fraction(25)))
+        sink.write(picture, Result(Frame(picture, 0, 0.0, 0.0, "made"), NOTHING))
+        assert sink.path == part and part.exists() and not final.exists()
+    assert sink.path == final and final.exists() and not part.exists()
+
+
+def test_error_leaves_a_playable_part_file_with_its_sound_and_no_final_one(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=75, audio="aac")
+    with (
+        pytest.raises(RuntimeError, match="engine broke"),
+        VideoSource(clip) as source,
+        VideoFile(tmp_path / "out.mp4") as sink,
+    ):
+        sink.start(source.info)
+        for frame in source:
+            if frame.index == 50:
+                raise RuntimeError("engine broke")
+            sink.write(frame.picture, Result(frame, NOTHING))
+    assert sink.path == tmp_path / "out.part.mp4" and not (tmp_path / "out.mp4").exists()
+    assert len(decode(sink.path)) == 50
+    sound = packets(sink.path, "audio")
+    assert 1.9 < sound[-1][0] <= 2.0, "the sound ends with the pictures"
+
+
+def test_existing_file_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4")
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="exists already; --overwrite"):
+        write(clip, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+    assert not (tmp_path / "out.part.mp4").exists()
+    write(clip, tmp_path / "out.mp4", overwrite=True)
+    assert len(decode(tmp_path / "out.mp4")) == 10
+
+
+def test_older_file_stays_whole_when_its_replacement_fails(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(RuntimeError), VideoFile(tmp_path / "out.mp4", overwrite=True) as sink:
+        picture = numbered_picture(0, width=64, height=48)
+        sink.start(StreamInfo("made", 64, 48, Fraction(1, 25), Fraction(25)))
+        picture.pts, picture.time_base = 0, Fraction(1, 25)
+        sink.write(picture, Result(Frame(picture, 0, 0.0, 0.0, "made"), NOTHING))
+        raise RuntimeError
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.part.mp4"])
+def test_input_is_refused_as_output_and_stays_whole(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / name)
+    before = clip.read_bytes()
+    with pytest.raises(UsageError, match="is the input itself"):
+        write(clip, tmp_path / "clip.mp4", overwrite=True)
+    assert clip.read_bytes() == before
+
+
+def test_stale_part_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.part.mp4").write_bytes(b"x" * 100_000)
+    write(make_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
+    assert len(decode(tmp_path / "out.mp4")) == 10
+
+
+def test_no_picture_at_all_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there was no picture"), VideoFile(tmp_path / "out.mp4") as sink:
+        sink.start(StreamInfo("made", 64, 48, Fraction(1, 25), Fraction(25)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "out.mp5"}, r"ending in \.mp4.*got '\.mp5'; did you mean '\.mp4'"),
+        ({"path": "out"}, r"ending in \.mp4"),
+        ({"codec": "hvec"}, "did you mean 'hevc'"),
+        ({"path": "out.webm", "codec": "h264"}, "a .webm holds vp9 or av1"),
+        ({"quality": 52}, r"expected 0 \(best\) to 51 or lossless for libx264, got 52"),
+        ({"quality": "losless"}, "did you mean 'lossless'"),
+        ({"quality": "good"}, "or lossless for libx264, got 'good'"),
+        ({"preset": "veryfst"}, "did you mean 'veryfast'"),
+        ({"codec": "av1", "preset": 14}, "libsvtav1 has 0, 1"),
+    ],
+)
+def test_wrong_option_is_said_at_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        VideoFile(**({"path": "out.mp4"} | options))
+
+
+def test_encoder_without_its_hardware_is_said_at_construction() -> None:
+    try:
+        VideoFile("out.mp4", codec="nvenc")
+    except UsageError as error:
+        assert "needs an NVIDIA GPU" in str(error)
+
+
+def test_folder_as_output_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(UsageError, match="got a folder"):
+        write(make_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
+
+
+def test_unwritable_folder_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0o555)
+    said = _in_child(
+        f"""
+        import os
+        from streamseg.sinks.video_file import VideoFile
+        from streamseg.types import OutputError
+        os.chdir({str(tmp_path)!r})  # its parents are another user's
+        if os.getuid() == 0:
+            os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        try:
+            VideoFile("locked/out.mp4").__enter__()
+        except OutputError as error:
+            print(error)
+        """
+    )
+    assert "out.mp4 cannot be written: permission denied" in said
+
+
+WRITE_NOISE = """
+    import numpy as np, av
+    from fractions import Fraction
+    from streamseg.sinks.video_file import VideoFile
+    from streamseg.types import *
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (72, 64), np.uint8) for _ in range(10)]
+    nothing = Instances.empty(("background",))
+    def write(path, count, **options):
+        with VideoFile(path, **options) as sink:
+            sink.start(StreamInfo("made", 64, 48, Fraction(1, 25), Fraction(25)))
+            for i in range(count):
+                picture = av.VideoFrame.from_ndarray(noise[i % 10], format="yuv420p")
+                picture.pts, picture.time_base = i, Fraction(1, 25)
+                sink.write(picture, Result(Frame(picture, i, i / 25, 0.0, "made"), nothing))
+"""
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+def test_full_disk_is_an_output_error_and_leaves_a_playable_part_file(tmp_path: Path, ending: str) -> None:
+    said = _in_child(
+        WRITE_NOISE
+        + f"""
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    try:
+        write({str(tmp_path / f"out.{ending}")!r}, 500)
+    except OutputError as error:
+        print(error)
+    """
+    )
+    assert "cannot be written: file too large" in said
+    assert [path.name for path in tmp_path.iterdir()] == [f"out.part.{ending}"]
+    with VideoSource(tmp_path / f"out.part.{ending}") as source:
+        assert len(list(source)) >= 25
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_killed_run_leaves_all_but_the_last_second(tmp_path: Path, ending: str) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WRITE_NOISE) + textwrap.dedent(
+            f"""
+            import os, signal
+            made = Frame
+            def Frame(picture, i, *rest):
+                if i == 200:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return made(picture, i, *rest)
+            write({str(tmp_path / f"out.{ending}")!r}, 300)
+            """
+        )],
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert child.wait(60) == -signal.SIGKILL
+    assert len(decode(tmp_path / f"out.part.{ending}")) >= 200 - 25 - 60
+    assert not (tmp_path / f"out.{ending}").exists()
+
+
+def _in_child(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _join(path: Path, *parts: Path, languages: list[str]) -> Path:
+    """A file with the tracks of all parts."""
+    with av.open(str(path), "w") as output:
+        work, names = [], iter(languages)
+        for part in parts:
+            container = av.open(str(part))
+            for stream in container.streams:
+                target = output.add_stream_from_template(stream, opaque=True)
+                if stream.type != "video":
+                    target.metadata["language"] = next(names)
+                work.append((stream, target, [p for p in container.demux(stream) if p.dts is not None]))
+                container.seek(0)
+        together = sorted(
+            ((p.dts * p.time_base, i, p, target) for i, (_, target, found) in enumerate(work) for p in found),
+            key=lambda entry: entry[:2],
+        )
+        for _, _, packet, target in together:
+            packet.stream = target
+            output.mux(packet)
+    return path
+
+
+def _click(path: Path, *, at: float, codec: str = "aac") -> Path:
+    """A clip of one second whose sound is silence but for 5 ms."""
+    wave = np.zeros(48000, np.int16)
+    begin = int(at * 48000)
+    wave[begin : begin + 240] = 20000
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height = 64, 48
+        sound: Any = container.add_stream(codec, rate=48000, layout="mono")
+        for i in range(25):
+            container.mux(video.encode(numbered_picture(i, width=64, height=48)))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path
+
+
+def _loudest(path: Path) -> float:
+    """The middle of the loud part of the sound, in seconds after the first picture, less half a click."""
+    first = decode(path)[0]
+    stamps, levels = [], []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            samples = np.abs(frame.to_ndarray().astype(float))
+            samples = samples.max(axis=0) if samples.shape[0] < 8 else samples.ravel()
+            stamps.append(float(frame.pts * frame.time_base) + np.arange(len(samples)) / frame.sample_rate)
+            levels.append(samples)
+    stamp, level = np.concatenate(stamps), np.concatenate(levels)
+    loud = stamp[level > level.max() / 2]
+    return float((loud.min() + loud.max()) / 2 - 0.0025 - first.pts * first.time_base)
+
+
+def _subtitles(path: Path) -> list[tuple[float, float, str]]:
+    """(start, end, text) in seconds after the first picture; the silence between is nothing."""
+    first = decode(path)[0]
+    found = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(subtitles=0):
+            if not packet.size or packet.pts is None:
+                continue
+            text = "".join(subtitle.ass.decode().split(",", 8)[-1] for subtitle in packet.decode())
+            start = float(packet.pts * packet.time_base - first.pts * first.time_base)
+            if text:
+                found.append((round(start, 2), round(start + float(packet.duration * packet.time_base), 2), text))
+    return found
+

@@ -1,0 +1,142 @@
+"""Settings come from YAML and `--set`, and what is wrong is said with its file, its line and the nearest spelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.config import (
+    Component,
+    ExperimentConfig,
+    PipelineConfig,
+    config_file,
+    read_config,
+    read_yaml,
+    with_settings,
+)
+from streamseg.types import UsageError
+
+
+def file_of(folder: Path, text: str) -> Path:
+    path = folder / "street.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_component_is_a_name_or_a_name_with_options(tmp_path: Path) -> None:
+    text = "effects:\n  - counts\n  - splash: {classes: [person]}\n  - my.blur:Faces: {strength: 2}\n"
+    effects = read_config(file_of(tmp_path, text), PipelineConfig).effects
+    assert effects == (
+        Component(name="counts"),
+        Component(name="splash", options={"classes": ["person"]}),
+        Component(name="my.blur:Faces", options={"strength": 2}),
+    )
+
+
+def test_an_empty_pipeline_finds_follows_and_counts(tmp_path: Path) -> None:
+    config = read_config(file_of(tmp_path, ""), PipelineConfig)
+    assert config.engine.name == "auto"
+    assert config.tracker == Component(name="mask_iou")
+    assert config.counters == (Component(name="per_class"),)
+    assert read_config(file_of(tmp_path, "tracker: null"), PipelineConfig).tracker is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("parallel: 2\nefects: []\n", 2, "no setting is called 'efects'; did you mean 'effects'?"),
+        ("streams:\n  a:\n    sorce: x\n", 3, "no setting is called 'streams.a.sorce'; did you mean 'source'?"),
+        ("effects:\n  - splash\n  - {a: {}, b: {}}\n", 3, "expected NAME or NAME: {option: value}, got the keys a, b"),
+        ("effects:\n  - splash: 3\n", 2, "expected NAME: {option: value}, got splash: 3"),
+        ("\nparallel: none\n", 2, "parallel: expected a valid integer"),
+        ("effects: splash\n", 1, "effects: expected a list, got 'splash'"),
+        ("effects: []\nstreams: {a: {}}\n", 1, "got both: streams and effects"),
+        ("engine: auto\n\nengine: auto\n", 3, "the key 'engine' stands twice"),
+        ("engine: !!python/object/apply:os.getcwd []\n", 1, "the tag !!python/object/apply:os.getcwd is not allowed"),
+        ("a: 1\nengine: !!python/name:os.system\n", 2, "the tag !!python/name:os.system is not allowed"),
+        ("engine: !include other.yaml\n", 1, "the tag !include is not allowed"),
+        ("effects: [\n", 2, "expected the node content"),
+        ("- splash\n", 1, "expected `key: value` lines, got list"),
+        ("splash\n", 1, "expected `key: value` lines, got str"),
+    ],
+)
+def test_what_is_wrong_in_a_yaml_file_is_said_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
+    path = file_of(tmp_path, text)
+    with pytest.raises(UsageError) as error:
+        read_config(path, PipelineConfig)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert words in str(error.value)
+
+
+def test_a_python_tag_runs_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    with pytest.raises(UsageError):
+        read_yaml(file_of(tmp_path, f"x: !!python/object/apply:pathlib.Path.touch [{made}]"))
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: \x00"])
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "street.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="street.yaml"):
+        read_yaml(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("engine.batch_size=8", lambda config: config.engine.options == {"model": "people", "batch_size": 8}),
+        ("effects.0.classes=[dog]", lambda config: config.effects[0].options == {"classes": ["dog"]}),
+        ("effects.1=splash", lambda config: config.effects[1].name == "splash"),
+        ("tracker=null", lambda config: config.tracker is None),
+        ("tracker.max_missed=3", lambda config: config.tracker.options == {"max_missed": 3}),
+        ("parallel=4", lambda config: config.parallel == 4),
+    ],
+)
+def test_set_reaches_every_option(tmp_path: Path, setting: str, found: Any) -> None:
+    text = "engine: {auto: {model: people}}\neffects: [splash, counts]\n"
+    config = read_config(file_of(tmp_path, text), PipelineConfig)
+    assert found(with_settings(config, [setting]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("enjin.batch_size=8", "no setting is called 'enjin'; did you mean 'engine'?"),
+        ("effects.2.classes=[dog]", "expected a position from 0 to 1, got '2'"),
+        ("parallel=many", "parallel: expected a valid integer"),
+        ("parallel", "expected PATH=VALUE"),
+        ("parallel.more=1", "'more' leads nowhere"),
+        ("effects=[", "is no YAML value"),
+        ("effects=!!python/name:os.system", "is no YAML value"),
+    ],
+)
+def test_a_wrong_set_is_answered_with_what_it_should_be(tmp_path: Path, setting: str, words: str) -> None:
+    config = read_config(file_of(tmp_path, "effects: [splash, counts]\n"), PipelineConfig)
+    with pytest.raises(UsageError) as error:
+        with_settings(config, [setting])
+    assert f"--set {setting}: " in str(error.value)
+    assert words in str(error.value)
+
+
+def test_every_configuration_that_ships_is_valid_and_opens_with_its_command() -> None:
+    path = config_file("people")
+    assert read_config(path, ExperimentConfig).name == "people"
+    for each in path.parent.glob("*.yaml"):
+        read_config(each, ExperimentConfig)
+        assert f"streamseg train configs/{each.name}" in each.read_text().splitlines()[0]
+
+
+def test_a_wrong_configuration_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no configuration is called 'poeple'; did you mean 'people'?"):
+        config_file("poeple")

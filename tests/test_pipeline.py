@@ -1,0 +1,640 @@
+"""The flow: every frame arrives once and in order, and whatever breaks, the run ends, says so and exits right."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streamseg.pipeline import Pipeline, Stopped, Stream, StreamSummary, Summary
+from streamseg.types import InputError, OutputError, Result, UsageError
+from tests.fakes import (
+    FakeCounter,
+    FakeEffect,
+    FakeEngine,
+    FakeSink,
+    FakeSource,
+    FakeTracker,
+    Fault,
+    picture,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_hang() -> Iterator[None]:
+    """A test that hangs ends the whole run with every thread's stack: that is what this file is about."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def stream(
+    name: str = "street", *, sinks: tuple[FakeSink, ...] = (), num_frames: int | None = 5, **parts: object
+) -> Stream:
+    source = parts.pop("source", None) or FakeSource(num_frames, name=name)
+    return Stream(name, source, sinks=sinks, **parts)  # type: ignore[arg-type]
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits for what a thread is about to do."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def street_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read ", "write ", "engine"))]
+
+
+# All goes well
+
+
+def test_every_frame_of_a_file_reaches_every_sink_once_and_in_order() -> None:
+    sinks = FakeSink(), FakeSink()
+    summary = Pipeline(FakeEngine(), [stream(sinks=sinks, num_frames=50)]).run()
+    assert [sink.indices for sink in sinks] == [list(range(50))] * 2
+    assert summary.exit_code == 0 and summary.error is None
+    assert (summary.streams["street"].read, summary.streams["street"].written) == (50, 50)
+    assert street_threads() == []
+
+
+def test_every_frame_meets_its_own_detections() -> None:
+    sink = FakeSink()
+    Pipeline(FakeEngine(batch_size=4), [stream(sinks=(sink,), num_frames=20)]).run()
+    assert [result.instances.boxes[0, 0] for result in sink.results] == list(range(20))
+
+
+def test_two_files_at_once_share_an_engine_and_each_keeps_its_order() -> None:
+    sources, sinks = [FakeSource(24, name=name) for name in "ab"], [FakeSink(), FakeSink()]
+    engine = FakeEngine(batch_size=4, gate=(gate := threading.Semaphore(0)))
+    streams = [
+        stream(source.info.name, source=source, sinks=(sink,)) for source, sink in zip(sources, sinks, strict=True)
+    ]
+    pipeline = Pipeline(engine, streams, batch_wait=5)
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    until(lambda: all(source.fault.calls > 8 for source in sources))  # both have frames waiting
+    gate.release(100)
+    runner.join(20)
+    assert [sink.indices for sink in sinks] == [list(range(24))] * 2
+    assert {name: went.written for name, went in pipeline.summary().streams.items()} == {"a": 24, "b": 24}
+    assert sorted(name for name, _ in engine.batches[1]) == ["a", "a", "b", "b"]
+    assert max(len(batch) for batch in engine.batches) == 4
+
+
+def test_frames_of_different_input_size_never_share_a_batch() -> None:
+    engine = FakeEngine(batch_size=4)
+    wide, tall = FakeSource(8, name="wide", width=32), FakeSource(8, name="tall", height=32)
+    sinks = FakeSink(), FakeSink()
+    Pipeline(engine, [stream("wide", source=wide, sinks=sinks[:1]), stream("tall", source=tall, sinks=sinks[1:])]).run()
+    assert all(len({name for name, _ in batch}) == 1 for batch in engine.batches)
+    assert [sink.indices for sink in sinks] == [list(range(8))] * 2
+
+
+def test_the_parts_are_asked_in_order_and_the_result_carries_what_each_one_added() -> None:
+    tracker, effects, sink = FakeTracker(), (FakeEffect(), FakeEffect()), FakeSink()
+    counters = FakeCounter(), FakeCounter(kind="lines", name="north"), FakeCounter(kind="lines", name="south")
+    parts = {"tracker": tracker, "counters": counters, "effects": effects}
+    summary = Pipeline(FakeEngine(), [stream(sinks=(sink,), num_frames=3, **parts)]).run()  # type: ignore[arg-type]
+    last = sink.results[-1]
+    assert list(last.instances.track_ids) == [0]
+    assert last.counts == {"objects": {"person": 3}, "lines": {"north": 3, "south": 3}}
+    assert [event["name"] for event in last.events] == ["person", "north", "south"]
+    canvases = [canvas for canvas, _ in (effects[0].drawn[-1], effects[1].drawn[-1])]
+    assert canvases[0] is canvases[1] and effects[0].drawn[-1][1].counts == last.counts
+    assert summary.streams["street"].lines == {"north": 3, "south": 3}
+
+
+def test_without_effects_the_picture_is_the_frames_own() -> None:
+    sink = FakeSink()
+    Pipeline(FakeEngine(), [stream(sinks=(sink,))]).run()
+    assert all(result.picture is result.frame.picture for result in sink.results)
+
+
+def test_without_a_tracker_only_firm_detections_pass() -> None:
+    sinks = FakeSink(), FakeSink()
+    engine = FakeEngine(scores=(0.9, 0.6, 0.3))
+    Pipeline(engine, [stream(sinks=sinks[:1])]).run()
+    Pipeline(engine, [stream(sinks=sinks[1:])], min_score=0.8).run()
+    assert [len(sink.results[0].instances) for sink in sinks] == [2, 1]
+
+
+def test_a_tracker_sees_the_weak_detections_too_but_only_of_the_wanted_classes() -> None:
+    tracker = FakeTracker()
+    engine = FakeEngine(scores=(0.9, 0.6, 0.3), class_ids=(1, 2, 1))
+    Pipeline(engine, [stream(tracker=tracker, classes=["person"], sinks=(FakeSink(),))]).run()
+    assert tracker.seen[0].names == ["person", "person"]
+
+
+def test_only_so_many_files_are_open_at_a_time_and_all_get_done() -> None:
+    lock, now_open, most_open = threading.Lock(), set(), []
+
+    class Watched(FakeSource):
+        def __enter__(self) -> Watched:
+            with lock:
+                now_open.add(self.info.name)
+                most_open.append(len(now_open))
+            return super().__enter__()
+
+    class WatchedSink(FakeSink):
+        def __exit__(self, *exc: object) -> None:
+            super().__exit__(*exc)  # type: ignore[arg-type]
+            with lock:
+                now_open.discard(self.info.name)  # type: ignore[union-attr]
+
+    names = [f"clip{number}" for number in range(7)]
+    streams = [stream(name, source=Watched(6, name=name), sinks=(WatchedSink(),)) for name in names]
+    summary = Pipeline(FakeEngine(), streams, parallel=2).run()
+    assert [went.written for went in summary.streams.values()] == [6] * 7
+    assert max(most_open) == 2
+
+
+def test_live_streams_run_all_at_once_whatever_parallel_says() -> None:
+    together = threading.Barrier(3, timeout=10)
+
+    class Meeting(FakeSource):
+        def __enter__(self) -> Meeting:
+            together.wait()
+            return super().__enter__()
+
+    sinks = [FakeSink() for _ in range(3)]
+    streams = [
+        stream(f"cam{number}", source=Meeting(2, name=f"cam{number}", live=True), sinks=(sinks[number],))
+        for number in range(3)
+    ]
+    summary = Pipeline(FakeEngine(), streams, parallel=1).run()
+    assert summary.exit_code == 0 and all(sink.results for sink in sinks)
+
+
+def test_progress_comes_with_the_streams_name_at_most_ten_times_a_second_and_at_the_end() -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    began = time.monotonic()
+    streams = [stream(num_frames=200, sinks=(FakeSink(),))]
+    Pipeline(FakeEngine(), streams, progress=lambda *told: seen.append(told)).run()
+    assert seen[-1] == ("street", 200, 200)
+    assert len(seen) <= 3 + 10 * (time.monotonic() - began)
+
+
+def test_buffers_hold_few_large_pictures_so_memory_stays_flat() -> None:
+    gate = threading.Semaphore(0)
+    source = FakeSource(100, width=3840, height=2160)
+    pipeline = Pipeline(FakeEngine(gate=gate), [stream(source=source, sinks=(FakeSink(gate=gate),))])
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    time.sleep(0.2)
+    assert source.fault.calls <= 4 + 1 + 1  # four wait, one is in the engine, one is on its way
+    gate.release(1000)
+    runner.join()
+    assert pipeline.summary().streams["street"].written == 100
+
+
+# A live source and a slow neighbour
+
+
+def live_run(*, num_frames: int, engine_gate: int | None, sink_gate: int | None) -> tuple[StreamSummary, list[int]]:
+    """Runs a live source that is through before the gated part has done more than its first permits."""
+    gates = [threading.Semaphore(number) if number is not None else None for number in (engine_gate, sink_gate)]
+    source, sink = FakeSource(num_frames, live=True), FakeSink(gate=gates[1])
+    pipeline = Pipeline(FakeEngine(gate=gates[0]), [stream(source=source, sinks=(sink,))])
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    assert source.exhausted.wait(10)
+    for gate in gates:
+        if gate:
+            gate.release(num_frames)
+    runner.join(10)
+    return pipeline.summary().streams["street"], sink.indices
+
+
+def test_live_source_drops_oldest_frame_when_engine_is_slow() -> None:
+    went, indices = live_run(num_frames=20, engine_gate=0, sink_gate=None)
+    assert indices[-2:] == [18, 19] and indices == sorted(indices)
+    assert went.read == 20 and went.written == len(indices) <= 4
+    assert went.dropped == {"slow engine": 20 - len(indices)}
+
+
+def test_live_source_drops_oldest_frame_when_output_is_slow() -> None:
+    pace = threading.Semaphore(0)
+    source, sink = FakeSource(20, live=True, pace=pace), FakeSink(gate=(gate := threading.Semaphore(0)))
+    engine = FakeEngine()
+    pipeline = Pipeline(engine, [stream(source=source, sinks=(sink,))])
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    for number in range(3):  # one is being written, two have been through the engine and wait
+        pace.release()
+        until(lambda: len(engine.batches) > number)  # noqa: B023
+    until(lambda: pipeline._flows[0].results.room == 0)
+    pace.release(17)
+    assert source.exhausted.wait(10)
+    gate.release(20)
+    runner.join(10)
+    went = pipeline.summary().streams["street"]
+    assert sink.indices == [0, 1, 2, 18, 19]
+    assert went.dropped == {"slow output": 15}
+
+
+def test_a_stream_whose_output_is_slow_does_not_hold_up_the_others() -> None:
+    gate = threading.Semaphore(0)
+    stuck, free = FakeSink(gate=gate), FakeSink()
+    streams = [stream("stuck", num_frames=40, sinks=(stuck,)), stream("free", num_frames=40, sinks=(free,))]
+    pipeline = Pipeline(FakeEngine(), streams)
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    until(lambda: len(free.results) == 40)
+    assert len(stuck.results) == 0
+    gate.release(40)
+    runner.join(10)
+    assert stuck.indices == list(range(40))
+
+
+# Something breaks
+
+PARTS = ("source", "engine", "tracker", "counter", "effect", "sink")
+
+
+def broken(
+    part: str, fault: Fault, *, num_frames: int, folder: Path | None = None
+) -> tuple[Pipeline, FakeSink, FakeSink]:
+    """Two streams of which `part` breaks in the first one (or in the engine that both share), with their sinks."""
+
+    def of(name: str) -> Fault | None:
+        return fault if name == part else None
+
+    sinks = [FakeSink(folder / f"{name}.txt" if folder else None, fault=of("sink") if name == "bad" else None)
+             for name in ("bad", "good")]  # fmt: skip
+    bad = Stream(
+        "bad",
+        FakeSource(num_frames, name="bad", fault=of("source")),
+        FakeTracker(fault=of("tracker")),
+        [FakeCounter(fault=of("counter"))],
+        [FakeEffect(fault=of("effect"))],
+        [sinks[0]],
+    )
+    good = Stream("good", FakeSource(num_frames, name="good"), FakeTracker(), [], [], [sinks[1]])
+    return Pipeline(FakeEngine(fault=of("engine")), [bad, good]), sinks[0], sinks[1]
+
+
+def check_broken(part: str, at: int, num_frames: int, error: Exception) -> None:
+    pipeline, bad, good = broken(part, Fault(at, error=error), num_frames=num_frames)
+    summary = pipeline.run()
+    went = summary.streams["bad"]
+    assert summary.exit_code == 1
+    if part == "engine":
+        # The frames of both streams pass the engine one by one, so it broke over one of them.
+        assert "thread 'engine'" in (summary.error or "") and str(error) in (summary.error or "")
+        assert sum(stream.written for stream in summary.streams.values()) == at
+        assert all(stream.exception in (None, error) for stream in summary.streams.values())
+    else:
+        assert went.exception is error
+        assert summary.error == f"bad: {went.error}" and str(error) in (went.error or "")
+        assert f"thread '{'read' if part == 'source' else 'write'} bad'" in (went.error or "")
+        assert went.written == at and bad.indices == list(range(at))
+        assert bad.left_with is type(error) or not bad.entered
+        assert good.indices == list(range(num_frames)) and good.left_with is None and good.left
+        assert summary.streams["good"].error is None
+    assert all(sink.left == sink.entered for sink in (bad, good))
+    assert not pipeline._threads.running
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("at", [0, 1, 29])
+def test_a_part_that_breaks_ends_its_stream_and_is_named(part: str, at: int) -> None:
+    check_broken(part, at, 30, ValueError("broken pipe organ"))
+
+
+def test_a_thousand_runs_with_a_fault_at_a_random_frame_in_a_random_part_all_end_right() -> None:
+    chance = random.Random(3)
+    for number in range(1000):
+        num_frames = chance.randint(1, 12)
+        error = chance.choice([ValueError, InputError, OutputError, OSError, MemoryError])(f"fault {number}")
+        check_broken(PARTS[number % 6], chance.randrange(num_frames), num_frames, error)
+    assert street_threads() == []
+
+
+def test_what_was_finished_before_a_fault_is_written_and_its_part_file_is_told(tmp_path: Path) -> None:
+    pipeline, _, _ = broken("source", Fault(4), num_frames=9, folder=tmp_path)
+    summary = pipeline.run()
+    assert (tmp_path / "bad.part.txt").read_text().split() == ["0", "1", "2", "3"]
+    assert not (tmp_path / "bad.txt").exists()
+    assert summary.streams["bad"].outputs == (str(tmp_path / "bad.part.txt"),)
+    assert summary.streams["good"].outputs == (str(tmp_path / "good.txt"),)
+
+
+def test_a_source_that_breaks_after_its_last_frame_still_broke() -> None:
+    pipeline, bad, _ = broken("source", Fault(9, error=InputError("torn")), num_frames=9)
+    assert pipeline.run().error == "bad: torn (source, thread 'read bad')"
+    assert bad.indices == list(range(9)) and bad.left_with is InputError
+
+
+def test_an_input_that_cannot_be_opened_touches_no_output(tmp_path: Path) -> None:
+    sink = FakeSink(tmp_path / "out.txt")
+    source = FakeSource(enter_error=InputError("street.mp4: no such file"))
+    summary = Pipeline(FakeEngine(), [stream(source=source, sinks=(sink,))]).run()
+    assert summary.exit_code == 1 and summary.error == "street: street.mp4: no such file (thread 'read street')"
+    assert not sink.entered and list(tmp_path.iterdir()) == [] and summary.streams["street"].outputs == ()
+
+
+def test_a_file_without_frames_is_an_error_and_touches_no_output() -> None:
+    sink = FakeSink()
+    summary = Pipeline(FakeEngine(), [stream(num_frames=0, sinks=(sink,))]).run()
+    assert summary.exit_code == 1 and "street.mp4: no frame could be decoded" in (summary.error or "")
+    assert isinstance(summary.streams["street"].exception, InputError) and not sink.entered
+
+
+@pytest.mark.parametrize("where", ["enter_error", "start_error", "exit_error"])
+def test_a_sink_that_cannot_be_opened_or_closed_fails_its_stream(where: str) -> None:
+    first, second = FakeSink(), FakeSink(**{where: OutputError("disk full")})  # type: ignore[arg-type]
+    summary = Pipeline(
+        FakeEngine(), [stream(sinks=(first, second), num_frames=None if where != "exit_error" else 5)]
+    ).run()
+    assert summary.exit_code == 1 and summary.error == "street: disk full (sinks, thread 'write street')"
+    assert first.left and first.left_with is OutputError
+    assert second.left == (where != "enter_error")
+
+
+def test_a_wrong_option_found_before_the_first_frame_exits_with_2() -> None:
+    sink = FakeSink(start_error=UsageError("webm holds no h264"))
+    assert Pipeline(FakeEngine(), [stream(sinks=(sink,))]).run().exit_code == 2
+
+
+def test_a_failing_engine_ends_the_run_and_later_files_never_start() -> None:
+    streams = [stream(name, num_frames=10, sinks=(FakeSink(),)) for name in ("a", "b", "c")]
+    summary = Pipeline(FakeEngine(fault=Fault(3)), streams, parallel=1).run()
+    assert summary.exit_code == 1
+    assert summary.error == "a: RuntimeError: broken on purpose (thread 'engine')"
+    assert summary.streams["a"].written == 3
+    assert summary.streams["b"].error == summary.streams["c"].error == "not started"
+
+
+def test_an_engine_that_answers_for_too_few_frames_is_an_error() -> None:
+    class Forgetful(FakeEngine):
+        def predict(self, frames):  # type: ignore[no-untyped-def]
+            return super().predict(frames)[:-1]
+
+    assert "given 1 frames and answered 0" in (Pipeline(Forgetful(), [stream()]).run().error or "")
+
+
+def test_a_sink_fails_while_its_reader_waits_for_room_and_nothing_hangs() -> None:
+    source = FakeSource(None)
+    summary = Pipeline(FakeEngine(), [stream(source=source, sinks=(FakeSink(fault=Fault(2)),))]).run()
+    assert summary.exit_code == 1 and source.left and summary.streams["street"].written == 2
+
+
+def test_a_progress_callback_that_raises_ends_its_stream() -> None:
+    def progress(*told: object) -> None:
+        raise BrokenPipeError("terminal gone")
+
+    assert "terminal gone" in (Pipeline(FakeEngine(), [stream()], progress=progress).run().error or "")
+
+
+def test_a_bad_file_among_good_ones_is_named_and_the_good_ones_are_done() -> None:
+    bad = FakeSource(name="b", enter_error=InputError("b.mp4 is not a video"))
+    streams = [stream("a", sinks=(FakeSink(),)), stream("b", source=bad), stream("c", sinks=(FakeSink(),))]
+    summary = Pipeline(FakeEngine(), streams, parallel=1).run()
+    assert summary.exit_code == 1 and (summary.error or "").startswith("b: b.mp4 is not a video")
+    assert [went.written for went in summary.streams.values()] == [5, 0, 5]
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ([], {}, "at least one stream"),
+        (["a", "a"], {}, "names must differ, got 'a' 2 times"),
+        (["a"], {"parallel": 0}, "parallel: expected at least 1, got 0"),
+        (["a"], {"batch_wait": -1}, "batch_wait: expected 0 seconds or more"),
+        (["a"], {"min_score": 50}, "min_score: expected 0 to 1, got 50"),
+    ],
+)
+def test_wrong_use_is_refused_before_the_first_frame(names: list[str], options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Pipeline(FakeEngine(), [stream(name) for name in names], **options)  # type: ignore[arg-type]
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"knows person, dog; got 'persons'; did you mean 'person'\?"):
+        Pipeline(FakeEngine(), [stream(classes=["persons"])])
+
+
+def test_a_pipeline_runs_once() -> None:
+    pipeline = Pipeline(FakeEngine(), [stream()])
+    pipeline.run()
+    with pytest.raises(RuntimeError, match="runs once"):
+        pipeline.run()
+
+
+# Iterating over the results
+
+
+def test_iterating_gives_every_result_after_its_sinks_had_it(tmp_path: Path) -> None:
+    sink = FakeSink(tmp_path / "out.txt")
+    pipeline = Pipeline(FakeEngine(), [stream(sinks=(sink,), num_frames=20)])
+    for number, result in enumerate(pipeline.results()):
+        assert result.frame.index == number
+        assert sink.results[number] is result
+    assert (tmp_path / "out.txt").read_text().split() == [str(number) for number in range(20)]
+    assert pipeline.summary().exit_code == 0 and street_threads() == []
+
+
+def test_breaking_out_of_the_loop_ends_the_run_and_keeps_the_part_file(tmp_path: Path) -> None:
+    sink, source = FakeSink(tmp_path / "out.txt"), FakeSource(None)
+    pipeline = Pipeline(FakeEngine(), [stream(source=source, sinks=(sink,))])
+    for result in pipeline.results():
+        if result.frame.index == 7:
+            break
+    assert street_threads() == [] and source.left and sink.left_with is Stopped
+    written = (tmp_path / "out.part.txt").read_text().split()
+    assert written[:8] == [str(number) for number in range(8)] and not (tmp_path / "out.txt").exists()
+    summary = pipeline.summary()
+    assert summary.exit_code == 1 and "by the caller" in (summary.error or "")
+    assert summary.streams["street"].outputs == (str(tmp_path / "out.part.txt"),)
+
+
+def test_breaking_out_of_a_live_loop_completes_the_recording() -> None:
+    sink = FakeSink()
+    pipeline = Pipeline(FakeEngine(), [stream(source=FakeSource(None, live=True), sinks=(sink,))])
+    for _ in pipeline.results():
+        break
+    assert sink.left and sink.left_with is None and street_threads() == []
+
+
+def test_an_exception_in_the_loop_body_ends_the_run_and_comes_through() -> None:
+    sinks = FakeSink(), FakeSink()
+    streams = [stream(name, num_frames=None, sinks=(sink,)) for name, sink in zip("ab", sinks, strict=True)]
+    with pytest.raises(ZeroDivisionError):
+        for result in Pipeline(FakeEngine(), streams).results():
+            _ = result.frame.index // 0
+    assert street_threads() == [] and [sink.left_with for sink in sinks] == [Stopped, Stopped]
+
+
+def test_iterating_raises_the_first_error_after_the_last_result() -> None:
+    pipeline, _, _ = broken("source", Fault(4, error=InputError("torn")), num_frames=9)
+    seen: list[Result] = []
+    with pytest.raises(InputError, match="torn") as caught:
+        seen.extend(pipeline.results())
+    assert [result.frame.index for result in seen if result.frame.stream == "bad"] == [0, 1, 2, 3]
+    assert len(seen) == 4 + 9 and caught.value.__notes__ == ["in thread 'read bad'"]
+
+
+def test_results_that_nobody_asks_for_start_nothing() -> None:
+    source = FakeSource()
+    Pipeline(FakeEngine(), [stream(source=source)]).results()
+    assert not source.entered
+
+
+# Ctrl-C and SIGTERM
+
+CHILD = """
+    import json, signal, sys, threading
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+    sys.path.insert(0, {root!r})
+    from pathlib import Path
+    from tests.fakes import FakeEngine, FakeSink, FakeSource
+    from streamseg import pipeline
+    pipeline.SECONDS_TO_LET_GO = 0.3
+
+    class Sink(FakeSink):
+        def write(self, picture, result):
+            super().write(picture, result)
+            if result.frame.index == 20:
+                print("going", flush=True)
+                if {hang}:
+                    threading.Event().wait()
+
+    source, sink = FakeSource(None), Sink(Path({folder!r}) / "out.txt")
+    streams = [pipeline.Stream("street", source, sinks=[sink]), pipeline.Stream("later", FakeSource(3))]
+    run = pipeline.Pipeline(FakeEngine(seconds=0.001), streams, parallel=1)
+    summary = run.run()
+    print(json.dumps({{"error": summary.error, "left_with": str(sink.left_with), **summary.to_json()}}), flush=True)
+    sys.exit(summary.exit_code)
+"""
+
+
+def interrupted(folder: Path, *signals: int, hang: bool = False) -> tuple[int, dict, float]:
+    """Exit code, summary and seconds until the end of a child that was sent the signals while it was running."""
+    code = textwrap.dedent(CHILD).format(root=str(Path(__file__).parents[1]), folder=str(folder), hang=hang)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert child.stdout and child.stdout.readline() == "going\n"
+        began = time.monotonic()
+        for number in signals:
+            child.send_signal(number)
+            time.sleep(0.2)
+        output, _ = child.communicate(timeout=20)
+        return child.returncode, json.loads(output), time.monotonic() - began
+    finally:
+        child.kill()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_writes_what_is_in_flight_and_leaves_the_part_file(
+    tmp_path: Path, number: int, exit_code: int
+) -> None:
+    code, summary, _ = interrupted(tmp_path, number)
+    assert code == exit_code
+    street = summary["streams"]["street"]
+    assert street["frames"]["read"] == street["frames"]["written"] > 20
+    lines = (tmp_path / "out.part.txt").read_text().split()
+    assert lines == [str(index) for index in range(street["frames"]["written"])]
+    assert "Stopped" in summary["left_with"] and not (tmp_path / "out.txt").exists()
+    assert summary["error"] == f"stopped by {signal.Signals(number).name} before its end"
+    assert summary["streams"]["later"]["error"] == "not started"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_sink_that_hangs(tmp_path: Path) -> None:
+    code, summary, seconds = interrupted(tmp_path, signal.SIGINT, signal.SIGINT, hang=True)
+    assert code == 130 and seconds < 10
+    assert "still busy: write street" in summary["error"]
+
+
+def test_ctrl_c_while_iterating_comes_through_after_the_run_has_ended() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sink = FakeSink()
+        with pytest.raises(KeyboardInterrupt):
+            for result in Pipeline(FakeEngine(), [stream(num_frames=None, sinks=(sink,))]).results():
+                if result.frame.index == 5:
+                    signal.raise_signal(signal.SIGINT)
+        assert sink.left_with is Stopped and street_threads() == []
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_signals_are_as_they_were_after_a_run() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    Pipeline(FakeEngine(), [stream()]).run()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# The summary
+
+
+def went(**changes: object) -> StreamSummary:
+    stages = {"source": 5.1, "engine": 17.0, "tracker": 0.9, "effects": 0.6, "sinks": 7.7}
+    return StreamSummary(read=795, written=795, seconds=18.2, stages=stages, objects={"person": 6},
+                         outputs=("street_splash.mp4",), **changes)  # type: ignore[arg-type]  # fmt: skip
+
+
+EXPECTED = {
+    "frames": {"read": 795, "written": 795, "dropped": {}},
+    "seconds": 18.2,
+    "fps": 43.7,
+    "slowest": "engine",
+    "stages": {"source": 5.1, "engine": 17.0, "tracker": 0.9, "effects": 0.6, "sinks": 7.7},
+    "objects": {"person": 6},
+    "lines": {},
+    "zones": {},
+    "outputs": ["street_splash.mp4"],
+}
+
+
+def test_the_summary_of_one_stream_is_its_numbers() -> None:
+    summary = Summary({"street": went()}, seconds=18.3, error=None, exit_code=0)
+    assert json.loads(json.dumps(summary.to_json())) == EXPECTED
+    assert list(summary.to_json()) == list(EXPECTED)
+
+
+def test_the_summary_of_several_streams_is_theirs_by_name() -> None:
+    summary = Summary({"a": went(), "b": went()}, seconds=20.0, error=None, exit_code=0)
+    assert summary.to_json() == {"streams": {"a": EXPECTED, "b": EXPECTED}, "seconds": 20.0}
+
+
+def test_the_summary_tells_notes_warnings_and_the_error_when_there_are_any() -> None:
+    told = {"notes": ["a repeated row"], "warnings": {"damaged packets skipped": 2}, "error": "disk full"}
+    stream = went(notes=("a repeated row",), warnings={"damaged packets skipped": 2}, error="disk full")
+    assert Summary({"street": stream}, seconds=1.0, error="x", exit_code=1).to_json() == {**EXPECTED, **told}
+
+
+def test_a_run_measures_where_its_time_went_without_the_waiting() -> None:
+    summary = Pipeline(FakeEngine(seconds=0.01), [stream(num_frames=20, sinks=(FakeSink(),))]).run().streams["street"]
+    assert list(summary.stages) == ["source", "engine", "tracker", "effects", "sinks"]
+    assert summary.slowest == "engine" and summary.stages["engine"] >= 0.2
+    assert summary.stages["sinks"] < 0.1 and summary.seconds >= summary.stages["engine"]
+
+
+def test_the_notes_and_warnings_of_the_parts_reach_the_summary() -> None:
+    source, sinks = FakeSource(), (FakeSink(), FakeSink())
+    source.warnings = {"damaged packets skipped": 2}
+    for sink in sinks:
+        sink.notes.append("sound converted to AAC")
+    summary = Pipeline(FakeEngine(), [stream(source=source, sinks=sinks)]).run().streams["street"]
+    assert summary.warnings == {"damaged packets skipped": 2} and summary.notes == ("sound converted to AAC",)
+
+
+def test_the_picture_of_the_fakes_is_a_real_one() -> None:
+    assert (picture(3).pts, picture(3).width) == (3, 16)

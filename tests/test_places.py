@@ -1,0 +1,131 @@
+"""INPUTs become streams and `-o` becomes sinks, as the help of `streamseg run` promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamseg.config import Component
+from streamseg.places import Input, Output, expand, sample_path
+from streamseg.types import InputError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with two clips, a folder of pictures, a folder of clips and an empty one."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "clip10.mp4",
+        "clip2.mkv",
+        "frames/1.png",
+        "frames/2.png",
+        "mixed/a.mp4",
+        "mixed/notes.txt",
+        "cars/a.MOV",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def test_a_file_is_one_stream_whose_outputs_lie_beside_it(folder: Path) -> None:
+    (given,) = expand(["mixed/a.mp4"])
+    assert (given.name, given.stem, given.folder, given.ending) == ("a", "a", Path("mixed"), ".mp4")
+    assert given.source == Component(name="video_file", options={"path": "mixed/a.mp4"})
+
+
+def test_a_matroska_file_stays_one(folder: Path) -> None:
+    assert expand(["clip2.mkv"])[0].ending == ".mkv"
+
+
+def test_a_glob_is_sorted_as_people_count(folder: Path) -> None:
+    assert [given.stem for given in expand(["clip*"])] == ["clip2", "clip10"]
+
+
+def test_a_folder_of_pictures_is_one_stream_beside_the_folder(folder: Path) -> None:
+    (given,) = expand(["frames"])
+    assert given.source == Component(name="image_folder", options={"path": "frames"})
+    assert (given.stem, given.folder) == ("frames", Path("."))
+
+
+def test_the_current_folder_has_a_name_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "frames")
+    (given,) = expand(["."])
+    assert (given.stem, given.folder.resolve()) == ("frames", folder.resolve())
+
+
+def test_a_folder_without_pictures_is_one_stream_a_video(folder: Path) -> None:
+    (folder / "mixed" / "b.part.mp4").touch()  # what another run is writing
+    assert [given.path for given in expand(["mixed", "cars"])] == [Path("mixed/a.mp4"), Path("cars/a.MOV")]
+
+
+def test_streams_of_one_name_are_told_apart(folder: Path) -> None:
+    assert [given.name for given in expand(["mixed", "cars"])] == ["a", "a-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("empty", "the folder holds no pictures and no videos"),
+        ("clip3.mkv", "no such file; did you mean 'clip2.mkv'?"),
+        ("nowhere/a.mp4", "there is no folder nowhere"),
+        ("*.webm", "no file matches"),
+    ],
+)
+def test_what_is_not_there_is_a_problem_of_that_input_alone(folder: Path, text: str, words: str) -> None:
+    bad, good = expand([text, "clip10.mp4"])
+    assert isinstance(bad.problem, InputError) and words in str(bad.problem)
+    assert good.problem is None
+
+
+@pytest.mark.parametrize("text", ["sampel:", "test:big", "test:1280x720@", "gopher://host/a.mp4"])
+def test_what_cannot_be_an_input_is_wrong_use(folder: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        expand([text])
+
+
+def test_the_sample_ships_with_the_package_and_is_written_to_the_current_folder() -> None:
+    (given,) = expand(["sample:"])
+    assert sample_path().is_file()
+    assert (given.stem, given.folder) == ("pedestrians", Path("."))
+
+
+def test_a_test_pattern_ends_after_ten_seconds() -> None:
+    (plain, shaped) = expand(["test:", "test:640x360@25"])
+    assert plain.source == Component(name="test_pattern", options={"end": 10.0})
+    assert shaped.source == Component(name="test_pattern", options={"end": 10.0, "size": "640x360", "fps": 25})
+
+
+@pytest.mark.parametrize(
+    ("text", "sink", "path"),
+    [
+        ("out.mp4", "video_file", "out.mp4"),
+        ("out.WEBM", "video_file", "out.WEBM"),
+        ("out.gif", "gif", "out.gif"),
+        ("{folder}/{stem}.jsonl", "jsonl", "clips/street.jsonl"),
+        ("images:frames/{stem}", "image_folder", "frames/street"),
+        ("results", "video_file", "results/street_splash.mp4"),
+        ("results/", "video_file", "results/street_splash.mp4"),
+        ("v1.2/", "video_file", "v1.2/street_splash.mp4"),
+    ],
+)
+def test_the_ending_of_an_output_picks_its_sink(text: str, sink: str, path: str) -> None:
+    given = Input("street", Path("clips"))
+    made = Output.parse(text).of(given, default_name="{stem}_splash.mp4")
+    assert made == Component(name=sink, options={"path": path})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("out.mp5", "no sink writes '.mp5' files; did you mean '.mp4'?"),
+        ("images:", "expected images:FOLDER"),
+        ("gopher://host/out", "expected a file, a folder or images:FOLDER"),
+    ],
+)
+def test_an_output_that_nothing_writes_is_wrong_use(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Output.parse(text)
+    assert words in str(error.value)

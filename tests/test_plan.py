@@ -1,0 +1,251 @@
+"""A request becomes streams with their parts and outputs, or one clear error before anything is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.config import Component, StreamConfig
+from streamseg.plan import Plan, Request, parse_component, plan
+from streamseg.types import InputError, OutputError, UsageError
+from tests.fakes import FakeEffect
+
+DRAW = "tests.fakes:FakeEffect"
+
+
+@pytest.fixture(autouse=True)
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with two files that are videos by their names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("street.mp4", "dog.mkv"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def outputs(planned: Plan) -> list[str]:
+    return [sink.options["path"] for stream in planned.streams.values() for sink in stream.sinks]
+
+
+def planned(**options: Any) -> Plan:
+    return plan(Request(**{"inputs": ["street.mp4"], "effects": [DRAW], **options}))
+
+
+def only(made: Plan) -> StreamConfig:
+    (stream,) = made.streams.values()
+    return stream
+
+
+def test_without_anything_said_overlay_and_labels_are_written_beside_the_input() -> None:
+    stream = only(plan(Request(inputs=["street.mp4"])))
+    assert [effect.name for effect in stream.effects] == ["overlay", "labels"]
+    assert stream.sinks == (Component(name="video_file", options={"path": "street_overlay.mp4"}),)
+    assert (stream.tracker, stream.counters) == (Component(name="mask_iou"), (Component(name="per_class"),))
+
+
+def test_the_default_name_is_the_first_effects_and_matroska_stays_matroska() -> None:
+    made = plan(Request(inputs=["street.mp4", "dog.mkv"], effects=["splash", "labels"]))
+    assert outputs(made) == ["street_splash.mp4", "dog_splash.mkv"]
+
+
+def test_an_effect_of_ones_own_gives_its_name_to_the_output() -> None:
+    assert outputs(planned()) == ["street_fakeeffect.mp4"]
+
+
+def test_the_sample_is_written_to_where_one_is() -> None:
+    assert outputs(planned(inputs=["sample:"])) == ["pedestrians_fakeeffect.mp4"]
+
+
+def test_every_output_gets_every_stream() -> None:
+    made = planned(inputs=["street.mp4", "dog.mkv"], outputs=["out/", "{folder}/{stem}.jsonl"])
+    assert outputs(made) == ["out/street_fakeeffect.mp4", "./street.jsonl", "out/dog_fakeeffect.mkv", "./dog.jsonl"]
+
+
+def test_only_data_is_written_without_drawing() -> None:
+    assert only(plan(Request(inputs=["street.mp4"], outputs=["street.jsonl"]))).effects == ()
+
+
+def test_several_inputs_need_outputs_that_differ() -> None:
+    with pytest.raises(UsageError, match="-o out.mp4: 2 inputs need a folder, or {stem} in the name"):
+        planned(inputs=["street.mp4", "dog.mkv"], outputs=["out.mp4"])
+
+
+def test_two_inputs_of_one_name_cannot_share_an_output(clips: Path) -> None:
+    (clips / "more").mkdir()
+    (clips / "more" / "street.mp4").touch()
+    with pytest.raises(UsageError, match="an output of its own for every input.*street.mp4 and for more/street.mp4"):
+        planned(inputs=["street.mp4", "more/street.mp4"], outputs=["out/"])
+
+
+@pytest.mark.parametrize("output", ["street.mp4", "./street.mp4", "{folder}/{stem}.mp4"])
+def test_an_input_is_never_written_over(output: str) -> None:
+    with pytest.raises(UsageError, match="it is an input of this run"):
+        planned(outputs=[output], overwrite=True)
+
+
+def test_what_an_earlier_run_wrote_into_a_folder_is_no_input_of_the_next(clips: Path) -> None:
+    (clips / "street_fakeeffect.mp4").touch()
+    made = planned(inputs=["."], overwrite=True)
+    assert sorted(outputs(made)) == ["dog_fakeeffect.mkv", "street_fakeeffect.mp4"]
+
+
+def test_an_output_that_exists_refuses_that_input_alone_unless_told_to_overwrite(clips: Path) -> None:
+    (clips / "street_fakeeffect.mp4").touch()
+    made = planned(inputs=["street.mp4", "dog.mkv"])
+    assert list(made.streams) == ["dog"]
+    assert isinstance(made.refused["street"], OutputError) and "--overwrite" in str(made.refused["street"])
+    made = planned(inputs=["street.mp4", "dog.mkv"], overwrite=True)
+    assert list(made.streams) == ["street", "dog"] and made.streams["dog"].sinks[0].options["overwrite"] is True
+
+
+def test_a_missing_file_refuses_itself_alone() -> None:
+    made = planned(inputs=["stret.mp4", "dog.mkv"])
+    assert list(made.streams) == ["dog"]
+    assert isinstance(made.refused["stret"], InputError) and "did you mean 'street.mp4'?" in str(made.refused["stret"])
+
+
+def test_ranges_go_to_the_source_and_encoding_to_the_video() -> None:
+    stream = only(
+        planned(start=90.0, end=120.0, stride=2, codec="h265", quality="lossless", outputs=["a.mp4", "a.jsonl"])
+    )
+    assert stream.source == Component(
+        name="video_file", options={"path": "street.mp4", "start": 90.0, "end": 120.0, "stride": 2}
+    )
+    assert stream.sinks[0].options == {"path": "a.mp4", "codec": "h265", "quality": "lossless"}
+    assert stream.sinks[1].options == {"path": "a.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"effects": ["splsh"]}, "no effect is called 'splsh'; did you mean 'splash'?"),
+        ({"effects": [f"{DRAW}:falt=1"]}, "no option is called 'falt'; did you mean 'fault'?"),
+        ({"effects": [f"{DRAW}:fault"]}, "fault"),
+        ({"effects": [3]}, "expected a name, {name: options} or an object with a draw, got 3"),
+        ({"effects": [{"a": {}, "b": {}}]}, "expected NAME or NAME: {option: value}"),
+        ({"engine": "opnvino"}, "no engine is called 'opnvino'; did you mean 'openvino'?"),
+        ({"engine": "replay", "model": "people"}, "--model: the engine replay takes no 'model'"),
+        ({"outputs": ["a.jsonl"], "codec": "h265"}, "--codec: expected a video output"),
+        ({"settings": ["effects.1.x=1"]}, "--set effects.1.x=1: expected a position from 0 to 0"),
+        ({"settings": ["trackr.max_missed=1"]}, "no setting is called 'trackr'; did you mean 'tracker'?"),
+        ({"settings": ["tracker.max_misst=1"]}, "no option is called 'max_misst'; did you mean 'max_missed'?"),
+        ({"settings": ["tracker.max_missed=often"]}, "max_missed: expected"),
+        ({"pipeline": "splsh"}, "no pipeline is called 'splsh'; did you mean 'splash'?"),
+        ({"inputs": []}, "expected an INPUT"),
+        ({"min_score": 2.0}, "min_score: expected less than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_was_probably_meant(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        planned(**options)
+    assert words in str(error.value)
+
+
+def test_an_unknown_field_of_a_request_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no option is called 'overwrit'; did you mean 'overwrite'?"):
+        Request.of(overwrit=True)
+
+
+def test_settings_reach_engine_and_streams() -> None:
+    made = planned(model="runs/people", settings=["engine.batch_size=8", "tracker.max_missed=3", "sinks.0.codec=av1"])
+    assert made.config.engine.options == {"model": "runs/people", "batch_size": 8}
+    assert only(made).tracker == Component(name="mask_iou", options={"max_missed": 3})
+    assert only(made).sinks[0].options["codec"] == "av1"
+
+
+def test_min_score_wins_over_the_pipelines_tracker(clips: Path) -> None:
+    (clips / "p.yaml").write_text("tracker: {mask_iou: {min_score: 0.9}}")
+    assert only(planned(pipeline="p.yaml", min_score=0.3)).tracker.options == {"min_score": 0.3}
+
+
+def test_an_object_that_draws_is_an_effect() -> None:
+    effect = FakeEffect()
+    assert only(planned(effects=[effect, {DRAW: {}}])).effects == (effect, Component(name=DRAW))
+
+
+# --- ready pipelines
+
+
+def pipeline_file(folder: Path, text: str) -> str:
+    (folder / "p.yaml").write_text(text)
+    return str(folder / "p.yaml")
+
+
+def test_inputs_take_the_place_of_a_pipelines_source_and_the_command_line_of_its_effects(clips: Path) -> None:
+    text = f"""
+        source: {{video_file: {{path: other.mp4}}}}
+        tracker: null
+        effects: [splash]
+        sinks: [{{video_file: {{path: "{{folder}}/{{stem}}_new.mp4"}}}}, {{jsonl: {{path: "{{stem}}.jsonl"}}}}]
+    """
+    made = planned(pipeline=pipeline_file(clips, text), inputs=["street.mp4", "dog.mkv"])
+    assert outputs(made) == ["./street_new.mp4", "street.jsonl", "./dog_new.mp4", "dog.jsonl"]
+    assert all(stream.effects == (Component(name=DRAW),) for stream in made.streams.values())
+    assert made.streams["dog"].source.options == {"path": "dog.mkv"}
+    assert made.streams["dog"].tracker is None
+
+
+def test_a_pipeline_with_sources_of_its_own_needs_no_input(clips: Path) -> None:
+    text = """
+        streams:
+          gate: {source: {video_file: {path: street.mp4}}, sinks: [{jsonl: {path: "{stem}-{folder}.jsonl"}}]}
+          pond: {source: {test_pattern: {end: 1}}, sinks: [{jsonl: {path: pond.jsonl}}]}
+    """
+    made = plan(Request(pipeline=pipeline_file(clips, text)))
+    assert list(made.streams) == ["gate", "pond"]
+    assert outputs(made) == ["street-..jsonl", "pond.jsonl"]
+
+
+def test_a_pipeline_of_several_streams_takes_no_inputs(clips: Path) -> None:
+    text = "streams: {a: {source: test_pattern}, b: {source: test_pattern}}"
+    with pytest.raises(UsageError, match=r"streams of its own \(a, b\)"):
+        planned(pipeline=pipeline_file(clips, text))
+
+
+def test_a_pipeline_without_source_asks_for_an_input(clips: Path) -> None:
+    with pytest.raises(UsageError, match="expected an INPUT"):
+        plan(Request(pipeline=pipeline_file(clips, "sinks: []")))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("effects:\n  - splash\n  - labls\n", 3, "no effect is called 'labls'; did you mean 'labels'?"),
+        ("tracker:\n  mask_iou:\n    max_misst: 3\n", 1, "no option is called 'max_misst'"),
+        ("streams:\n  a:\n    sinks:\n      - jsonl: {}\n", 4, "the option 'path' is missing"),
+    ],
+)
+def test_a_wrong_component_is_said_with_the_line_of_the_file(clips: Path, text: str, line: int, words: str) -> None:
+    path = pipeline_file(clips, text)
+    with pytest.raises(UsageError) as error:
+        planned(pipeline=path)
+    assert str(error.value).startswith(f"{path}:{line}: ") and words in str(error.value)
+
+
+# --- NAME:key=value
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("splash", "splash", {}),
+        ("splash:classes=person+car", "splash", {"classes": ["person", "car"]}),
+        ("splash:classes=[person, car],strength=2", "splash", {"classes": ["person", "car"], "strength": 2}),
+        ("my.blur:Faces", "my.blur:Faces", {}),
+        ("my.blur:Faces:strength=2.5,soft=true", "my.blur:Faces", {"strength": 2.5, "soft": True}),
+        ("cutout:background=c:/a.png", "cutout", {"background": "c:/a.png"}),
+        ("labels:text='a+b'", "labels", {"text": "a+b"}),
+    ],
+)
+def test_a_component_in_short(text: str, name: str, options: dict[str, Any]) -> None:
+    assert parse_component(text, what="--effect") == Component(name=name, options=options)
+
+
+@pytest.mark.parametrize("text", ["splash:classes=person,car", "splash:=3", "splash:classes=[person", "splash:x="])
+def test_a_component_misspelt_is_wrong_use(text: str) -> None:
+    if text.endswith("x="):
+        assert parse_component(text, what="--effect").options == {"x": None}
+    else:
+        with pytest.raises(UsageError, match="--effect splash"):
+            parse_component(text, what="--effect")

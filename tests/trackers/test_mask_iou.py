@@ -1,0 +1,539 @@
+"""What a viewer may expect of identities: they stay with their objects, nothing blinks, noise is not counted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamseg.plugins import build
+from streamseg.trackers._tracks import Tracks
+from streamseg.trackers.mask_iou import MaskIou, assign
+from streamseg.types import Frame, Instances, UsageError
+
+NAMES = ("background", "person", "dog")
+WIDTH, HEIGHT, SIDE = 320, 180, 28
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def picture_of(grey: np.ndarray) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(grey, np.uint8), format="gray")
+
+
+PICTURE = picture_of(np.full((HEIGHT, WIDTH), 128))
+
+
+def frame_at(time: float, *, picture: av.VideoFrame = PICTURE) -> Frame:
+    return Frame(picture=picture, index=0, time=time, captured_at=0.0, stream="test")
+
+
+def objects(*found: tuple[float, float, float, float, float], class_ids: Sequence[int] | None = None) -> Instances:
+    """Full-box masks for (x1, y1, x2, y2, score) each."""
+    n = len(found)
+    rows = np.array(found, np.float32).reshape(n, 5)
+    return Instances(
+        boxes=rows[:, :4],
+        masks=np.ones((n, SIDE, SIDE), np.float32),
+        scores=rows[:, 4],
+        class_ids=np.array([1] * n if class_ids is None else class_ids, np.int32),
+        track_ids=np.full(n, -1, np.int32),
+        class_names=NAMES,
+    )
+
+
+def standing(score: float = 0.9, *, x: float = 100.0) -> Instances:
+    return objects((x, 50, x + 30, 140, score))
+
+
+def nothing() -> Instances:
+    return Instances.empty(NAMES)
+
+
+def ids_of(instances: Instances) -> list[int]:
+    return instances.track_ids.tolist()
+
+
+@dataclass(frozen=True)
+class Walker:
+    """An ellipse `width` × `height` whose centre is at (x, y) at time 0 and moves `speed` pixels a second."""
+
+    x: float
+    y: float
+    speed: float
+    width: float = 26.0
+    height: float = 80.0
+
+
+ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
+
+
+def look(walkers: Iterable[Walker], time: float, *, jitter: np.random.Generator | None = None, hidden=()) -> Instances:
+    """What a perfect engine sees of walkers, the last in front: masks of their visible parts, tight boxes round them.
+
+    Whoever shows less than a third is not found; the score falls with what is hidden. hidden: (x1, x2) of pillars.
+    """
+    walkers = list(walkers)
+    owner = np.full((HEIGHT, WIDTH), -1)
+    whole = []
+    for number, walker in enumerate(walkers):
+        x = walker.x + walker.speed * time
+        inside = ((COLUMNS - x) / walker.width * 2) ** 2 + ((ROWS - walker.y) / walker.height * 2) ** 2 <= 1
+        whole.append(max(1, np.pi / 4 * walker.width * walker.height))
+        owner[inside] = number
+    for x1, x2 in hidden:
+        owner[:, x1:x2] = -1
+    boxes, masks, scores = [], [], []
+    for number, walker in enumerate(walkers):
+        mine = owner == number
+        share = mine.sum() / whole[number]
+        if share < 1 / 3:
+            continue
+        rows, columns = np.flatnonzero(mine.any(axis=1)), np.flatnonzero(mine.any(axis=0))
+        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
+        if jitter is not None:
+            box += jitter.normal(0, 0.015, 4) * walker.height
+        at = (np.arange(SIDE) + 0.5) / SIDE
+        r = np.clip(box[1] + at * (box[3] - box[1]), 0, HEIGHT - 1).astype(int)
+        c = np.clip(box[0] + at * (box[2] - box[0]), 0, WIDTH - 1).astype(int)
+        boxes.append(box)
+        masks.append(mine[np.ix_(r, c)])
+        scores.append(0.3 + 0.65 * min(1, share))
+    if not boxes:
+        return nothing()
+    n = len(boxes)
+    return Instances(
+        boxes=np.array(boxes, np.float32),
+        masks=np.array(masks, np.float32),
+        scores=np.array(scores, np.float32),
+        class_ids=np.ones(n, np.int32),
+        track_ids=np.full(n, -1, np.int32),
+        class_names=NAMES,
+    )
+
+
+def nearest_id(tracked: Instances, x: float) -> int:
+    centres = tracked.boxes[:, [0, 2]].mean(axis=1)
+    return int(tracked.track_ids[np.abs(centres - x).argmin()])
+
+
+# --- assignment and prediction ---------------------------------------------------------------------------------------
+
+
+def best_total_by_trying_all(similarity: np.ndarray) -> float:
+    if len(similarity) > similarity.shape[1]:
+        similarity = similarity.T
+    return max(
+        sum(row[column] for row, column in zip(similarity, columns, strict=True))
+        for columns in itertools.permutations(range(similarity.shape[1]), len(similarity))
+    )
+
+
+@few
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_assignment_is_as_good_as_the_best_of_all_assignments(num_tracks: int, num_detections: int, seed: int) -> None:
+    similarity = np.random.default_rng(seed).random((num_tracks, num_detections)).round(1)
+    similarity[similarity < 0.3] = 0
+    rows, columns = assign(similarity)
+    assert len(set(rows)) == len(rows) and len(set(columns)) == len(columns)
+    assert (similarity[rows, columns] >= 0.3).all()
+    assert similarity[rows, columns].sum() == pytest.approx(best_total_by_trying_all(similarity))
+
+
+def test_predicting_once_over_a_fifth_of_a_second_equals_twice_over_a_tenth() -> None:
+    once, twice = (Tracks.begin(standing(), time=0.0, hits=np.ones(1)) for _ in range(2))
+    for tracks in (once, twice):
+        tracks.velocity[:] = [[30.0, -10.0]]
+        tracks.covariance[:] = 1.5
+    once.predict(0.2)
+    for _ in range(2):
+        twice.predict(0.1)
+    np.testing.assert_allclose(once.centre, twice.centre)
+    np.testing.assert_allclose(once.covariance, twice.covariance, rtol=0.01)
+    np.testing.assert_allclose(once.var_centre, twice.var_centre, rtol=0.01)
+
+
+def test_velocity_of_a_steady_walker_is_found_whatever_the_frame_rate() -> None:
+    for times in (np.arange(0, 2, 0.1), np.arange(0, 2, 1 / 30), np.cumsum([0.02, 0.1, 0.04, 0.2] * 5)):
+        tracker = MaskIou()
+        for time in times:
+            tracker.update(frame_at(time), look([Walker(x=40, y=90, speed=60)], time))
+        assert tracker._tracks is not None
+        assert tracker._tracks.velocity[0, 0] == pytest.approx(60, abs=3)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+@few
+@given(
+    speeds=st.tuples(st.floats(35, 110), st.floats(35, 110)),
+    heights=st.tuples(st.floats(70, 100), st.floats(70, 100)),
+    rate=st.sampled_from([10, 15, 25]),
+    seed=st.integers(0, 1000),
+)
+def test_walkers_that_cross_keep_their_ids(
+    speeds: tuple[float, float], heights: tuple[float, float], rate: int, seed: int
+) -> None:
+    # They meet in the middle of the picture after a second.
+    walkers = [
+        Walker(x=160 - speeds[0], y=90, speed=speeds[0], height=heights[0]),
+        Walker(x=160 + speeds[1], y=90, speed=-speeds[1], height=heights[1]),
+    ]
+    tracker, jitter = MaskIou(), np.random.default_rng(seed)
+    tracked = nothing()
+    for step in range(int(2 * rate) + 1):
+        time = step / rate
+        tracked = tracker.update(frame_at(time), look(walkers, time, jitter=jitter))
+        if step == 3:
+            before = [nearest_id(tracked, walker.x + walker.speed * time) for walker in walkers]
+    after = [nearest_id(tracked, walker.x + walker.speed * time) for walker in walkers]
+    assert sorted(before) == [1, 2]
+    assert after == before
+    assert sorted(ids_of(tracked)) == [1, 2]
+
+
+@few
+@given(speed=st.floats(30, 110), pillar=st.integers(20, 45), rate=st.sampled_from([10, 25]), seed=st.integers(0, 1000))
+def test_walker_keeps_its_id_behind_a_pillar(speed: float, pillar: int, rate: int, seed: int) -> None:
+    if pillar / speed > 1.0:  # hidden for longer than anybody promises
+        pillar = int(speed)
+    walker = Walker(x=150 - 1.2 * speed, y=90, speed=speed)
+    tracker, jitter = MaskIou(), np.random.default_rng(seed)
+    seen: set[int] = set()
+    duration = 1.2 + (pillar + 30) / speed + 0.8
+    for step in range(int(duration * rate)):
+        time = step / rate
+        tracked = tracker.update(frame_at(time), look([walker], time, jitter=jitter, hidden=[(150, 150 + pillar)]))
+        seen |= set(ids_of(tracked))
+    assert seen - {-1} == {1}
+    assert ids_of(tracked) == [1]
+
+
+@few
+@given(st.lists(st.floats(0.005, 0.2), min_size=8, max_size=30))
+def test_variable_frame_rate_does_not_break_tracks(steps: list[float]) -> None:
+    tracker, times = MaskIou(), np.cumsum([0.0, *steps])
+    walkers = [Walker(x=20, y=90, speed=50), Walker(x=100, y=90, speed=40)]
+    for time in times:
+        tracked = tracker.update(frame_at(time), look(walkers, time % 4))
+        if time > 3.9:
+            return
+    assert ids_of(tracked) == [1, 2]
+
+
+def test_objects_that_pass_one_after_another_get_one_id_each() -> None:
+    tracker, jitter, rate = MaskIou(), np.random.default_rng(0), 10
+    seen: set[int] = set()
+    for step in range(6 * 3 * rate):
+        time = step / rate
+        # One every three seconds, in turn from the left and from the right, in sight for 2.5 seconds.
+        number, since = divmod(time, 3)
+        walker = Walker(x=-15, y=90, speed=140) if number % 2 == 0 else Walker(x=335, y=90, speed=-140)
+        seen |= set(ids_of(tracker.update(frame_at(time), look([walker], since, jitter=jitter))))
+    assert seen - {-1} == {1, 2, 3, 4, 5, 6}
+
+
+def test_one_who_comes_in_where_another_just_left_is_somebody_else() -> None:
+    tracker = MaskIou()
+    for step in range(40):
+        time = step / 10
+        leaver, comer = Walker(x=260, y=90, speed=60), Walker(x=455, y=90, speed=-80)  # out at 1.2 s, in at 1.8 s
+        tracked = tracker.update(frame_at(time), look([leaver, comer], time))
+    assert ids_of(tracked) == [2]
+
+
+def test_ids_start_at_one_and_are_never_used_again() -> None:
+    tracker, seen = MaskIou(), []
+    for person in range(5):
+        for step in range(10):
+            tracked = tracker.update(frame_at(10 * person + step / 10), standing())
+            seen.extend(ids_of(tracked))
+        for step in range(30):
+            assert len(tracker.update(frame_at(10 * person + 2 + step / 10), nothing())) in (0, 1)
+    assert set(seen) - {-1} == {1, 2, 3, 4, 5}
+    confirmed = [track_id for track_id in seen if track_id > 0]
+    assert confirmed == sorted(confirmed)
+
+
+def test_result_is_sorted_by_track_id_so_that_drawing_order_does_not_flicker() -> None:
+    tracker = MaskIou()
+    left, right = (20, 50, 50, 140), (200, 50, 230, 140)
+    orders = set()
+    for step in range(10):
+        scores = (0.95, 0.9) if step % 2 else (0.9, 0.95)
+        boxes = sorted([(*left, scores[0]), (*right, scores[1])], key=lambda row: -row[4])
+        tracked = tracker.update(frame_at(step / 10), objects(*boxes))
+        assert ids_of(tracked) == [1, 2]
+        orders.add(tuple(tracked.boxes[:, 0].tolist()))
+    assert len(orders) == 1
+
+
+def test_tracks_never_change_class() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 10), standing())
+    as_dog = objects((100, 50, 130, 140, 0.99), class_ids=[2])
+    for step in range(5, 10):
+        tracked = tracker.update(frame_at(step / 10), as_dog)
+    assert tracked.names == ["dog"]
+    assert ids_of(tracked) == [2]
+
+
+# --- confirmed or noise ----------------------------------------------------------------------------------------------
+
+
+def test_high_scores_of_the_first_frame_are_confirmed_at_once_and_others_by_the_second() -> None:
+    tracker = MaskIou(min_score=0.5)
+    both = objects((20, 50, 50, 140, 0.75), (200, 50, 230, 140, 0.74))
+    assert ids_of(tracker.update(frame_at(0.0), both)) == [1, -1]
+    assert ids_of(tracker.update(frame_at(0.1), both)) == [1, 2]
+
+
+def test_later_a_track_is_confirmed_by_its_third_hit() -> None:
+    tracker = MaskIou(min_score=0.5)
+    tracker.update(frame_at(0.0), nothing())
+    assert [ids_of(tracker.update(frame_at(t), standing(0.9))) for t in (0.1, 0.2, 0.3)] == [[-1], [-1], [1]]
+
+
+def test_an_uncertain_newcomer_is_drawn_when_it_is_confirmed_and_not_before() -> None:
+    tracker = MaskIou(min_score=0.5)
+    tracker.update(frame_at(0.0), nothing())
+    assert [ids_of(tracker.update(frame_at(t), standing(0.6))) for t in (0.1, 0.2, 0.3)] == [[], [], [1]]
+
+
+def test_noise_is_never_given_an_id() -> None:
+    tracker, noise = MaskIou(min_score=0.5), np.random.default_rng(1)
+    tracker.update(frame_at(0.0), nothing())
+    for step in range(1, 300):
+        x, y = noise.uniform(0, 280), noise.uniform(0, 90)
+        tracked = tracker.update(frame_at(step / 25), objects((x, y, x + 12, y + 30, noise.uniform(0.5, 0.99))))
+        assert (tracked.track_ids == -1).all()
+
+
+def test_weak_detections_never_start_a_track_and_are_dropped() -> None:
+    tracker = MaskIou(min_score=0.5)
+    for step in range(50):
+        assert len(tracker.update(frame_at(step / 25), standing(0.49))) == 0
+    assert tracker.num_tracks == 0
+
+
+def test_weak_detections_continue_a_track_where_they_are() -> None:
+    tracker = MaskIou(min_score=0.5)
+    for step in range(5):
+        tracker.update(frame_at(step / 10), standing(0.9))
+    for step in range(5, 50):
+        tracked = tracker.update(frame_at(step / 10), standing(0.06, x=100 + step))
+        assert ids_of(tracked) == [1]
+        assert tracked.boxes[0, 0] == 100 + step
+    assert len(tracker.update(frame_at(5.0), standing(0.04, x=150))) == 1  # held: below 0.05 is nothing at all
+    assert len(tracker.update(frame_at(5.4), standing(0.04, x=150))) == 0
+
+
+def test_weak_detection_beside_a_track_is_dropped() -> None:
+    tracker = MaskIou(min_score=0.5)
+    for step in range(5):
+        both = objects((100, 50, 130, 140, 0.9), (100, 50, 128, 138, 0.4), (250, 50, 280, 140, 0.4))
+        assert ids_of(tracker.update(frame_at(step / 10), both)) == [1]
+
+
+def test_min_score_of_none_is_one_half() -> None:
+    assert len(MaskIou().update(frame_at(0), standing(0.5))) == 1
+    assert len(MaskIou().update(frame_at(0), standing(0.49))) == 0
+    assert len(MaskIou(min_score=0.7).update(frame_at(0), standing(0.69))) == 0
+
+
+# --- misses ----------------------------------------------------------------------------------------------------------
+
+
+@few
+@given(st.integers(0, 2**32 - 1), st.sampled_from([10, 25, 30, 60]))
+def test_nothing_blinks_through_misses_of_up_to_three_tenths_of_a_second(seed: int, rate: int) -> None:
+    chance = np.random.default_rng(seed)
+    tracker, missed_for = MaskIou(), 0
+    for step in range(60):
+        time = step / rate
+        missing = step > 3 and (missed_for + 1) / rate <= 0.3 and chance.random() < 0.5
+        missed_for = missed_for + 1 if missing else 0
+        walker = Walker(x=40, y=90, speed=30)
+        tracked = tracker.update(frame_at(time), nothing() if missing else look([walker], time, jitter=chance))
+        assert ids_of(tracked) == [1], f"frame {step}"
+        # The mask stays with the walker also while nobody sees him.
+        assert tracked.boxes[0, [0, 2]].mean() == pytest.approx(40 + 30 * time, abs=10)
+
+
+def test_a_missed_object_keeps_its_last_mask_at_its_predicted_place_and_then_goes() -> None:
+    tracker = MaskIou(hold=0.3)
+    for step in range(11):
+        last = look([Walker(x=60, y=90, speed=50)], step / 10)
+        tracker.update(frame_at(step / 10), last)
+    for time in (1.1, 1.2, 1.3):
+        held = tracker.update(frame_at(time), nothing())
+        assert ids_of(held) == [1]
+        np.testing.assert_array_equal(held.masks, last.masks)
+        np.testing.assert_allclose(held.boxes - last.boxes, [[50 * (time - 1.0), 0] * 2], atol=1.5)
+        assert held.scores[0] == last.scores[0]
+    assert len(tracker.update(frame_at(1.4), nothing())) == 0
+
+
+@pytest.mark.parametrize(("seconds_away", "expected"), [(0.5, [1]), (1.4, [1]), (1.7, [-1])])
+def test_object_is_found_again_under_its_id_for_a_second_and_a_half(seconds_away: float, expected: list[int]) -> None:
+    tracker = MaskIou(refind=1.5)
+    for step in range(6):
+        tracker.update(frame_at(step / 10), standing())
+    for step in range(1, round(10 * seconds_away)):
+        tracker.update(frame_at(0.5 + step / 10), nothing())
+    assert ids_of(tracker.update(frame_at(0.5 + seconds_away), standing())) == expected
+
+
+def test_max_missed_ends_a_track_after_that_many_frames() -> None:
+    tracker = MaskIou(max_missed=2)
+    for step in range(5):
+        tracker.update(frame_at(step / 100), standing())
+    assert [len(tracker.update(frame_at(step / 100), nothing())) for step in (5, 6, 7)] == [1, 1, 0]
+    assert tracker.num_tracks == 0
+
+
+def test_object_seen_in_every_frame_keeps_its_id_even_at_one_frame_in_ten_seconds() -> None:
+    tracker = MaskIou()
+    for step in range(6):
+        assert ids_of(tracker.update(frame_at(10.0 * step), standing())) == [1]
+
+
+def test_held_object_that_has_moved_out_of_the_picture_is_gone() -> None:
+    tracker = MaskIou(hold=10, refind=10)
+    for step in range(11):
+        tracker.update(frame_at(step / 10), look([Walker(x=240, y=90, speed=60)], step / 10))
+    sizes = [len(tracker.update(frame_at(1.1 + step / 10), nothing())) for step in range(20)]
+    assert sizes[0] == 1 and sizes[-1] == 0
+
+
+# --- scenes and pictures ---------------------------------------------------------------------------------------------
+
+
+def scene(seed: int) -> av.VideoFrame:
+    blocks = np.random.default_rng(seed).integers(0, 255, (9, 16))
+    return picture_of(np.kron(blocks, np.ones((20, 20))))
+
+
+def test_tracks_end_at_a_cut_and_the_new_scene_starts_with_new_ids() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracked = tracker.update(frame_at(step / 25, picture=scene(1)), standing())
+    assert ids_of(tracked) == [1]
+    assert ids_of(tracker.update(frame_at(5 / 25, picture=scene(2)), standing())) == [2]
+    assert tracker.num_tracks == 1
+
+
+def test_nothing_is_held_over_a_cut() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 25, picture=scene(1)), standing())
+    assert len(tracker.update(frame_at(5 / 25, picture=scene(2)), nothing())) == 0
+
+
+def test_tracks_follow_a_change_of_the_picture_size() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 25), standing(x=100))
+    half = picture_of(np.full((HEIGHT // 2, WIDTH // 2), 128))
+    tracked = tracker.update(frame_at(5 / 25, picture=half), objects((50, 25, 65, 70, 0.9)))
+    assert ids_of(tracked) == [1]
+
+
+def test_time_that_runs_backwards_begins_anew() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(5 + step / 25), standing())
+    assert ids_of(tracker.update(frame_at(0.0), standing())) == [2]
+
+
+def test_frames_without_objects_give_none() -> None:
+    tracker = MaskIou()
+    for step in range(20):
+        tracked = tracker.update(frame_at(step / 25), nothing())
+        assert len(tracked) == 0 and tracked.class_names == NAMES
+    one_pixel = picture_of(np.zeros((1, 1)))
+    assert len(tracker.update(frame_at(1.0, picture=one_pixel), objects((0, 0, 1, 1, 0.9)))) == 1
+
+
+def test_boxes_without_area_do_no_harm() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracked = tracker.update(frame_at(step / 25), objects((10, 10, 10, 10, 0.9), (400, 300, 390, 280, 0.9)))
+        assert np.isfinite(tracked.boxes).all()
+
+
+def test_masks_of_another_size_begin_anew() -> None:
+    tracker = MaskIou()
+    for step in range(3):
+        tracker.update(frame_at(step / 25), standing())
+    other = standing()
+    larger = Instances(
+        boxes=other.boxes,
+        masks=np.ones((1, 56, 56), np.float32),
+        scores=other.scores,
+        class_ids=other.class_ids,
+        track_ids=other.track_ids,
+        class_names=NAMES,
+    )
+    assert ids_of(tracker.update(frame_at(0.2), larger)) == [2]
+
+
+def test_objects_that_carry_ids_already_are_passed_on_unchanged() -> None:
+    tracker, first = MaskIou(), standing(0.1)
+    replayed = Instances(
+        boxes=first.boxes,
+        masks=first.masks,
+        scores=first.scores,
+        class_ids=first.class_ids,
+        track_ids=np.array([7], np.int32),
+        class_names=NAMES,
+    )
+    assert tracker.update(frame_at(0.0), replayed) is replayed
+    gone = nothing()
+    assert tracker.update(frame_at(0.1), gone) is gone
+
+
+def test_thousands_of_frames_leave_only_the_tracks_in_sight() -> None:
+    tracker, chance = MaskIou(min_score=0.5), np.random.default_rng(3)
+    most = 0
+    for step in range(3000):
+        # A walker across the picture every 2 s, an uncertain and a weak detection anywhere in every frame.
+        x = 150 * (step / 25 % 2)
+        (u, v), (a, b) = chance.uniform(0, 300, 2), chance.uniform(0, 150, 2)
+        found = objects((x, 50, x + 20, 140, 0.9), (u, a, u + 10, a + 20, 0.7), (v, b, v + 10, b + 20, 0.3))
+        tracker.update(frame_at(step / 25), found)
+        most = max(most, tracker.num_tracks)
+    assert most <= 8
+    assert tracker._next_id == 61
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": 1.5}, "min_score: expected 0 to 1, got 1.5"),
+        ({"min_score": float("nan")}, "min_score: expected 0 to 1, got nan"),
+        ({"hold": -1}, "hold: expected 0 or more, got -1"),
+        ({"hold": 2, "refind": 1}, "refind: expected 2 or more, got 1"),
+        ({"max_missed": -1}, "max_missed: expected 0 or more, got -1"),
+        ({"min_hits": 0}, "min_hits: expected 1 or more, got 0"),
+    ],
+)
+def test_wrong_values_fail_at_construction(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        MaskIou(**options)  # type: ignore[arg-type]
+
+
+def test_pipeline_builds_it_by_name_and_a_wrong_option_is_told_the_right_spelling() -> None:
+    assert isinstance(build("trackers", "mask_iou", {"max_missed": 15}), MaskIou)
+    with pytest.raises(UsageError, match="max_missed"):
+        build("trackers", "mask_iou", {"max_mised": 15})
