@@ -7,10 +7,9 @@ for sub_y × sub_x pixels.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,6 +55,14 @@ def ink_on(color: Color) -> Color:
     return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else WHITE
 
 
+@dataclass(frozen=True)
+class Backdrop:
+    """A picture as components of the form of a canvas."""
+
+    form: tuple[object, ...]
+    components: tuple[np.ndarray, ...]
+
+
 class Canvas:
     """The planes of one picture, to draw on.
 
@@ -81,6 +88,11 @@ class Canvas:
     def unit(self) -> int:
         """The shorter side of the picture, which letters, lines and blocks scale with."""
         return min(self.width, self.height)
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Size, pixel format, matrix and range: what two pictures have to share for one to lend the other samples."""
+        return (self.width, self.height, self._original.format.name, *self._matrix_and_range())
 
     @property
     def picture(self) -> av.VideoFrame:
@@ -117,13 +129,14 @@ class Canvas:
         luma = np.rint(0.2126 * red + 0.7152 * green + 0.0722 * blue).astype(self._layout.dtype)
         self._replace_outside(instances, dict.fromkeys(range(3), luma), _INSIDE)
 
-    def fill_outside(self, instances: Instances, backdrop: Color | av.VideoFrame) -> None:
-        """Put a colour, or a picture scaled to cover the frame, behind the objects."""
-        if isinstance(backdrop, av.VideoFrame):
-            behind: Sequence[int | np.ndarray] = self._converted(backdrop)
-        else:
-            behind = self._values(backdrop)
+    def fill_outside(self, instances: Instances, backdrop: Color | Backdrop) -> None:
+        """Put a colour, or a picture that `backdrop` has made ready for this very `form`, behind the objects."""
+        behind = backdrop.components if isinstance(backdrop, Backdrop) else self._values(backdrop)
         self._replace_outside(instances, dict(enumerate(behind)), _EDGE)
+
+    def backdrop(self, picture: av.VideoFrame) -> Backdrop:
+        """A picture scaled to cover this one, its middle kept, ready to be put behind the objects of many frames."""
+        return Backdrop(self.form, tuple(self._converted(picture)))
 
     def tint(self, mask: np.ndarray, box: np.ndarray, color: Color, *, opacity: float, outline: bool = True) -> None:
         """Lay a colour over one object, with a thin clean line around it."""
@@ -162,8 +175,7 @@ class Canvas:
     def blur(self, instances: Instances, *, radius: float, outside: bool = False) -> None:
         """Make the objects, or everything outside them, unsharp: a Gaussian of that standard deviation in pixels."""
         if outside:
-            everything = {i: _blurred(self._read(i), radius / c.sub_x, radius / c.sub_y) for i, c in self._painted()}
-            self._replace_outside(instances, everything, _INSIDE)
+            self._replace_outside(instances, self._blurred_outside(instances, radius), _INSIDE)
             return
         for mask, box in zip(instances.masks, instances.boxes, strict=True):
             self._blur_one(mask, box, radius)
@@ -175,13 +187,13 @@ class Canvas:
         gets larger squares: at most 12 across its longer side, or it would still be recognised.
         """
         if outside:
-            everything = {}
+            mosaic = {}
             for i, c in self._painted():
                 samples = self._read(i)
                 side = self._block(block)
                 small, large = _mosaic(samples, side // c.sub_y, side // c.sub_x)
-                everything[i] = large[: samples.shape[0], : samples.shape[1]]
-            self._replace_outside(instances, everything, _INSIDE)
+                mosaic[i] = large[: samples.shape[0], : samples.shape[1]]
+            self._replace_outside(instances, mosaic, _INSIDE)
             return
         for mask, box in zip(instances.masks, instances.boxes, strict=True):
             self._pixelate_one(mask, box, block)
@@ -214,7 +226,7 @@ class Canvas:
     def paste_rgb(self, pixels: np.ndarray, *, rows: slice | None = None, columns: slice | None = None) -> None:
         """Draw the rows and columns (default: all) of a whole picture (height, width, 3) uint8 RGB.
 
-        They grow to whole chroma samples; what lies outside them stays bit for bit. Raises ValueError for another shape.
+        They grow to whole chroma samples; what lies outside stays bit for bit. Raises ValueError for another shape.
         """
         if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
             raise ValueError(
@@ -282,10 +294,10 @@ class Canvas:
         return target
 
     def _matrix_and_range(self) -> tuple[Colorspace, ColorRange]:
-        """The matrix and range that the picture's samples are to be read by, where its tags are silent the usual ones."""
+        """The matrix and range that the samples are to be read by; where the tags are silent, what players assume."""
         tag = int(self._original.colorspace)
         matrix = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}.get(tag)
-        if matrix is None:  # what players assume
+        if matrix is None:
             matrix = 1 if self.width >= 1280 or self.height > 576 else 5
         full = int(self._original.color_range) == ColorRange.JPEG or self._original.format.name.startswith("yuvj")
         if self._layout.kind == "rgb":
@@ -301,11 +313,11 @@ class Canvas:
         return _values_of(color, self._layout, int(matrix), color_range == ColorRange.JPEG, dim)
 
     def _converted(self, picture: av.VideoFrame) -> list[np.ndarray]:
-        """Another picture as components like ours: scaled to cover this one, its middle kept, in our matrix and range."""
+        """Another picture as components like ours: scaled to cover this one, its middle kept, our matrix and range."""
         matrix, color_range = self._matrix_and_range()
         scale = max(self.width / picture.width, self.height / picture.height)
         width, height = max(self.width, round(picture.width * scale)), max(self.height, round(picture.height * scale))
-        pixels = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        pixels: np.ndarray = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
         left, top = (width - self.width) // 2, (height - self.height) // 2
         pixels = np.ascontiguousarray(pixels[top : top + self.height, left : left + self.width])
         converted = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
@@ -317,7 +329,7 @@ class Canvas:
         )
         return [self._view(converted, c) >> self._layout.shift for _, c in self._painted()]
 
-    def _replace_outside(self, instances: Instances, behind: dict[int, int | np.ndarray], table: np.ndarray) -> None:
+    def _replace_outside(self, instances: Instances, behind: Mapping[int, int | np.ndarray], table: np.ndarray) -> None:
         """Set components to what is behind the objects: one value or an array like the component, by index."""
         weights: dict[tuple[int, int], tuple[np.ndarray, list[Region]]] = {}
         for index, back in behind.items():
@@ -378,6 +390,19 @@ class Canvas:
         small = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
         first_row, first_column = rows.start // sub_y, columns.start // sub_x
         return slice(first_row, first_row + size[1]), slice(first_column, first_column + size[0]), small
+
+    def _blurred_outside(self, instances: Instances, radius: float) -> dict[int, np.ndarray]:
+        """All components blurred as if the objects were not there, so that they cast no halo of their own colour."""
+        rests: dict[tuple[int, int], np.ndarray] = {}
+        blurred = {}
+        for index, component in self._painted():
+            key = component.sub_x, component.sub_y
+            if key not in rests:
+                rests[key] = cv2.bitwise_not(self._weights(instances, component, _INSIDE)[0])
+            blurred[index] = _blurred(
+                self._read(index), radius / component.sub_x, radius / component.sub_y, weight=rests[key]
+            )
+        return blurred
 
     def _blur_one(self, mask: np.ndarray, box: np.ndarray, radius: float) -> None:
         for index, component in self._painted():
@@ -518,6 +543,8 @@ def _layout(name: str) -> _Layout | None:
 
 def _nearest_format(picture: av.VideoFrame) -> str:
     """A format to draw on for a picture whose own is not."""
+    if picture.format.is_big_endian and _layout(picture.format.name[:-2] + "le"):
+        return picture.format.name[:-2] + "le"
     listed = picture.format.components
     deep = max((c.bits for c in listed), default=8) > 8 and not picture.format.has_palette
     if picture.format.is_rgb or picture.format.has_palette or picture.format.name.startswith(("xyz", "bayer")):
@@ -546,12 +573,25 @@ def _rows(picture: av.VideoFrame, plane: int, dtype: type[np.uint8] | type[np.ui
     memory = picture.planes[plane]
     stride = memory.line_size
     if stride > 0:
-        return np.frombuffer(memory, np.uint8)[: memory.height * stride].reshape(memory.height, stride).view(dtype)
-    # FFmpeg's vflip walks its rows backwards; PyAV's buffer starts at the last row in memory and reads past the end.
-    start = memory.buffer_ptr + (memory.height - 1) * stride
-    block = (ctypes.c_uint8 * (memory.height * -stride)).from_address(start)
-    block.owner = picture  # keeps the memory while any array looks at it
-    return np.frombuffer(block, np.uint8).reshape(memory.height, -stride).view(dtype)[::-1]
+        samples = np.frombuffer(memoryview(memory), np.uint8)
+        return samples[: memory.height * stride].reshape(memory.height, stride).view(dtype)
+    # FFmpeg's vflip makes such pictures.
+    # PyAV hands out a buffer that begins at the top row, the last in memory, and so reads past the end.
+    return np.asarray(_Backwards(memory)).view(dtype)
+
+
+class _Backwards:
+    """The memory of a plane whose rows lie from the bottom up, for numpy to look at."""
+
+    def __init__(self, plane: av.video.plane.VideoPlane) -> None:
+        self.plane = plane  # keeps the memory while any array looks at it
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (plane.height, -plane.line_size),
+            "strides": (plane.line_size, 1),
+            "data": (plane.buffer_ptr, False),
+        }
 
 
 # ---- colours ------------------------------------------------------------------------------------------------------
@@ -590,7 +630,7 @@ def _ramp(low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((np.arange(256) - low) / (high - low) * 255), 0, 255).astype(np.uint8)
 
 
-_INSIDE = _ramp(48, 128)
+_INSIDE = _ramp(80, 128)
 """Wherever the mask is at least a half the weight is full, so an object keeps every bit; the soft edge lies outside."""
 
 _EDGE = _ramp(88, 168)
@@ -642,19 +682,26 @@ def _mix(over: np.ndarray, under: np.ndarray, weight: np.ndarray, target: np.nda
     cv2.add(target, below, dst=target)
 
 
-def _blurred(samples: np.ndarray, radius_x: float, radius_y: float) -> np.ndarray:
-    """A Gaussian by way of a smaller picture: as smooth, and as quick for a large radius as for a small one."""
+def _blurred(samples: np.ndarray, radius_x: float, radius_y: float, *, weight: np.ndarray | None = None) -> np.ndarray:
+    """A Gaussian by way of a smaller picture: as smooth, and as quick for a large radius as for a small one.
+
+    weight (h, w) uint8: how much each sample counts.
+    """
     height, width = samples.shape
     by_x, by_y = max(1, int(radius_x / 2)), max(1, int(radius_y / 2))
     size = (max(1, -(-width // by_x)), max(1, -(-height // by_y)))
-    small = cv2.resize(np.ascontiguousarray(samples), size, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(
-        small,
-        (0, 0),
-        sigmaX=max(0.3, radius_x / by_x),
-        sigmaY=max(0.3, radius_y / by_y),
-        borderType=cv2.BORDER_REPLICATE,
-    )
+
+    def softened(values: np.ndarray) -> np.ndarray:
+        small = cv2.resize(np.ascontiguousarray(values), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        sigma_x, sigma_y = max(0.3, radius_x / by_x), max(0.3, radius_y / by_y)
+        return cv2.GaussianBlur(small, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE)
+
+    if weight is None:
+        small = softened(samples)
+    else:
+        counting = weight if samples.dtype == np.uint8 else cv2.LUT(weight, _WEIGHTS16)
+        small = softened(cv2.multiply(samples, counting, scale=1 / 255)) / np.maximum(softened(weight) / 255, 1e-3)
+    small = np.clip(np.rint(small), 0, np.iinfo(samples.dtype).max).astype(samples.dtype)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
@@ -670,7 +717,6 @@ def _mosaic(samples: np.ndarray, high: int, wide: int) -> tuple[np.ndarray, np.n
 # ---- shapes and letters -------------------------------------------------------------------------------------------
 
 _pen = threading.Lock()
-_faces: dict[str, cv2.FontFace] = {}
 
 
 def text_size(text: str, *, size: int, weight: int = 500) -> tuple[int, int]:
@@ -683,13 +729,18 @@ def text_size(text: str, *, size: int, weight: int = 500) -> tuple[int, int]:
 def _lettering(text: str, size: int, weight: int) -> np.ndarray:
     """A line of text as weights (h, w), the font's own ascent above and descent below the baseline."""
     with _pen:  # a FontFace is not made for two threads
-        face = _faces.setdefault("sans", cv2.FontFace("sans"))
+        face = _face()
         _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight)
         ascent, descent = size, math.ceil(size * 0.25)
         bitmap = np.zeros((ascent + descent, max(1, width) + 2), np.uint8)
         cv2.putText(bitmap, text, (0, ascent), (255,), face, size, weight)
     bitmap.flags.writeable = False
     return bitmap
+
+
+@lru_cache
+def _face() -> cv2.FontFace:
+    return cv2.FontFace("sans")  # comes with OpenCV 5, also for Chinese, Japanese and Korean
 
 
 @lru_cache(maxsize=256)

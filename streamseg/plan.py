@@ -226,9 +226,11 @@ def _sinks(
     for option in ("codec", "quality", "preset"):
         value = getattr(request, option)
         if value is not None:
-            if not any(option in plugins.option_names("sinks", sink.name) for sink in sinks):
+            if not any(sink.name == "video_file" for sink in sinks):
                 raise UsageError(f"--{option}: expected a video output (.mp4, .mkv, .webm, .mov)")
-            sinks = [_with_if_taken(sink, "sinks", option, value) for sink in sinks]
+            sinks = [
+                _with_if_taken(sink, "sinks", option, value) if sink.name == "video_file" else sink for sink in sinks
+            ]
     return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
 
 

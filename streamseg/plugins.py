@@ -12,6 +12,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,9 +103,15 @@ def option_names(room: str, name: str) -> list[str]:
 
 
 def options_in_words(room: str, name: str) -> list[str]:
-    """The options with their types and defaults, as `text: str = 'grey'`, one string an option."""
-    signature = inspect.signature(find(room, name))
-    return [str(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)) for parameter in _options_of(signature)]
+    """The options with their types and defaults, as `where: 'objects' | 'rest' = 'objects'`, one string an option."""
+    component = find(room, name)
+    hints = _hints(component)
+    lines = []
+    for parameter in _options_of(inspect.signature(component)):
+        needed = parameter.default is inspect.Parameter.empty
+        kind = _type_in_words(hints.get(parameter.name, parameter.annotation))
+        lines.append(f"{parameter.name}: {kind}{' (needed)' if needed else f' = {parameter.default!r}'}")
+    return lines
 
 
 def _folder(room: str) -> Path:
@@ -117,7 +124,7 @@ def _camel_case(name: str) -> str:
 
 def _named(noun: str, name: str, message: str) -> str:
     """A component's own message, opened with its name where it does not say it."""
-    return message if message.startswith(f"{noun} {name}") else f"{noun} {name}: {message}"
+    return f"{noun} {name}: {message.removeprefix(f'{noun} ').removeprefix(f'{name}: ')}"
 
 
 def _outside_class(noun: str, verb: str, name: str) -> type:
@@ -168,6 +175,16 @@ def _hints(component: type) -> dict[str, Any]:
         return typing.get_type_hints(made_by, include_extras=True)
     except NameError:
         return {}
+
+
+def _type_in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type_in_words, typing.get_args(hint)))
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return "None" if hint is type(None) else hint.__name__
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 
 def _in_words(problem: Mapping[str, Any], schema: type[pydantic.BaseModel]) -> str:

@@ -17,7 +17,7 @@ _QUICK = {"libx264": "ultrafast", "libx264rgb": "ultrafast", "libx265": "ultrafa
 
 def plane_view(picture: av.VideoFrame, index: int) -> np.ndarray:
     """Plane `index` of a picture as a writable view (rows, samples), uint8 or uint16; packed ones with all samples."""
-    plane = picture.planes[index]
+    plane: Any = picture.planes[index]  # a buffer, which its type does not say
     depth = max(component.bits for component in picture.format.components)
     dtype = np.dtype(np.uint16 if depth > 8 else np.uint8)
     rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
@@ -33,7 +33,7 @@ def numbered_picture(index: int, *, width: int, height: int, pix_fmt: str = "yuv
     picture = av.VideoFrame(width, height, pix_fmt)
     names = [component.plane for component in picture.format.components]
     if len(set(names)) != len(names) or picture.format.has_palette or picture.format.is_big_endian:
-        rgb = numbered_picture(index, width=width, height=height, pix_fmt="gbrp").to_ndarray()
+        rgb: Any = numbered_picture(index, width=width, height=height, pix_fmt="gbrp").to_ndarray()
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format=pix_fmt)
     for number in range(len(picture.planes)):
         view = plane_view(picture, number)
@@ -102,7 +102,7 @@ def make_clip(
     settings |= dict(options or {})
     with av.open(path, "w", options=dict(container_options or {})) as container:
         container.metadata.update(metadata or {})
-        stream = container.add_stream(codec, rate=Fraction(rate), options=settings)
+        stream: Any = container.add_stream(codec, rate=Fraction(rate), options=settings)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.gop_size = gop
         stream.thread_count = 1
@@ -117,7 +117,8 @@ def make_clip(
         cover_stream = _add_cover(container) if cover else None
         texts, text_stream = _add_subtitles(container, subtitles) if subtitles else ([], None)
         if chapters:
-            container.set_chapters([dict(chapter) for chapter in chapters])
+            own_form: Any = [dict(chapter) for chapter in chapters]
+            container.set_chapters(own_form)
         container.start_encoding()
         if cover_stream is not None:
             small = numbered_picture(0, width=16, height=16, pix_fmt="yuvj420p")

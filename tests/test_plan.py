@@ -173,11 +173,11 @@ def pipeline_file(folder: Path, text: str) -> str:
 
 
 def test_inputs_take_the_place_of_a_pipelines_source_and_the_command_line_of_its_effects(clips: Path) -> None:
-    text = f"""
-        source: {{video_file: {{path: other.mp4}}}}
+    text = """
+        source: {video_file: {path: other.mp4}}
         tracker: null
         effects: [splash]
-        sinks: [{{video_file: {{path: "{{folder}}/{{stem}}_new.mp4"}}}}, {{jsonl: {{path: "{{stem}}.jsonl"}}}}]
+        sinks: [{video_file: {path: "{folder}/{stem}_new.mp4"}}, {jsonl: {path: "{stem}.jsonl"}}]
     """
     made = planned(pipeline=pipeline_file(clips, text), inputs=["street.mp4", "dog.mkv"])
     assert outputs(made) == ["./street_new.mp4", "street.jsonl", "./dog_new.mp4", "dog.jsonl"]

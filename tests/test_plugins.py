@@ -65,6 +65,14 @@ def test_options_are_converted_to_the_types_of_the_constructor(outside: str) -> 
     assert made.given == {"strength": 5, "classes": ("a", "b"), "of": "plates", "path": Path("x.png"), "copy": True}
 
 
+def test_options_are_listed_with_what_they_take(outside: str) -> None:
+    lines = plugins.options_in_words("effects", f"{outside}:FaceBlur")
+    assert lines[0] == "strength: int = 3"
+    assert lines[2] == "of: 'faces' | 'plates' = 'faces'"
+    assert lines[4] == "path: Path | None = None"
+    assert plugins.options_in_words("effects", f"{outside}:Frozen") == ["path: Path (needed)"]
+
+
 def test_one_text_is_a_list_of_one(outside: str) -> None:
     assert plugins.check("effects", f"{outside}:FaceBlur", {"classes": "person"}) == {"classes": ("person",)}
 

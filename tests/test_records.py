@@ -21,9 +21,9 @@ from streamseg.types import Frame, InputError, Instances, Result
 NAMES = ("background", "person", "dog")
 
 
-def result_of(instances: Instances, *, width: int = 64, height: int = 48, index: int = 41, counts: Any = None) -> Result:
+def result_of(instances: Instances, *, width: int = 64, height: int = 48, counts: Any = None) -> Result:
     picture = av.VideoFrame(width, height, "yuv420p")
-    return Result(Frame(picture, index, 4.1, time.monotonic(), "street"), instances, counts or {})
+    return Result(Frame(picture, 41, 4.1, time.monotonic(), "street"), instances, counts or {})
 
 
 def one(**changes: Any) -> Instances:
@@ -108,7 +108,8 @@ def test_scores_and_boxes_are_short_numbers() -> None:
 def test_without_crops_the_mask_comes_from_its_run_lengths() -> None:
     y, x = np.mgrid[0:28, 0:28]
     disc = ((y - 13.5) ** 2 + (x - 13.5) ** 2 < 144).astype(np.float32)[None]
-    record = to_record(result_of(one(masks=disc, boxes=np.array([[10, 5, 600, 450]])), width=640, height=480), crops=False)
+    instances = one(masks=disc, boxes=np.array([[10, 5, 600, 450]]))
+    record = to_record(result_of(instances, width=640, height=480), crops=False)
     assert "crop" not in record["objects"][0]
     back = from_record(record, NAMES)
     before = masks.paste(disc[0], [10, 5, 600, 450], width=640, height=480)[2] >= 128

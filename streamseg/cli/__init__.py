@@ -24,9 +24,6 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("streamseg: interrupted", err=True)
             raise typer.Exit(130) from None
-        except BrokenPipeError:
-            sys.stderr.close()  # whoever read our output is gone, and needs no word about it
-            raise typer.Exit(1) from None
         except Exception as error:
             types = sys.modules.get("streamseg.types")  # not loaded: then it cannot be one of its errors
             if types is None or not isinstance(error, types.StreamsegError):

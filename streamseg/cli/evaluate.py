@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,27 @@ def evaluate(
         metavar="JSON|CONFIG",
         help="COCO's json with the pictures in or beside its folder, or a training's YAML file, for its `val`.",
     ),
-    engine: str = typer.Option("auto", "--engine", metavar="NAME[:KEY=VALUE,...]", help="auto, openvino or keras."),
+    engine: str = typer.Option("auto", "--engine", help="auto, openvino or keras."),
+    precision: str = typer.Option(None, "--precision", help="bf16 or f32. Default: the best that the machine has."),
     limit: int = typer.Option(None, "--limit", min=1, metavar="N", help="Only the first N pictures."),
     as_json: bool = typer.Option(False, "--json", help="The figures as one JSON object, alone on stdout."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="No progress."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Say more."),
 ) -> None:
-    from streamseg.cli.progress import Progress, log_to_stderr
+    from streamseg.cli.progress import Progress, greetings_hidden, log_to_stderr
 
     log_to_stderr(quiet=quiet, verbose=verbose)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from streamseg.training.evaluate import evaluate as measure
+    with greetings_hidden():
+        from streamseg.training.evaluate import evaluate as measure
 
     with Progress(num_streams=1, quiet=quiet, unit="picture") as progress:
         figures = measure(
-            model, data, engine=engine, limit=limit, progress=lambda done, total: progress("pictures", done, total)
+            model,
+            _pictures(data),
+            engine=engine,
+            precision=precision,
+            limit=limit,
+            progress=lambda done, total: progress("pictures", done, total),
         )
     if as_json:
         import json
@@ -50,6 +55,19 @@ def evaluate(
         typer.echo(json.dumps(figures))
     else:
         typer.echo(as_table(figures))
+
+
+def _pictures(data: Path) -> Path:
+    """The json itself, or the `val` of a training's YAML file."""
+    if data.suffix not in (".yaml", ".yml"):
+        return data
+    from streamseg.config import ExperimentConfig, read_config
+    from streamseg.types import UsageError
+
+    training = read_config(data, ExperimentConfig).training
+    if training is None or training.val is None:
+        raise UsageError(f"{data}: it names no pictures to evaluate on; expected `val` in its `training` section")
+    return training.val
 
 
 def as_table(figures: Mapping[str, Any]) -> str:

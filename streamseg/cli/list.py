@@ -31,10 +31,13 @@ def list_components(
     if what not in _ROOMS:
         raise UsageError(f"nothing to list is called {what!r}{nearest(what, [*_ROOMS, 'pipelines'])}")
     from streamseg import plugins
+    from streamseg.cli.progress import greetings_hidden
 
     for name in plugins.names(what):
+        with greetings_hidden():
+            options = plugins.options_in_words(what, name)
         typer.echo(f"{name:16}{plugins.summary(what, name)}")
-        for option in plugins.options_in_words(what, name):
+        for option in options:
             typer.echo(f"{'':18}{option}")
 
 

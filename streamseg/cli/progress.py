@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -70,7 +73,7 @@ class Progress:
             self._bar = tqdm(
                 file=self._stream,
                 unit=f" {self._unit}s",
-                dynamic_ncols=True,
+                ncols=_width(),
                 leave=False,
                 smoothing=0.1,
                 total=self.total,
@@ -118,9 +121,14 @@ class TrainingProgress:
             if self._bar is not None:
                 self._bar.close()
             self._stage = what
-            self._bar = tqdm(file=self._stream, desc=what, total=total, dynamic_ncols=True, smoothing=0.1)
+            self._bar = tqdm(file=self._stream, desc=what, total=total, ncols=_width(), smoothing=0.1)
         self._bar.set_postfix_str(losses, refresh=False)
         self._bar.update(done - self._bar.n)
+
+
+def _width() -> int:
+    """Columns for a bar; a terminal that does not know its size counts as 80, where tqdm would draw nothing."""
+    return shutil.get_terminal_size().columns - 1
 
 
 class _AboveTheBar(logging.Handler):
@@ -130,6 +138,20 @@ class _AboveTheBar(logging.Handler):
         from tqdm import tqdm
 
         tqdm.write(f"streamseg: {self.format(record)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def greetings_hidden() -> Iterator[None]:
+    """Around an import of TensorFlow: what its C++ writes to file descriptor 2 then, whatever its settings say."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,13 @@ def train(
 ) -> None:
     import sys
 
-    from streamseg.cli.progress import TrainingProgress, log_to_stderr
+    from streamseg.cli.progress import TrainingProgress, greetings_hidden, log_to_stderr
     from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     experiment = with_settings(read_config(config_file(config), ExperimentConfig), settings)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with a page of notices
-    from streamseg.training.fit import train as fit
+    with greetings_hidden():
+        from streamseg.training.fit import train as fit
 
     began = time.monotonic()
     command = " ".join(["streamseg", *sys.argv[1:]])

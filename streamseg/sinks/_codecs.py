@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
 
 import av
 from av.codec.codec import Codec, find_best_pix_fmt_of_list
@@ -14,11 +13,13 @@ from av.codec.codec import Codec, find_best_pix_fmt_of_list
 from streamseg.config import nearest
 from streamseg.types import UsageError
 
-Quality = float | Literal["lossless"] | None
+Quality = float | str | None
 
 X26X_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
 )  # fmt: skip
+LARGE = 5_000_000
+"""Pixels of a picture above which an encoder's memory matters more than its last few per cent of bytes."""
 NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "fast", "medium", "slow")
 
 
@@ -27,7 +28,8 @@ class Encoder:
     """How one of FFmpeg's encoders wants to be spoken to.
 
     name: FFmpeg's · presets: what `preset` may be · preset_option: the option that takes it · default: options when
-    no preset is asked for · quality_option: the option that takes the quality, `qualities` its range, `quality` its
+    no preset is asked for, `large` those that
+    differ above LARGE pixels · quality_option: the option that takes the quality, `qualities` its range, `quality` its
     default · lossless: options · always: options · plain: pixel formats that browsers play (empty: all that it has) ·
     minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
     (empty: all)
@@ -40,6 +42,7 @@ class Encoder:
     lossless: Mapping[str, str]
     preset_option: str = "preset"
     default: Mapping[str, str] = field(default_factory=dict)
+    large: Mapping[str, str] = field(default_factory=dict)
     quality_option: str = "crf"
     always: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
@@ -55,9 +58,11 @@ ENCODERS = (
         name="libx264",
         presets=X26X_PRESETS,
         # Superfast with the one tool of the slower presets that pays: MB-tree over a lookahead of 20 frames. Measured
-        # by benchmarks/encoding.py at 1080p: 1.25 times the bytes of `medium` at equal SSIM (superfast alone 1.8), for
+        # by benchmarks/encoding.py at 1080p: 1.23 times the bytes of `medium` at equal SSIM (superfast alone 1.76), for
         # 11 ms of CPU a frame (medium 50). Quality 21 looks like `medium` at its default, 23.
         default={"preset": "superfast", "mbtree": "1", "rc-lookahead": "20"},
+        # At 4K the frames in the lookahead are half of the encoder's memory: 0.8 GB with 20 of them, 0.55 GB with 10.
+        large={"rc-lookahead": "10"},
         quality=21,
         qualities=(0, 51),
         # Not crf=0, which is lossless in 8 bit only.
@@ -181,23 +186,26 @@ def _require_hardware(encoder: Encoder, codec: str) -> None:
         ) from error
 
 
-def options_for(encoder: Encoder, *, quality: Quality, preset: str | int | None) -> dict[str, str]:
-    """The encoder's options for a quality and a preset; UsageError for one that it does not have."""
+def options_for(
+    encoder: Encoder, *, quality: Quality, preset: str | int | None, num_pixels: int = 0
+) -> dict[str, str]:
+    """The encoder's options for a quality, a preset and the size of a picture; UsageError for one it does not have."""
     options = dict(encoder.always)
     if preset is None:
         options |= encoder.default
+        if num_pixels > LARGE:
+            options |= encoder.large
     elif str(preset) in encoder.presets:
         options[encoder.preset_option] = str(preset)
+    elif encoder.presets[0].isdigit():
+        raise UsageError(f"preset: expected 0 (slowest) to {encoder.presets[-1]} for {encoder.name}, got {preset!r}")
     else:
-        raise UsageError(
-            f"preset: {encoder.name} has {', '.join(encoder.presets)}, got {preset!r}"
-            + nearest(str(preset), encoder.presets)
-        )
+        raise UsageError(f"preset: {encoder.name} has no {preset!r}{nearest(str(preset), encoder.presets)}")
     low, high = encoder.qualities
     wanted = f"quality: expected {low} (best) to {high} or lossless for {encoder.name}, got {quality!r}"
     if quality is None:
         options[encoder.quality_option] = f"{encoder.quality:g}"
-    elif isinstance(quality, str) and quality.strip().lower() == "lossless":
+    elif quality == "lossless":
         options |= encoder.lossless
     else:
         try:

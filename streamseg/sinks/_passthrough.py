@@ -57,7 +57,7 @@ class Passthrough:
 
     Times are seconds, exact. `origin` is the time in the input that becomes 0 in the output; of the input's packets
     those at or after `start` and before `end` are kept (None: no limit). Only what lies around the present time is
-    ever in memory. `notes`: what was converted or left out, and why.
+    ever in memory. What was converted or left out, and why, is added to `notes`.
     """
 
     def __init__(
@@ -69,8 +69,9 @@ class Passthrough:
         origin: Fraction,
         start: Fraction | None,
         end: Fraction | None,
+        notes: list[str],
     ) -> None:
-        self.notes: list[str] = []
+        self.notes = notes
         self._output = output
         self._container = container
         self._origin, self._start, self._end = origin, start, end

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 from math import gcd
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import av
 import numpy as np
@@ -61,7 +62,9 @@ class VideoFile:
         self._file = PartFile(path, overwrite=overwrite)
         self._container = container_of(self._file.final.suffix)
         self._encoder = encoder_for(codec, container=self._container)
-        self._options = options_for(self._encoder, quality=quality, preset=preset)
+        self._options = partial(options_for, self._encoder, quality=quality, preset=preset)
+        self._options()  # a wrong value fails now
+        self._lossless = quality == "lossless"
         self.notes: list[str] = []
         self._info: StreamInfo | None = None
         self._writer: _Writer | None = None
@@ -141,20 +144,31 @@ class _Writer:
         self._output = av.open(f"file:{sink._file.part}", "w", format=sink._container, container_options=options)
         self._output.metadata.update(metadata)
         self._output.set_chapters(_chapters(info, origin=origin, end=end))
-        self._stream = self._add_video(sink, info, picture)
-        if info.path is not None and info.path.is_file():
-            self._passthrough = Passthrough(
-                info.path, output=self._output, container=sink._container, origin=origin, start=start, end=end
-            )
-            self._notes.extend(self._passthrough.notes)
-            self._passthrough.notes = self._notes
-        self._output.start_encoding()
+        self._stream = self._add_video(sink, info)
+        try:
+            if info.path is not None and info.path.is_file():
+                self._passthrough = Passthrough(
+                    info.path,
+                    output=self._output,
+                    container=sink._container,
+                    origin=origin,
+                    start=start,
+                    end=end,
+                    notes=self._notes,
+                )
+            self._output.start_encoding()
+        except BaseException:
+            if self._passthrough is not None:
+                self._passthrough.close()
+            raise
 
-    def _add_video(self, sink: VideoFile, info: StreamInfo, picture: av.VideoFrame) -> av.VideoStream:
+    def _add_video(self, sink: VideoFile, info: StreamInfo) -> av.VideoStream:
+        width, height = self._prepare.size
+        options = sink._options(num_pixels=width * height)
         rate = info.average_rate if info.average_rate > 0 else Fraction(25)
-        stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=dict(sink._options))
+        stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=options)
         context = stream.codec_context
-        context.width, context.height = self._prepare.size
+        context.width, context.height = width, height
         context.pix_fmt = self._prepare.pixel_format
         context.time_base = stream.time_base = self._base
         context.sample_aspect_ratio = info.pixel_aspect
@@ -163,6 +177,11 @@ class _Writer:
         context.colorspace, context.color_range = tags["colorspace"], tags["color_range"]
         context.color_primaries, context.color_trc = tags["color_primaries"], tags["color_trc"]
         self._frame_duration = max(1, round(1 / (rate * self._base)))
+        try:
+            context.open()
+        except av.FFmpegError as error:
+            what = f"pictures of {width}×{height} in {self._prepare.pixel_format}"
+            raise OutputError(f"{sink._encoder.name} cannot encode {what}: {reason(error)}") from error
         return stream
 
     def write(self, picture: av.VideoFrame) -> None:
@@ -243,9 +262,10 @@ class _Preparation:
         minimum = encoder.minimum
         columns = 2 if target.chroma_width(2) == 1 and not encoder.odd else 1
         rows = 2 if target.chroma_height(2) == 1 and not encoder.odd else 1
-        self.size = tuple(
-            max(side + side % step, minimum) for side, step in zip(self._given, (columns, rows), strict=True)
-        )
+        width, height = self._given
+        self.size = max(width + width % columns, minimum), max(height + height % rows, minimum)
+        if sink._lossless and encoder.plain:
+            sink.notes.append(f"most browsers do not play lossless {encoder.name}")
         if self.size != self._given:
             sink.notes.append(_padding_note(self._given, self.size))
 
@@ -358,7 +378,7 @@ def _array(frame: av.VideoFrame, index: int) -> np.ndarray:
     plane, components = frame.planes[index], frame.format.components
     dtype = np.dtype(np.uint16 if max(component.bits for component in components) > 8 else np.uint8)
     samples = sum(component.plane == index for component in components)
-    lines = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    lines = np.frombuffer(cast(Any, plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
     return lines[:, : plane.width * samples].reshape(plane.height, plane.width, samples)
 
 

@@ -1,0 +1,1 @@
+"""Where frames come from: one component a file, each a `Source`."""

@@ -55,7 +55,7 @@ class Timeline:
                 return [self._at(picture, self._next())]
         elif self._last_decoded is not None and pts <= self._last_decoded:
             self.num_backward += 1
-            self._scrambled |= self._packets_increase
+            self._scrambled |= self._packets_increase and self._last_packet is not None
         if pts is not None:
             self._last_decoded = pts
         self._held.append(picture)

@@ -42,11 +42,11 @@ class Turn:
 
 def turn_of(picture: av.VideoFrame) -> Turn | None:
     """The turn that the picture's display matrix asks for, to the nearest right angle; None for none."""
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return None
     # A stored point (x, y) is shown at (a x + c y, b x + d y): libavutil/display.h.
-    a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(bytes(matrix), np.int32))
+    a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(matrix, np.int32))
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Turn(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
     if a < 0 or d < 0:
@@ -82,7 +82,9 @@ def turned(picture: av.VideoFrame, turn: Turn) -> av.VideoFrame:
 
 def tagged_like(picture: av.VideoFrame, original: av.VideoFrame) -> av.VideoFrame:
     """The same picture, now with the original's pts, time base, duration and colour tags."""
-    picture.pts, picture.time_base = original.pts, original.time_base
+    picture.pts = original.pts
+    if original.time_base is not None:
+        picture.time_base = original.time_base
     picture.duration = original.duration
     picture.color_range, picture.color_trc = original.color_range, original.color_trc
     picture.color_primaries, picture.colorspace = original.color_primaries, original.colorspace

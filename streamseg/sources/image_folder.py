@@ -78,8 +78,8 @@ class ImageFolder:
         if not paths:
             endings = " ".join(sorted(SUFFIXES))
             raise InputError(f"{self.path}: no pictures in this folder (looked for {endings})")
-        last = len(paths) if self.end is None else min(len(paths), math.ceil(Fraction(self.end) * self.fps))
-        kept = list(enumerate(paths))[math.ceil(Fraction(self.start) * self.fps) : last : self.stride]
+        last = None if self.end is None else self._first_index_at(self.end)
+        kept = list(enumerate(paths))[self._first_index_at(self.start) : last : self.stride]
         if not kept:
             end = float((len(paths) - 1) / self.fps)
             raise InputError(f"{self.path}: start is {self.start:g} s, but the last picture is at {end:g} s")
@@ -110,6 +110,10 @@ class ImageFolder:
         if self._frames is None:
             raise RuntimeError("an ImageFolder is read inside its `with` block")
         return self._frames
+
+    def _first_index_at(self, seconds: float) -> int:
+        # 0.2 is a little more than a fifth as a float, and a fifth as a person means it.
+        return math.ceil(Fraction(seconds).limit_denominator(1_000_000) * self.fps)
 
     def _read(self, kept: list[tuple[int, Path]]) -> Iterator[Frame]:
         for index, path in kept:

@@ -79,9 +79,7 @@ class TestPattern:
             raise UsageError(f"stride: expected 1 or more, got {self.stride}")
         self.drops = {}
         self.warnings = {}
-        self._indices = range(
-            math.ceil(Fraction(self.start) * self.fps), math.ceil(Fraction(self.end) * self.fps), self.stride
-        )
+        self._indices = range(self._first_index_at(self.start), self._first_index_at(self.end), self.stride)
         self._frames: Iterator[Frame] | None = None
 
     def __enter__(self) -> Self:
@@ -111,6 +109,10 @@ class TestPattern:
         if self._frames is None:
             raise RuntimeError("a TestPattern is read inside its `with` block")
         return self._frames
+
+    def _first_index_at(self, seconds: float) -> int:
+        # 0.2 is a little more than a fifth as a float, and a fifth as a person means it.
+        return math.ceil(Fraction(seconds).limit_denominator(1_000_000) * self.fps)
 
     def _drawn(self) -> Iterator[Frame]:
         background = _background(self.width, self.height)

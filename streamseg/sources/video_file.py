@@ -261,7 +261,7 @@ class VideoFile:
         while picture is not None and (self.end is None or self._seconds(picture) < self.end):
             if (index - first_index) % self.stride == 0:
                 yield self._frame(picture, index)
-            reached = self._seconds(picture)
+            reached = self._seconds(picture) + float((picture.duration or 0) * (picture.time_base or 0))
             picture = decoding.next()
             index += 1
         if picture is None:

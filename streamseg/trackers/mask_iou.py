@@ -26,6 +26,10 @@ unsure: a weak detection, or a track that is neither confirmed nor of a high sco
 MEETS = 0.1
 """Box IoU below which two objects are taken not to touch."""
 
+GAP = 1.5
+"""Seconds between two frames after which the earlier one says little about the later: no motion is carried on for
+longer, and nothing new can be expected to have been seen before."""
+
 ROUNDING = 0.002
 """Seconds by which the times of frames may be off: mkv keeps them to a millisecond."""
 
@@ -38,7 +42,7 @@ class MaskIou:
     hold: seconds for which a confirmed track that is missed is still drawn and counted, its last mask moved on.
     refind: seconds for which a track that is missed may be found again under its id.
     max_missed: frames in a row without it after which a track ends, even within `refind`; None: no such limit.
-    min_hits: confident detections that confirm a track.
+    min_hits: confident detections that confirm a track, with at most one frame without it between two of them.
 
     What comes back is sorted by track id, so that what is drawn on top does not flicker. Ids are int32, from 1, in the
     order in which tracks are confirmed; none is used twice in a stream. A moved box may reach out of the picture.
@@ -88,13 +92,13 @@ class MaskIou:
         seconds, self._time = frame.time - self._time, frame.time
         anew = self._cuts.is_cut(frame) or seconds < 0 or not self._fits(detections)
         tracks = None if anew else self._tracks
-        alone = tracks is None or seconds > self.refind
+        alone = tracks is None or seconds > GAP
         if tracks is None:
             tracks = Tracks.begin(detections[:0], time=frame.time, hits=np.zeros(0))
             anew = True
         self._follow_size(tracks, frame)
 
-        tracks.predict(min(seconds, self.refind))
+        tracks.predict(min(seconds, GAP))
         confident = detections.scores >= self.min_score
         rows, columns = self._match(tracks, detections, time=frame.time)
         tracks.observe(rows, detections[columns], time=frame.time, confident=confident[columns])

@@ -391,6 +391,14 @@ def test_object_is_found_again_under_its_id_for_a_second_and_a_half(seconds_away
     assert ids_of(tracker.update(frame_at(0.5 + seconds_away), standing())) == expected
 
 
+def test_without_hold_and_refind_a_missed_object_is_gone_at_once_and_a_moving_one_still_followed() -> None:
+    tracker, walker = MaskIou(hold=0, refind=0), Walker(x=40, y=90, speed=140)
+    for step in range(10):
+        assert ids_of(tracker.update(frame_at(step / 10), look([walker], step / 10))) == [1]
+    assert len(tracker.update(frame_at(1.0), nothing())) == 0
+    assert tracker.num_tracks == 0
+
+
 def test_max_missed_ends_a_track_after_that_many_frames() -> None:
     tracker = MaskIou(max_missed=2)
     for step in range(5):
