@@ -27,7 +27,9 @@ class Knobs(BaseModel):
 class ModelConfig(Knobs):
     """What a Mask R-CNN is made of, and how it looks at a picture. The fields' defaults are the lite family's."""
 
-    class_names: tuple[str, ...] = Field(("background", "person"), description="name of every class id, background first")
+    class_names: tuple[str, ...] = Field(
+        ("background", "person"), description="name of every class id, background first"
+    )
     backbone: Literal["efficientnet_lite0"] = Field("efficientnet_lite0", description="the feature extractor")
     input_sizes: tuple[tuple[Positive, Positive], ...] = Field(
         ((640, 384), (544, 416), (480, 480), (416, 544), (384, 640)),
@@ -37,7 +39,9 @@ class ModelConfig(Knobs):
 
     fpn_channels: Positive = Field(64, description="channels of every pyramid level")
     smooth_levels: tuple[Positive, ...] = Field((3, 4, 5), description="levels with a 3×3 convolution after the sum")
-    rpn_levels: tuple[Positive, ...] = Field((3, 4, 5, 6), description="pyramid levels that propose; level l has stride 2^l")
+    rpn_levels: tuple[Positive, ...] = Field(
+        (3, 4, 5, 6), description="pyramid levels that propose; level l has stride 2^l"
+    )
     roi_levels: tuple[Positive, ...] = Field((2, 3, 4, 5), description="pyramid levels that the heads pool from")
 
     anchor_sizes: tuple[tuple[float, ...], ...] = Field(
@@ -48,7 +52,9 @@ class ModelConfig(Knobs):
     rpn_nms_threshold: Share = Field(0.7, description="a proposal goes when its IoU with a better one is greater")
     proposals_before_nms: Positive = Field(400, description="best anchors that enter NMS, a picture")
     num_proposals: Positive = Field(120, description="proposals that reach the box head, a picture")
-    nms_rounds: Positive = Field(16, description="rounds of the parallel NMS; exact while no chain of overlaps is longer")
+    nms_rounds: Positive = Field(
+        16, description="rounds of the parallel NMS; exact while no chain of overlaps is longer"
+    )
 
     box_pool: Positive = Field(7, description="side of the grid pooled for the box head")
     box_channels: Positive = Field(256, description="width of the box head's two layers")
@@ -60,7 +66,9 @@ class ModelConfig(Knobs):
     )
 
     detection_min_score: Share = Field(0.05, description="weakest detection the engine returns")
-    detection_nms_threshold: Share = Field(0.5, description="a detection goes when its IoU with a better one of its class is greater")
+    detection_nms_threshold: Share = Field(
+        0.5, description="a detection goes when its IoU with a better one of its class is greater"
+    )
     max_detections: Positive = Field(100, description="most detections a picture")
 
     @property
@@ -75,7 +83,9 @@ class ModelConfig(Knobs):
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
         if len(self.anchor_sizes) != len(self.rpn_levels):
-            raise ValueError(f"anchor_sizes: expected one list for each of the {len(self.rpn_levels)} rpn_levels, got {len(self.anchor_sizes)}")
+            raise ValueError(
+                f"anchor_sizes: expected one list for each of the {len(self.rpn_levels)} rpn_levels, got {len(self.anchor_sizes)}"
+            )
         if len({len(sizes) for sizes in self.anchor_sizes}) != 1:
             raise ValueError("anchor_sizes: expected the same number of sizes on every level")
         if self.num_classes < 2 or self.class_names[0] != "background":
@@ -95,20 +105,31 @@ class StageConfig(Knobs):
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
     final_learning_rate: float = Field(1e-5, ge=0, description="where the cosine ends")
     warmup_steps: int = Field(300, ge=0, description="steps of linear warm-up at the start")
-    scale: tuple[float, float] = Field((0.6, 1.8), description="range of the random scale")
+    scale: tuple[float, float] = Field(
+        (0.6, 1.8), description="range of the random scale; 1 fits the picture to the crop"
+    )
+    teach_masks: bool = Field(
+        False, description="before this stage, the model draws masks inside the true boxes of objects that have none"
+    )
 
 
 class TrainingConfig(Knobs):
     """How a model is trained: data, targets, losses, schedule."""
 
-    train: Path = Field(description="COCO json of the training pictures; pictures lie in `images/` beside it or in `train_images`")
+    train: Path = Field(
+        description="COCO json of the training pictures; pictures lie in `images/` beside it or in `train_images`"
+    )
     val: Path | None = Field(None, description="COCO json that evaluates the result")
     train_images: Path | None = Field(None, description="folder of the training pictures")
     val_images: Path | None = Field(None, description="folder of the validation pictures")
     start_from: str = Field("imagenet", description="`imagenet`, `nothing`, a model's name or its folder")
     stages: tuple[StageConfig, ...] = Field(description="stretches of the training, one after the other")
-    frozen_stages: int = Field(3, ge=0, le=8, description="stem and first stages of the backbone that keep their weights")
-    train_depthwise: bool = Field(False, description="train the backbone's depthwise kernels; dear on a CPU, worth little")
+    frozen_stages: int = Field(
+        3, ge=0, le=8, description="stem and first stages of the backbone that keep their weights"
+    )
+    train_depthwise: bool = Field(
+        False, description="train the backbone's depthwise kernels; dear on a CPU, worth little"
+    )
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "mixed_bfloat16", description="what the layers compute in; weights are always float32"
     )
@@ -127,8 +148,7 @@ class TrainingConfig(Knobs):
     mask_samples: Positive = Field(8, description="positives in the mask loss, a picture on average")
     max_objects: Positive = Field(40, description="most true objects a picture; a random choice if more")
     mini_mask: Positive = Field(56, description="side of the true masks, each stored inside its box")
-    masks_from: str | None = Field(None, description="a model whose masks inside the true boxes teach objects that have none")
-    masks_from_weight: Share = Field(0.5, description="weight of such a taught mask beside a true one")
+    taught_weight: Share = Field(0.5, description="weight of a mask that the model taught itself beside a true one")
     masked_share: float = Field(1.0, ge=1, description="how much more often a picture with true masks is drawn")
     workers: Positive = Field(1, description="threads that prepare batches")
     seed: int = Field(0, description="seed of everything random")

@@ -128,7 +128,6 @@ def test_an_output_that_exists_is_kept_unless_told_otherwise(here: Path) -> None
             ["sample:", "--classes", "persn", *ENGINE, *DRAW],
             "--classes: the model has no class 'persn'; did you mean 'person'?",
         ),
-        (["sample:", "--model", "poeple"], "did you mean 'people'?"),
         (["sample:", "--engine", "opnvino"], "did you mean 'openvino'?"),
         (["sample:", "--pipeline", "splsh"], "did you mean 'splash'?"),
         (["sample:", "--pipeline", "none.yaml"], "none.yaml: cannot be read"),
@@ -171,14 +170,14 @@ def test_an_engine_that_breaks_down_ends_with_one_and_names_the_part_file(here: 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_playable_part_file_and_its_exit_code(here: Path, number: signal.Signals, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    slow = "tests.fakes:FakeEngine:seconds=0.05"
-    command = [sys.executable, "-m", "streamseg.cli", "run", "test:320x240@30", "--end", "600", "--engine", slow, *DRAW]
+    slow = "tests.fakes:FakeEngine:seconds=0.01"
+    command = [sys.executable, "-m", "streamseg.cli", "run", "test:160x120@30", "--end", "600", "--engine", slow, *DRAW]
     running = subprocess.Popen(
         command, env=environment, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     part = here / "test_fakeeffect.part.mp4"
     deadline = time.monotonic() + 30
-    while not (part.exists() and part.stat().st_size > 5000) and time.monotonic() < deadline:
+    while not (part.exists() and part.stat().st_size > 3000) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(number)
     _, said = running.communicate(timeout=30)
@@ -254,7 +253,7 @@ def test_leaving_the_loop_leaves_a_part_file(here: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "train", "evaluate", "models", "list", "doctor"])
 def test_every_command_has_help(command: str) -> None:
     said = streamseg_(command, "--help").stdout
-    assert command == "doctor" or "streamseg " + command in said.split("Example", 1)[1]
+    assert "streamseg " + command in said.split("Example", 1)[1]
 
 
 def test_the_version_is_told() -> None:
@@ -277,13 +276,23 @@ def test_list_answers_a_wrong_room_with_the_nearest() -> None:
     assert "did you mean 'effects'?" in streamseg_("list", "efects", code=2).stderr
 
 
-def test_models_lists_shows_and_says_what_is_not_there(here: Path) -> None:
+def model_birds(here: Path) -> None:
+    """A downloaded model that is none inside."""
     folder = here / "cache" / "streamseg" / "models" / "birds"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(
         "model: {class_names: [background, bird, nest]}\ncommand: streamseg train birds\n"
     )
     (folder / "model.weights.h5").write_bytes(b"0" * 2_000_000)
+
+
+def test_a_wrong_model_is_answered_with_the_nearest(here: Path) -> None:
+    model_birds(here)
+    assert "did you mean 'birds'?" in streamseg_("run", "sample:", "--model", "brids", code=2).stderr
+
+
+def test_models_lists_shows_and_says_what_is_not_there(here: Path) -> None:
+    model_birds(here)
     listed = streamseg_("models").stdout
     assert "birds           bird, nest" in listed and "2.0 MB" in listed
     assert "command: streamseg train birds" in streamseg_("models", "show", "birds").stdout

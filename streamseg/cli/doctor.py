@@ -31,6 +31,10 @@ _HELP = """Say what this machine has and what it lacks.
 What is missing comes with the command that adds it.
 
 Exits with 1 when something is missing without which nothing runs.
+
+\b
+Example:
+  streamseg doctor
 """
 
 

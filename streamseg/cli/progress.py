@@ -25,6 +25,8 @@ class Progress:
         self._num_streams = num_streams
         self._quiet = quiet
         self._unit = unit
+        self._per_second = "fps" if unit == "frame" else f"{unit}s a second"
+        self._first: int | None = None
         self._lock = threading.Lock()
         self._done: dict[str, int] = {}
         self._expected: dict[str, int | None] = {}
@@ -42,9 +44,9 @@ class Progress:
         if self._quiet:
             return
         with self._lock:
-            if not self._done:
-                self._began = time.monotonic()  # the model is loaded, the first frame is done
             self._done[name], self._expected[name] = done, expected
+            if self._first is None:  # the model is loaded: from here on the pace means something
+                self._first, self._began = done, time.monotonic()
             if self._stream.isatty():
                 self._move_bar()
             elif time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
@@ -62,9 +64,10 @@ class Progress:
     def line(self) -> str:
         """`1200 of 3000 frames, 43.1 fps, 42 s to go`."""
         done, total = sum(self._done.values()), self.total
-        rate = done / max(time.monotonic() - self._began, 1e-9)
+        rate = (done - (self._first or 0)) / max(time.monotonic() - self._began, 1e-9)
+        pace = f", {rate:.1f} {self._per_second}" if rate else ""
         to_go = f", {(total - done) / rate:.0f} s to go" if total and rate else ""
-        return f"{done}{f' of {total}' if total else ''} {self._unit}s, {rate:.1f} {self._unit[0]}ps{to_go}"
+        return f"{done}{f' of {total}' if total else ''} {self._unit}s{pace}{to_go}"
 
     def _move_bar(self) -> None:
         if self._bar is None:

@@ -26,9 +26,15 @@ class Coco:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
             raise InputError(f"{path}: not valid JSON ({error})") from error
-        missing = [key for key in ("images", "annotations", "categories") if key not in content] if isinstance(content, dict) else ["images"]
+        missing = (
+            [key for key in ("images", "annotations", "categories") if key not in content]
+            if isinstance(content, dict)
+            else ["images"]
+        )
         if missing:
-            raise InputError(f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing")
+            raise InputError(
+                f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing"
+            )
         self.images = self._folder(images)
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.class_names: tuple[str, ...] = ("background", *(category["name"] for category in categories))
@@ -37,7 +43,9 @@ class Coco:
         self._objects: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in self._pictures}
         for annotation in content["annotations"]:
             if annotation["image_id"] not in self._objects:
-                raise InputError(f"{path}: annotation {annotation.get('id')} is of picture {annotation['image_id']}, which is not listed")
+                raise InputError(
+                    f"{path}: annotation {annotation.get('id')} is of picture {annotation['image_id']}, which is not listed"
+                )
             self._objects[annotation["image_id"]].append(annotation)
         if not self._pictures:
             raise InputError(f"{path}: no pictures are listed")

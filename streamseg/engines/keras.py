@@ -119,6 +119,8 @@ def compiled(network: MaskRCNN, method: Callable[..., Any], *, use_xla: bool) ->
 
     def plain(*inputs: Any) -> Any:
         with torch.no_grad():
-            return method(network, *(keras.ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in inputs))
+            return method(
+                network, *(keras.ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in inputs)
+            )
 
     return plain

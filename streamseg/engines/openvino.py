@@ -48,7 +48,9 @@ class Openvino:
         self.folder = ModelFolder.open(model)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = (
+            threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         self.batch_size = batch_size or min(self.threads, 4)
         self._core = ov.Core()
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -73,7 +75,13 @@ class Openvino:
     def _open(self, size: tuple[int, int]) -> _Networks:
         exported = cached_export(self.folder, width=size[0], height=size[1])
         self._networks[size] = networks = _Networks(
-            self._core, self.folder, exported, size, precision=self.precision, threads=self.threads, streams=self.batch_size
+            self._core,
+            self.folder,
+            exported,
+            size,
+            precision=self.precision,
+            threads=self.threads,
+            streams=self.batch_size,
         )
         return networks
 

@@ -19,7 +19,9 @@ def make_anchors(config: ModelConfig, width: int, height: int) -> np.ndarray:
     for level, sizes in zip(config.rpn_levels, config.anchor_sizes, strict=True):
         stride = 2**level
         rows, columns = -(-height // stride), -(-width // stride)
-        shapes = np.array([(s * np.sqrt(r), s / np.sqrt(r)) for s in sizes for r in config.anchor_ratios])  # (a, 2) w, h
+        shapes = np.array(
+            [(s * np.sqrt(r), s / np.sqrt(r)) for s in sizes for r in config.anchor_ratios]
+        )  # (a, 2) w, h
         y, x = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
         centres = np.stack([x, y], -1)[:, :, None] * stride  # (rows, columns, 1, 2)
         boxes = np.concatenate([centres - shapes / 2, centres + shapes / 2], -1)

@@ -41,7 +41,9 @@ def load_weights(model: Any, path: Path) -> None:
     found: dict[str, np.ndarray] = {}
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
     problems = [f"{name} is missing" for name in wanted if name not in found]
@@ -127,9 +129,7 @@ def load_imagenet(backbone: EfficientNetLite0, path: Path) -> None:
     except KeyError as error:
         raise ModelError(f"{path}: tensor {error} of EfficientNet-Lite0 is missing") from error
     for convolution, values in zip(backbone.convolutions, sources, strict=True):
-        variables = [
-            convolution.kernel, convolution.gamma, convolution.beta, convolution.mean, convolution.variance
-        ]
+        variables = [convolution.kernel, convolution.gamma, convolution.beta, convolution.mean, convolution.variance]
         for variable, value in zip(variables, values, strict=True):
             if tuple(variable.shape) != value.shape:
                 raise ModelError(f"{path}: {variable.path}: expected shape {tuple(variable.shape)}, got {value.shape}")

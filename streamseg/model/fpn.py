@@ -22,7 +22,9 @@ class FeaturePyramid(keras.layers.Layer):
         self.channels, self.smooth_levels = channels, smooth_levels
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
-        self.lateral = [Convolution(self.channels, 1, kernel_initializer="glorot_uniform", name=f"lateral{i}") for i in (2, 3, 4, 5)]
+        self.lateral = [
+            Convolution(self.channels, 1, kernel_initializer="glorot_uniform", name=f"lateral{i}") for i in (2, 3, 4, 5)
+        ]
         self.smooth = [
             Convolution(self.channels, 3, kernel_initializer="glorot_uniform", name=f"smooth{i}")
             for i in self.smooth_levels

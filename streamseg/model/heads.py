@@ -51,7 +51,9 @@ class MaskHead(keras.layers.Layer):
         self.channels, self.num_layers, self.num_classes = channels, num_layers, num_classes
 
     def build(self, input_shape: tuple[int, ...]) -> None:
-        self.convolutions = [Convolution(self.channels, 3, activation="relu", name=f"conv{i}") for i in range(self.num_layers)]
+        self.convolutions = [
+            Convolution(self.channels, 3, activation="relu", name=f"conv{i}") for i in range(self.num_layers)
+        ]
         shape: tuple[int | None, ...] = input_shape
         for convolution in self.convolutions:
             convolution.build(shape)

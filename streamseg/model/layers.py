@@ -14,7 +14,8 @@ class Convolution(keras.layers.Layer):
     """A convolution, its batch norm with fixed statistics, and an activation: (B, h, w, in) → (B, h/s, w/s, filters).
 
     The norm is folded into the kernel as the graph is built, so it costs nothing at run time; gamma and beta can still
-    be trained. `depthwise` gives each channel its own kernel. `same` padding as TensorFlow pads.
+    be trained. `depthwise` gives each channel its own kernel. `same` padding as TensorFlow pads. `trained_on_cpu` trades
+    a dearer forward pass of strided depthwise convolutions for a gradient that oneDNN computes ten times faster.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Convolution(keras.layers.Layer):
         self.use_bias = use_bias
         self.bias_start = bias_start
         self.epsilon = epsilon
+        self.trained_on_cpu = False
         self.kernel_initializer = kernel_initializer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -73,7 +75,10 @@ class Convolution(keras.layers.Layer):
             kernel = kernel * (ops.reshape(scale, (-1, 1)) if self.depthwise else scale)
             bias = self.beta + ((0.0 if bias is None else bias) - self.mean) * scale
         kernel = ops.cast(kernel, x.dtype)
-        if self.depthwise:
+        if self.depthwise and self.strides == 2 and self.trained_on_cpu:
+            # the same numbers: on an even size, `same` padding at stride 2 takes every second cell from the second on
+            x = ops.depthwise_conv(x, kernel, strides=1, padding="same")[:, 1::2, 1::2]
+        elif self.depthwise:
             x = ops.depthwise_conv(x, kernel, strides=self.strides, padding="same")
         else:
             x = ops.conv(x, kernel, strides=self.strides, padding="same")

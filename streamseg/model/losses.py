@@ -121,7 +121,12 @@ class TrainedMaskRCNN(keras.Model):
         return {name: loss * ones for name, loss in losses.items()}
 
     def mask_loss(
-        self, levels: dict[int, Tensor], batch: dict[str, Tensor], rois: Tensor, positive: Tensor, matched: Tensor,
+        self,
+        levels: dict[int, Tensor],
+        batch: dict[str, Tensor],
+        rois: Tensor,
+        positive: Tensor,
+        matched: Tensor,
         class_ids: Tensor,
     ) -> Tensor:
         """The mask loss of the positives with a known mask, over all pictures of the batch together.

@@ -35,7 +35,9 @@ class MaskRCNN(keras.Model):
     `masks(levels, boxes, class_ids, picture_ids)` → (R, M, M) in [0, 1] for as many boxes as there are.
     """
 
-    def __init__(self, config: ModelConfig, *, frozen_stages: int = 0, train_depthwise: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, config: ModelConfig, *, frozen_stages: int = 0, train_depthwise: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.config = config
         num_anchors = len(config.anchor_sizes[0]) * len(config.anchor_ratios)

@@ -50,9 +50,7 @@ def best_anchors(logits: Tensor, deltas: Tensor, anchors: Tensor, config: ModelC
     return ops.take(anchors, index, axis=0), ops.take_along_axis(deltas, ops.expand_dims(index, -1), axis=1)
 
 
-def propose(
-    anchors: Tensor, deltas: Tensor, config: ModelConfig, *, width: int, height: int
-) -> tuple[Tensor, Tensor]:
+def propose(anchors: Tensor, deltas: Tensor, config: ModelConfig, *, width: int, height: int) -> tuple[Tensor, Tensor]:
     """Proposals from the best anchors (B, n, 4) and their deltas (B, n, 4), best first.
 
     Boxes (B, N, 4), zeros at the end, and which are real (B, N) bool.

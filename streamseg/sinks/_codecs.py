@@ -181,8 +181,8 @@ def _require_hardware(encoder: Encoder, codec: str) -> None:
         context.open()
     except (av.FFmpegError, OSError) as error:
         raise UsageError(
-            f"codec {codec}: {encoder.name} needs an NVIDIA GPU with its driver, and this machine offers none; "
-            "h264 encodes on the CPU"
+            f"codec {codec}: {encoder.name} needs an NVIDIA GPU that can encode, with its driver, and this machine "
+            "offers none; h264 encodes on the CPU"
         ) from error
 
 

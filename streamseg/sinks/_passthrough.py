@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
@@ -44,11 +45,15 @@ def lasting(metadata: dict[str, str]) -> dict[str, str]:
 
 @dataclass
 class _Track:
-    """One track on its way: packets of `source` become packets of `target`, copied or, with a decoder, converted."""
+    """One track on its way: packets of `source` become packets of `target`, copied or, with a decoder, converted.
+
+    unframed: takes each packet's own header off, where a file keeps it once for all
+    """
 
     source: Stream
     target: Stream
     convert: bool
+    unframed: BitStreamFilterContext | None = None
     last_dts: int | None = None
 
 
@@ -168,7 +173,11 @@ class Passthrough:
             target, convert = made, True
         target.metadata.update(lasting(stream.metadata))
         target.disposition = stream.disposition & ~Disposition.attached_pic
-        return _Track(stream, target, convert)
+        track = _Track(stream, target, convert)
+        if not convert and stream.codec_context.name == "aac" and not stream.codec_context.extradata:
+            # AAC as transport streams have it. FFmpeg does this itself for most outputs, but not for a fragmented mp4.
+            track.unframed = BitStreamFilterContext("aac_adtstoasc", stream)
+        return track
 
     def _add_converted(self, stream: Stream) -> Stream | None:
         decoder = stream.codec_context
@@ -236,7 +245,8 @@ class Passthrough:
                 packet.dts -= shift
             packet.pts = packet.pts - shift if packet.pts is not None else packet.dts
             packet.dts = packet.dts if packet.dts is not None else packet.pts
-            self._mux(packet, track)
+            for copied in track.unframed.filter(packet) if track.unframed else (packet,):
+                self._mux(copied, track)
             return
         try:
             decoder: Any = track.source.codec_context

@@ -254,7 +254,6 @@ class _Preparation:
             sink.notes.append(chosen.note)
         self.pixel_format = chosen.name
         self._given = (first.width, first.height)
-        self._first_format = first.format.name
         self._scaled = 0
         self._graph: tuple[tuple[int, int, str], av.filter.Graph] | None = None
 
@@ -277,7 +276,6 @@ class _Preparation:
             "color_primaries": first.color_primaries,
             "color_trc": first.color_trc,
         }
-        self._rgb = rgb
 
     def own(self, picture: av.VideoFrame) -> av.VideoFrame:
         """A frame of our own with the picture's pixels; the picture given is never touched."""

@@ -216,8 +216,8 @@ class VideoFile:
         return None
 
     def _described(self, first: av.VideoFrame) -> StreamInfo:
-        turn = turn_of(first)
-        on_its_side = turn is not None and turn.transpose
+        self._turn, self._rotation = turn_of(first), first.rotation
+        on_its_side = self._turn is not None and self._turn.transpose
         width, height = (first.height, first.width) if on_its_side else (first.width, first.height)
         return StreamInfo(
             name=self.name,
@@ -268,7 +268,10 @@ class VideoFile:
             self._num_missing_seconds = max(0, round(_said_seconds(self._stream) - reached - 0.5))
 
     def _frame(self, picture: av.VideoFrame, index: int) -> Frame:
-        turn = turn_of(picture)
+        # PyAV's side_data holds on to its picture until the cycle collector runs, so it is read only when it changes
+        if picture.rotation != self._rotation:
+            self._turn, self._rotation = turn_of(picture), picture.rotation
+        turn = self._turn
         on_its_side = turn is not None and turn.transpose
         if turn is not None:
             upright = turned(picture, turn)

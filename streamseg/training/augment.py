@@ -47,15 +47,17 @@ class View:
             np.float32,
         )
         view = cv2.warpAffine(
-            rgb, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+            rgb,
+            matrix,
+            (self.size, self.size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
             borderValue=(PADDING,) * 3,
         )
         return view[:, ::-1] if self.flip else view
 
 
-def random_view(
-    width: int, height: int, *, size: int, scale: tuple[float, float], rng: np.random.Generator
-) -> View:
+def random_view(width: int, height: int, *, size: int, scale: tuple[float, float], rng: np.random.Generator) -> View:
     """A view of a width × height picture: its scale log-uniform, its aspect changed a little, its place random.
 
     Scale 1 makes the longer side of the picture `size` pixels.

@@ -67,7 +67,9 @@ def coco_results(found: list[tuple[Sample, Instances]], category_ids: dict[str, 
     return results
 
 
-def average_precision(dataset: Coco, image_ids: list[int], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
+def average_precision(
+    dataset: Coco, image_ids: list[int], results: list[dict[str, Any]], kind: str
+) -> dict[str, float]:
     """COCO's numbers for `kind` "bbox" or "segm", each between 0 and 1, or -1 where there is no such object."""
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         truth = COCO(str(dataset.path))

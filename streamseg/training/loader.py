@@ -110,9 +110,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         rng = np.random.default_rng((self.training.seed, self.epoch, index))
         batch_size = self.stage.batch_size
-        rows = [
-            self.view(self.pictures[i], rng) for i in self.order[index * batch_size : (index + 1) * batch_size]
-        ]
+        rows = [self.view(self.pictures[i], rng) for i in self.order[index * batch_size : (index + 1) * batch_size]]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return batch, {name: np.zeros((batch_size,), np.float32) for name in self.training.loss_weights}
 

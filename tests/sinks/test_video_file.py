@@ -250,6 +250,16 @@ def test_first_picture_of_a_plain_clip_is_at_zero(tmp_path: Path) -> None:
         assert container.streams.video[0].codec_context.has_b_frames
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9"])
+def test_a_slow_clip_has_a_key_frame_every_ten_seconds(tmp_path: Path, codec: str) -> None:
+    """One picture a second: 250 pictures would be four minutes."""
+    given = [numbered_picture(0, width=64, height=64) for _ in range(25)]
+    write_pictures(given, tmp_path / "out.mp4", pts=[25 * i for i in range(25)], codec=codec)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        keys = [p.pts * p.time_base for p in container.demux(video=0) if p.is_keyframe and p.pts is not None]
+    assert keys == [0, 10, 20]
+
+
 def test_times_that_do_not_increase_are_moved_and_counted(tmp_path: Path) -> None:
     given = [numbered_picture(i, width=64, height=48) for i in range(4)]
     sink = write_pictures(given, tmp_path / "out.mp4", pts=[0, 5, 5, 9])
