@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from streamseg.masks import paste
+from streamseg.masks import as_bytes, paste
 from streamseg.types import Instances
 
 Color = tuple[int, int, int]
@@ -36,7 +36,7 @@ PALETTE: tuple[Color, ...] = (
     (92, 130, 255),  # blue
     (196, 222, 56),  # lime
     (222, 94, 232),  # orchid
-    (214, 168, 120),  # sand
+    (158, 240, 200),  # mint
 )
 """Neighbours differ in hue by a third of the circle or more, and all stand out from both asphalt and sky."""
 
@@ -329,25 +329,30 @@ class Canvas:
         )
         return [self._view(converted, c) >> self._layout.shift for _, c in self._painted()]
 
-    def _replace_outside(self, instances: Instances, behind: Mapping[int, int | np.ndarray], table: np.ndarray) -> None:
+    def _replace_outside(self, instances: Instances, behind: Mapping[int, int | np.ndarray], ramp: np.ndarray) -> None:
         """Set components to what is behind the objects: one value or an array like the component, by index."""
         weights: dict[tuple[int, int], tuple[np.ndarray, list[Region]]] = {}
+        shares: dict[tuple[int, int, int], list[np.ndarray]] = {}  # of the value behind, alike for U and V
         for index, back in behind.items():
             component = self._layout.components[index]
             key = component.sub_x, component.sub_y
             if key not in weights:
-                weights[key] = self._weights(instances, component, table)
+                weights[key] = self._weights(instances, component, ramp)
             weight, regions = weights[key]
             before = self._read(index)
             if self._current[index] is not None:
                 before = before.copy()  # boxes overlap: each is to see what was there before the first
             target = self._blank(index)
             target[:] = back
-            for region in regions:
-                if isinstance(back, np.ndarray):
+            if isinstance(back, np.ndarray):
+                for region in regions:
                     _mix(before[region], back[region], weight[region], target[region])
-                else:
-                    _lift(before[region], back, weight[region], target[region])
+                continue
+            if (*key, back) not in shares:
+                table = _share(back, target.dtype == np.uint16)[::-1].copy()
+                shares[*key, back] = [cv2.LUT(weight[region], table) for region in regions]
+            for region, share in zip(regions, shares[*key, back], strict=True):
+                _lift(before[region], weight[region], share, target[region])
 
     def _weights(
         self, instances: Instances, component: _Component, table: np.ndarray
@@ -358,7 +363,7 @@ class Canvas:
         regions = []
         scale = 1 / component.sub_x, 1 / component.sub_y
         boxes = instances.boxes.astype(np.float64) * (*scale, *scale)
-        for mask, box in zip(instances.masks, boxes.tolist(), strict=True):
+        for mask, box in zip(as_bytes(instances.masks), boxes.tolist(), strict=True):
             rows, columns, patch = paste(mask, box, width=width, height=height)
             if patch.size:
                 part = weight[rows, columns]
@@ -665,11 +670,9 @@ def _lay(part: np.ndarray, weight: np.ndarray, value: int) -> None:
     cv2.add(part, cv2.LUT(weight, _share(value, deep)), dst=part)
 
 
-def _lift(over: np.ndarray, value: int, weight: np.ndarray, target: np.ndarray) -> None:
-    """target := over · weight + value · (1 - weight)."""
-    deep = over.dtype == np.uint16
-    share = cv2.LUT(weight, _share(value, deep)[::-1].copy())
-    cv2.multiply(over, cv2.LUT(weight, _WEIGHTS16) if deep else weight, dst=target, scale=1 / 255)
+def _lift(over: np.ndarray, weight: np.ndarray, share: np.ndarray, target: np.ndarray) -> None:
+    """target := over · weight + share, the share being what the value behind adds."""
+    cv2.multiply(over, cv2.LUT(weight, _WEIGHTS16) if over.dtype == np.uint16 else weight, dst=target, scale=1 / 255)
     cv2.add(target, share, dst=target)
 
 

@@ -112,6 +112,14 @@ class StageConfig(Knobs):
         False, description="before this stage, the model draws masks inside the true boxes of objects that have none"
     )
 
+    @model_validator(mode="after")
+    def _fits(self) -> StageConfig:
+        if self.crop % 32:
+            raise ValueError(f"crop: expected a multiple of 32, got {self.crop}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale: expected [smallest, largest], both above 0, got {list(self.scale)}")
+        return self
+
 
 class TrainingConfig(Knobs):
     """How a model is trained: data, targets, losses, schedule."""
@@ -151,7 +159,21 @@ class TrainingConfig(Knobs):
     taught_weight: Share = Field(0.5, description="weight of a mask that the model taught itself beside a true one")
     masked_share: float = Field(1.0, ge=1, description="how much more often a picture with true masks is drawn")
     workers: Positive = Field(1, description="threads that prepare batches")
-    seed: int = Field(0, description="seed of everything random")
+    seed: int = Field(0, ge=0, description="seed of everything random")
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingConfig:
+        if not self.stages:
+            raise ValueError("stages: expected at least one")
+        losses = tuple(type(self).model_fields["loss_weights"].default)
+        if set(self.loss_weights) != set(losses):
+            raise ValueError(f"loss_weights: expected {', '.join(losses)}, got {', '.join(self.loss_weights)}")
+        positives = int(self.roi_samples * self.roi_positives)
+        if self.mask_samples > positives:
+            raise ValueError(
+                f"mask_samples: expected at most the {positives} positives of roi_samples, got {self.mask_samples}"
+            )
+        return self
 
 
 class ExperimentConfig(Knobs):
@@ -160,6 +182,17 @@ class ExperimentConfig(Knobs):
     name: str = Field(description="name of the model; `train` writes runs/NAME")
     model: ModelConfig = ModelConfig()
     training: TrainingConfig | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExperimentConfig:
+        if self.training:
+            candidates = self.training.max_objects + self.model.num_proposals
+            if self.training.roi_samples > candidates:
+                raise ValueError(
+                    f"training.roi_samples: expected at most max_objects + num_proposals = {candidates}, "
+                    f"got {self.training.roi_samples}"
+                )
+        return self
 
 
 # --- pipelines ------------------------------------------------------------------------------------------------------

@@ -22,11 +22,29 @@ from streamseg.types import Instances
 _NOTHING = (slice(0, 0), slice(0, 0), np.zeros((0, 0), np.uint8))
 _BILINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
+_LARGE = 2048
+"""Pixels from which a mask is pasted the fast way."""
+
 _GRID = 32
 """Sample points along a side where two masks are compared: areas come out within about 1 %."""
 
 _MOST_PAIRS = 512
 """Pairs compared at once, so that a crowd of a hundred overlapping objects stays within some ten megabytes."""
+
+
+def as_bytes(masks: np.ndarray) -> np.ndarray:
+    """Masks in [0, 1] as uint8 of the same shape, 0 to 255; uint8 stays as it is, NaN becomes 0.
+
+    Done before anything is interpolated, so a mask that was kept as bytes is drawn exactly as it was the first time.
+    """
+    masks = np.asarray(masks)
+    if masks.dtype == np.uint8:
+        return np.ascontiguousarray(masks)
+    cells = masks.astype(np.float32) * 255  # a new array, to be changed in place
+    np.rint(cells, out=cells)
+    np.fmax(cells, 0, out=cells)
+    np.minimum(cells, 255, out=cells)
+    return cells.astype(np.uint8)
 
 
 def paste(
@@ -44,8 +62,17 @@ def paste(
     first_row, end_row = max(0, math.ceil(y1 - 0.5)), min(height, math.ceil(y2 - 0.5))
     if first_column >= end_column or first_row >= end_row:
         return _NOTHING
-    cells = _as_bytes(mask)
+    cells = as_bytes(mask)
+    num_rows, num_columns = end_row - first_row, end_column - first_column
+    rows, columns = slice(first_row, end_row), slice(first_column, end_column)
     step_y, step_x = cells.shape[0] / (y2 - y1), cells.shape[1] / (x2 - x1)
+    whole = (x2 - x1) * (y2 - y1)
+    if step_x <= 1 and step_y <= 1 and whole >= _LARGE and whole <= 4 * num_rows * num_columns:
+        # Three times as fast as warpAffine: scaled exactly, then moved by the fraction of a pixel that is left. That
+        # rounds off the bends at cell centres by some grey levels and leaves the contour where it is.
+        scaled = cv2.resize(cells, None, fx=1 / step_x, fy=1 / step_y, interpolation=cv2.INTER_LINEAR)
+        middle = first_column - x1 + (num_columns - 1) / 2, first_row - y1 + (num_rows - 1) / 2
+        return rows, columns, cv2.getRectSubPix(scaled, (num_columns, num_rows), middle)
     # From a pixel of the patch to the cell it looks at, both counted from the first one's centre.
     to_cells = np.array(
         [
@@ -53,9 +80,8 @@ def paste(
             [0, step_y, (first_row + 0.5 - y1) * step_y - 0.5],
         ]
     )
-    size = (end_column - first_column, end_row - first_row)
-    patch = cv2.warpAffine(cells, to_cells, size, flags=_BILINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return slice(first_row, end_row), slice(first_column, end_column), patch
+    size = (num_columns, num_rows)
+    return rows, columns, cv2.warpAffine(cells, to_cells, size, flags=_BILINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def union(
@@ -77,7 +103,7 @@ def union(
     else:
         out[:] = 0
     boxes = instances.boxes.astype(np.float64) * (scale_x, scale_y, scale_x, scale_y)
-    for cells, box in zip(instances.masks, boxes.tolist(), strict=True):
+    for cells, box in zip(as_bytes(instances.masks), boxes.tolist(), strict=True):
         rows, columns, patch = paste(cells, box, width=width, height=height)
         if patch.size:
             region = out[rows, columns]
@@ -125,11 +151,12 @@ def from_rle(rle: Mapping[str, Any], box: Sequence[float] | np.ndarray, *, size:
     change = np.zeros(num_columns * height + 1, np.int64)
     np.add.at(change, flips, 1)
     inside = (np.cumsum(change[:-1]) & 1).astype(bool).reshape(num_columns, height)
-    target = inside[:, rows].T  # (rows, columns)
+    at_rows, at_columns = _spread(num_rows), _spread(num_columns)
+    target = inside[np.ix_(at_columns, at_rows + rows.start)].T  # (rows, columns)
 
     x1, y1, x2, y2 = (float(v) for v in box)
-    down = _bilinear(np.arange(rows.start, rows.stop) + 0.5, y1, y2, size)
-    across = _bilinear(np.arange(columns.start, columns.stop) + 0.5, x1, x2, size)
+    down = _bilinear(at_rows + rows.start + 0.5, y1, y2, size)
+    across = _bilinear(at_columns + columns.start + 0.5, x1, x2, size)
     return _fit(target, down, across)
 
 
@@ -170,16 +197,6 @@ def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     return np.where(together > 0, common / np.where(together > 0, together, 1), 0).astype(np.float32)
 
 
-def _as_bytes(mask: np.ndarray) -> np.ndarray:
-    """The mask as uint8. Bytes before anything is interpolated: a mask kept as bytes is then drawn exactly the same."""
-    mask = np.asarray(mask)
-    if mask.dtype == np.uint8:
-        return np.ascontiguousarray(mask)
-    cells = mask.astype(np.float32) * 255  # a new array, so that NaN may be replaced in place
-    np.copyto(cells, 0, where=np.isnan(cells))
-    return cv2.convertScaleAbs(np.maximum(cells, 0, out=cells))  # rounds, and stops at 255
-
-
 def _counts(counts: str | bytes | Sequence[int]) -> np.ndarray:
     """COCO's run lengths as integers: five bits a character, lowest first; later numbers as differences."""
     if not isinstance(counts, (str, bytes)):
@@ -207,22 +224,33 @@ def _bilinear(points: np.ndarray, start: np.ndarray | float, end: np.ndarray | f
     return np.maximum(weights, 0, out=weights)
 
 
+def _spread(num: int) -> np.ndarray:
+    """Indices of all of `num` pixels, or of 224 of them evenly spread: eight points a cell are enough to find it."""
+    return np.arange(num) if num <= 224 else np.linspace(0, num - 1, 224).round().astype(int)
+
+
 def _fit(target: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Cells m (size, size) whose down · m · acrossᵀ reaches 0.5 inside the target (rows, columns) and only there.
 
     Least squares, then again with the pixels that are on their side already let be: alternating projections between
-    "what bilinear cells can make" and "what has the right side of 0.5".
+    "what bilinear cells can make" and "what has the right side of 0.5". OpenCV multiplies here, because numpy's
+    BLAS would wait for threads on cores that the rest of the pipeline keeps busy.
     """
     down, across = down.astype(np.float64), across.astype(np.float64)
     invert_down, invert_across = np.linalg.pinv(down), np.linalg.pinv(across)
     wanted = target.astype(np.float64)
     for _ in range(12):
-        cells = np.clip(invert_down @ wanted @ invert_across.T, 0, 1)
-        made = down @ cells @ across.T
+        cells = _product(_product(invert_down, wanted), invert_across.T)
+        cells = np.clip(cells, 0, 1)
+        made = _product(down, _product(cells, across.T))
         if ((made >= 0.5) == target).all():
             break
         wanted = np.where(target, np.maximum(made, 0.6), np.minimum(made, 0.4))
     return cells.astype(np.float32)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return cv2.gemm(a, np.ascontiguousarray(b), 1, None, 0)
 
 
 def _finite_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from streamseg import zoo
 from streamseg.config import ModelConfig, read_yaml
 from streamseg.letterbox import Letterbox, nearest_shape
-from streamseg.types import Frame, Instances, ModelError
+from streamseg.types import Frame, Instances, ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,17 @@ class ModelFolder:
     def open(cls, model: str | Path) -> ModelFolder:
         """Read a model by name or folder. Raises UsageError for an unknown name, ModelError for a broken folder."""
         path = zoo.resolve(model)
-        card = read_yaml(path / zoo.CONFIG)
         try:
-            config = ModelConfig.model_validate(card.get("model", {}))
+            card = read_yaml(path / zoo.CONFIG)
+            config = ModelConfig.model_validate(card["model"])
+        except UsageError as error:
+            raise ModelError(str(error)) from error
+        except KeyError as error:
+            raise ModelError(f"{path / zoo.CONFIG}: the section `model` is missing") from error
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ModelError(f"{path / zoo.CONFIG}: model.{place}: {first['msg']}, got {first['input']!r}") from error
+            place = ".".join(map(str, ("model", *first["loc"])))
+            raise ModelError(f"{path / zoo.CONFIG}: {place}: {first['msg']}, got {first['input']!r}") from error
         return cls(path, config)
 
     @property
@@ -71,3 +75,10 @@ class ModelFolder:
             track_ids=np.full(len(detections), -1, np.int32),
             class_names=self.config.class_names,
         )
+
+
+def at_least_one(name: str, value: int | None) -> int | None:
+    """The value of an option that counts something; None stays None. Raises UsageError."""
+    if value is not None and value < 1:
+        raise UsageError(f"{name}: expected 1 or more, got {value}")
+    return value

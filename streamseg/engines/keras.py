@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up messages that say
 import keras
 import numpy as np
 
-from streamseg.engines._model_folder import ModelFolder
+from streamseg.engines._model_folder import ModelFolder, at_least_one
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.types import Frame, Instances
 
@@ -30,7 +30,7 @@ class Keras:
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         on_gpu = has_gpu()
-        self.batch_size = batch_size or (8 if on_gpu else 1)
+        self.batch_size = at_least_one("batch_size", batch_size) or (8 if on_gpu else 1)
         self.precision = precision or ("bf16" if on_gpu else "f32")
         self.fill = on_gpu or keras.backend.backend() == "jax"
         policy = keras.config.dtype_policy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
@@ -18,7 +19,7 @@ import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
 from streamseg import zoo
-from streamseg.engines._model_folder import ModelFolder
+from streamseg.engines._model_folder import ModelFolder, at_least_one
 from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
@@ -48,10 +49,8 @@ class Openvino:
         self.folder = ModelFolder.open(model)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
-        self.threads = (
-            threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
-        self.batch_size = batch_size or min(self.threads, 4)
+        self.threads = at_least_one("threads", threads) or num_cores()
+        self.batch_size = at_least_one("batch_size", batch_size) or min(self.threads, 4)
         self._core = ov.Core()
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if capable else "f32")
@@ -74,16 +73,30 @@ class Openvino:
 
     def _open(self, size: tuple[int, int]) -> _Networks:
         exported = cached_export(self.folder, width=size[0], height=size[1])
-        self._networks[size] = networks = _Networks(
-            self._core,
-            self.folder,
-            exported,
-            size,
-            precision=self.precision,
-            threads=self.threads,
-            streams=self.batch_size,
-        )
+        try:
+            networks = _Networks(
+                self._core,
+                self.folder,
+                exported,
+                size,
+                precision=self.precision,
+                threads=self.threads,
+                streams=self.batch_size,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+            raise ModelError(
+                f"{exported}: the prepared model cannot be read ({reason}); delete this folder to have it made anew"
+            ) from error
+        self._networks[size] = networks
         return networks
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
@@ -93,14 +106,14 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     process of its own, so that this one never loads TensorFlow.
     """
     shipped = folder.path / "openvino" / f"{width}x{height}"
-    if all((shipped / f"{name}.xml").is_file() for name in FAMILY):
+    if is_whole(shipped):
         return shipped
     content = folder.weights.read_bytes() + folder.config.model_dump_json().encode()
     mark = hashlib.sha256(content).hexdigest()[:16]
     name = f"{folder.path.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
     cache = zoo.cache_folder() / "openvino"
     target = cache / name
-    if all((target / f"{part}.xml").is_file() for part in FAMILY):
+    if is_whole(target):
         return target
     log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.path.name, width, height)
     try:
@@ -108,6 +121,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
         scratch = Path(tempfile.mkdtemp(dir=cache, prefix=".export-"))
     except OSError:  # a home folder that cannot be written: good for this run only
         scratch = Path(tempfile.mkdtemp(prefix="streamseg-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         target = scratch / name
     try:
         command = [sys.executable, "-m", "streamseg.model.export", str(folder.path), str(scratch / "new")]
@@ -125,12 +139,21 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
         try:
             (scratch / "new").rename(target)
         except OSError:
-            if not target.is_dir():  # else another process was faster, with the same content
-                raise
+            if not is_whole(target):  # else another process was faster, with the same content
+                shutil.rmtree(target, ignore_errors=True)
+                (scratch / "new").rename(target)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{folder.path}: preparing the model took more than {error.timeout:.0f} s") from error
     finally:
         if target.parent != scratch:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def is_whole(exported: Path) -> bool:
+    """Whether a folder holds all that an export writes."""
+    files = ["anchors.npy", *(f"{part}.{ending}" for part in FAMILY for ending in ("xml", "bin"))]
+    return all((exported / file).is_file() for file in files)
 
 
 class _Networks:
@@ -151,10 +174,13 @@ class _Networks:
         self.anchors = np.load(exported / "anchors.npy")
         self.levels = [f"level{i}" for i in sorted(self.config.roi_levels)]
         between = ov.Type.bf16 if precision == "bf16" else ov.Type.f32  # what the levels are handed over in
-        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "CACHE_DIR": str(exported / "compiled")}
+        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if os.access(exported, os.W_OK):
+            common["CACHE_DIR"] = str(exported / "compiled")
         many = {**common, "NUM_STREAMS": min(streams, threads), "INFERENCE_NUM_THREADS": threads}
-        # heads and masks are small; with two threads OpenVINO 2026.4 divides by zero on their bf16 layers (Zen 4)
-        one = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        # heads and masks compute with coordinates, which bfloat16 would round to 2 or 4 pixels; both are small, and
+        # one thread spares them the waiting for each other
+        exact = {**common, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
         features = self._read(core, exported / "features.xml", between, outputs=True)
         self.features = [
             request
@@ -162,10 +188,10 @@ class _Networks:
             for request in (compiled.create_infer_request() for _ in range(streams))
         ]
         self.heads = core.compile_model(
-            self._read(core, exported / "heads.xml", between), "CPU", one
+            self._read(core, exported / "heads.xml", between), "CPU", exact
         ).create_infer_request()
         self.masks = core.compile_model(
-            self._read(core, exported / "masks.xml", between), "CPU", one
+            self._read(core, exported / "masks.xml", between), "CPU", exact
         ).create_infer_request()
 
     def _read(self, core: ov.Core, path: Path, between: ov.Type, *, outputs: bool = False) -> ov.Model:
@@ -193,7 +219,8 @@ class _Networks:
         """Wait for a picture's features, choose the best anchors, and run heads and masks on them."""
         request.wait()
         scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        best = np.argpartition(-scores, self.config.proposals_before_nms)[: self.config.proposals_before_nms]
+        count = min(self.config.proposals_before_nms, len(scores))
+        best = np.argpartition(-scores, count - 1)[:count]
         best = best[np.argsort(-scores[best], kind="stable")]
         for name in self.levels:
             self.heads.set_tensor(name, request.get_tensor(name))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
-import hashlib
+import math
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,10 @@ def load_weights(model: Any, path: Path) -> None:
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} does not belong to this model" for name in found if name not in wanted]
     for name, variable in wanted.items():
-        if name in found and tuple(found[name].shape) != tuple(variable.shape):
-            problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {tuple(found[name].shape)}")
-        elif name in found and not np.isfinite(found[name]).all():
+        value = np.asarray(found.get(name, 0.0))
+        if name in found and value.shape != tuple(variable.shape):
+            problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {value.shape}")
+        elif value.dtype.kind not in "fiu" or not np.isfinite(value).all():
             problems.append(f"{name} holds values that are not numbers")
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
@@ -82,8 +83,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Raises ModelError when the file is not one or asks for anything but tensors.
     """
     types = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             magic, _, _, tensors, keys = (_StateDictReader(file).load() for _ in range(5))
             if magic != 0x1950A86A20F9469CFC6C:
                 raise ModelError(f"{path}: not a PyTorch state dict")
@@ -91,14 +92,25 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             storages = {}
             for key in keys:
                 count = int(np.frombuffer(file.read(8), "<i8")[0])
+                if count < 0:
+                    raise ValueError(f"storage {key} has {count} values")
                 storages[key] = np.frombuffer(file.read(count * kinds[key].itemsize), kinds[key], count)
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ModelError(f"{path}: not a readable PyTorch state dict ({error})") from error
-    result = {}
-    for name, (storage, offset, size, stride) in tensors.items():
-        values = storages[storage[2]][offset:]
-        result[name] = np.lib.stride_tricks.as_strided(values, size, [s * values.itemsize for s in stride]).copy()
-    return result
+        return {
+            name: _view(storages[storage[2]], offset, size, stride)
+            for name, (storage, offset, size, stride) in tensors.items()
+        }
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ModelError(f"{path}: not a readable PyTorch state dict ({error})") from error
+
+
+def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
+    """The tensor that lies in a storage from `offset` on. Raises ValueError when it does not lie in it wholly."""
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if min(offset, *size, *stride) < 0 or max(last, math.prod(size) - 1) >= len(storage):
+        raise ValueError(f"a tensor of shape {tuple(size)} does not fit its {len(storage)} values")
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride]).copy()
 
 
 def efficientnet_lite0_weights(tensors: dict[str, np.ndarray], num_blocks: int = 16) -> Iterable[list[np.ndarray]]:
@@ -128,14 +140,11 @@ def load_imagenet(backbone: EfficientNetLite0, path: Path) -> None:
         sources = list(efficientnet_lite0_weights(tensors))
     except KeyError as error:
         raise ModelError(f"{path}: tensor {error} of EfficientNet-Lite0 is missing") from error
+    if len(sources) != len(backbone.convolutions):
+        raise ModelError(f"{path}: expected {len(backbone.convolutions)} convolutions, found {len(sources)}")
     for convolution, values in zip(backbone.convolutions, sources, strict=True):
         variables = [convolution.kernel, convolution.gamma, convolution.beta, convolution.mean, convolution.variance]
         for variable, value in zip(variables, values, strict=True):
             if tuple(variable.shape) != value.shape:
                 raise ModelError(f"{path}: {variable.path}: expected shape {tuple(variable.shape)}, got {value.shape}")
             variable.assign(value)
-
-
-def digest(path: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
-    """The first twelve hexadecimal digits of a file's SHA-256, for names of files made from it."""
-    return hashlib.sha256(read(path)).hexdigest()[:12]

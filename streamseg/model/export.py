@@ -40,7 +40,8 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         tf.TensorSpec((1, -(-height // 2**i), -(-width // 2**i), config.fpn_channels), tf.float32, name=f"level{i}")
         for i in names
     ]
-    chosen = tf.TensorSpec((config.proposals_before_nms, 4), tf.float32)
+    anchors = make_anchors(config, width, height)
+    chosen = tf.TensorSpec((min(config.proposals_before_nms, len(anchors)), 4), tf.float32)
 
     @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8)])
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -51,9 +52,9 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
 
     @tf.function(input_signature=[*maps, chosen, chosen])
     def heads(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        *levels, anchors, deltas = inputs
+        *levels, best, deltas = inputs
         pyramid = dict(zip(names, levels, strict=True))
-        return {"detections": network.heads(pyramid, anchors[None], deltas[None], width=width, height=height)[0]}
+        return {"detections": network.heads(pyramid, best[None], deltas[None], width=width, height=height)[0]}
 
     @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((None,), tf.int32)])
     def masks(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -72,7 +73,7 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         for port, tensor in zip(converted.inputs, inputs[name], strict=True):
             port.set_names({tensor})
         ov.save_model(converted, folder / f"{name}.xml", compress_to_fp16=False)
-    np.save(folder / "anchors.npy", make_anchors(config, width, height))
+    np.save(folder / "anchors.npy", anchors)
 
 
 def main(model: str, folder: str, width: str, height: str) -> None:

@@ -27,6 +27,7 @@ def in_crowd(boxes: Tensor, truth: Tensor, crowd: Tensor) -> Tensor:
 
 def sample(candidates: Tensor, count: int | Tensor, most: int, seed: keras.random.SeedGenerator) -> Tensor:
     """A random choice of `count` (B,) of the true entries of candidates (B, N), at most `most`: (B, N) bool."""
+    most = min(most, candidates.shape[-1])
     draw = keras.random.uniform(ops.shape(candidates), seed=seed) + 1e-6
     draw = ops.where(candidates, draw, ops.zeros_like(draw))
     best = ops.top_k(draw, most)[0]  # (B, most) falling

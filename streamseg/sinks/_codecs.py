@@ -20,6 +20,8 @@ X26X_PRESETS = (
 )  # fmt: skip
 LARGE = 5_000_000
 """Pixels of a picture above which an encoder's memory matters more than its last few per cent of bytes."""
+NARROW = 256
+"""Pixels of width below which an encoder's tools for large pictures are not worth a risk."""
 NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "fast", "medium", "slow")
 
 
@@ -30,7 +32,8 @@ class Encoder:
     name: FFmpeg's · presets: what `preset` may be · preset_option: the option that takes it · default: options when
     no preset is asked for, `large` those that
     differ above LARGE pixels · quality_option: the option that takes the quality, `qualities` its range, `quality` its
-    default · lossless: options · always: options · plain: pixel formats that browsers play (empty: all that it has) ·
+    default · lossless: options · always: options · narrow: those below
+    NARROW pixels of width · plain: pixel formats that browsers play (empty: all that it has) ·
     minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
     (empty: all)
     """
@@ -45,6 +48,7 @@ class Encoder:
     large: Mapping[str, str] = field(default_factory=dict)
     quality_option: str = "crf"
     always: Mapping[str, str] = field(default_factory=dict)
+    narrow: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
     minimum: int = 1
     odd: bool = False
@@ -76,8 +80,10 @@ ENCODERS = (
         default={"preset": "superfast"},
         quality=25,
         qualities=(0, 51),
-        lossless={"x265-params": "log-level=error:lossless=1"},
+        lossless={"x265-params": "lossless=1"},
         always={"forced-idr": "1", "x265-params": "log-level=error"},
+        # x265 4 overruns a buffer of its CU-tree at widths of 33 to 48 pixels and takes the whole process down.
+        narrow={"x265-params": "cutree=0"},
         plain=("yuv420p", "yuvj420p", "yuv420p10le"),
         minimum=16,
     ),
@@ -187,13 +193,16 @@ def _require_hardware(encoder: Encoder, codec: str) -> None:
 
 
 def options_for(
-    encoder: Encoder, *, quality: Quality, preset: str | int | None, num_pixels: int = 0
+    encoder: Encoder, *, quality: Quality, preset: str | int | None, size: tuple[int, int] = (1920, 1080)
 ) -> dict[str, str]:
     """The encoder's options for a quality, a preset and the size of a picture; UsageError for one it does not have."""
+    width, height = size
     options = dict(encoder.always)
+    if width < NARROW:
+        options = _merged(options, encoder.narrow)
     if preset is None:
         options |= encoder.default
-        if num_pixels > LARGE:
+        if width * height > LARGE:
             options |= encoder.large
     elif str(preset) in encoder.presets:
         options[encoder.preset_option] = str(preset)
@@ -206,7 +215,7 @@ def options_for(
     if quality is None:
         options[encoder.quality_option] = f"{encoder.quality:g}"
     elif quality == "lossless":
-        options |= encoder.lossless
+        options = _merged(options, encoder.lossless)
     else:
         try:
             value = float(quality)
@@ -216,6 +225,12 @@ def options_for(
             raise UsageError(wanted)
         options[encoder.quality_option] = f"{value:g}"
     return options
+
+
+def _merged(options: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Both together; where both have a list of an encoder's own parameters, the lists are joined."""
+    joined = {key: f"{options[key]}:{more[key]}" for key in options.keys() & more.keys() if key.endswith("-params")}
+    return {**options, **more, **joined}
 
 
 @dataclass(frozen=True)

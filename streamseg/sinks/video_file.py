@@ -164,7 +164,7 @@ class _Writer:
 
     def _add_video(self, sink: VideoFile, info: StreamInfo) -> av.VideoStream:
         width, height = self._prepare.size
-        options = sink._options(num_pixels=width * height)
+        options = sink._options(size=(width, height))
         rate = info.average_rate if info.average_rate > 0 else Fraction(25)
         stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=options)
         context = stream.codec_context

@@ -75,7 +75,10 @@ def average_precision(
         truth = COCO(str(dataset.path))
         if not results:
             return dict.fromkeys(REPORTED, 0.0)
-        evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), kind)
+        # with a box in it, pycocotools would take a mask's size from the box
+        left_out = "bbox" if kind == "segm" else "segmentation"
+        kept = [{key: value for key, value in result.items() if key != left_out} for result in results]
+        evaluation = COCOeval(truth, truth.loadRes(kept), kind)
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
         evaluation.accumulate()

@@ -1,0 +1,40 @@
+"""What every end-to-end test gets: a folder of its own to run in, and an end if it hangs."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamseg import zoo
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_hang() -> Iterator[None]:
+    """A test that hangs ends the whole run with every thread's stack; an export of a model is given its time."""
+    faulthandler.dump_traceback_later(300, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> str:
+    """The name of the model that ships with the package, exported for wide pictures (up to a minute, once a machine)."""
+    if "people" not in zoo.names():
+        pytest.skip("no model is embedded in this checkout")
+    from streamseg.engines._model_folder import ModelFolder
+    from streamseg.engines.openvino import cached_export
+
+    folder = ModelFolder.open("people")
+    width, height = max(folder.config.input_sizes, key=lambda size: size[0] / size[1])
+    cached_export(folder, width=width, height=height)
+    return "people"

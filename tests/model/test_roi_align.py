@@ -1,0 +1,61 @@
+"""ROIAlign reads what a slow loop over cells reads, from the level that suits the box."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from streamseg.model.roi_align import roi_align
+
+SIZES = {2: (16, 24), 3: (8, 12), 4: (4, 6), 5: (2, 3)}
+
+
+def slow_roi_align(levels: dict[int, np.ndarray], boxes: np.ndarray, picture_ids: np.ndarray, size: int) -> np.ndarray:
+    pooled = []
+    for box, picture in zip(boxes.astype(float), picture_ids, strict=True):
+        area = max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
+        wanted = np.floor(4 + np.log2(max(np.sqrt(area), 1e-3) / 224) + 1e-6)
+        level = int(np.clip(wanted, min(levels), max(levels)))
+        features = levels[level][picture]
+        rows, columns = features.shape[:2]
+        cells = np.zeros((size, size, features.shape[2]))
+        for i in range(size):
+            for j in range(size):
+                y = (box[1] + (i + 0.5) / size * (box[3] - box[1])) / 2**level - 0.5
+                x = (box[0] + (j + 0.5) / size * (box[2] - box[0])) / 2**level - 0.5
+                y, x = min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)
+                top, left = int(y), int(x)
+                bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+                upper = features[top, left] * (1 - (x - left)) + features[top, right] * (x - left)
+                lower = features[bottom, left] * (1 - (x - left)) + features[bottom, right] * (x - left)
+                cells[i, j] = upper * (1 - (y - top)) + lower * (y - top)
+        pooled.append(cells)
+    return np.array(pooled)
+
+
+def test_roi_align_is_its_slow_twin() -> None:
+    rng = np.random.default_rng(0)
+    levels = {i: rng.normal(size=(2, *size, 3)).astype(np.float32) for i, size in SIZES.items()}
+    start = rng.uniform(-10, 60, (30, 2))
+    boxes = np.concatenate([start, start + rng.uniform(0, 90, (30, 2))], 1).astype(np.float32)
+    boxes[0] = 0
+    boxes[1] = (-200, -200, 500, 400)  # level 5
+    picture_ids = rng.integers(0, 2, 30).astype(np.int32)
+    pooled = roi_align(levels, boxes, picture_ids, size=5)
+    expected = slow_roi_align(levels, boxes, picture_ids, 5)
+    np.testing.assert_allclose(ops.convert_to_numpy(pooled), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "level"), [(10, 2), (111, 2), (113, 3), (223, 3), (225, 4), (447, 4), (449, 5), (2000, 5)])
+def test_a_box_is_pooled_from_the_level_of_its_size(side: float, level: int) -> None:
+    levels = {i: np.full((1, *size, 1), i, np.float32) for i, size in SIZES.items()}
+    pooled = roi_align(levels, np.float32([[0, 0, side, side]]), np.zeros(1, np.int32), size=2)
+    np.testing.assert_allclose(ops.convert_to_numpy(pooled), level)
+
+
+def test_a_ramp_is_read_at_the_middle_of_each_cell() -> None:
+    ramp = np.broadcast_to(np.arange(24, dtype=np.float32)[None, None, :, None] * 4 + 2, (1, 16, 24, 1))  # x in pixels
+    levels = {i: ramp if i == 2 else np.zeros((1, *size, 1), np.float32) for i, size in SIZES.items()}
+    pooled = roi_align(levels, np.float32([[10, 10, 50, 30]]), np.zeros(1, np.int32), size=4)
+    np.testing.assert_allclose(ops.convert_to_numpy(pooled)[0, 0, :, 0], [15, 25, 35, 45], atol=1e-4)
