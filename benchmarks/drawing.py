@@ -16,7 +16,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import av
@@ -39,7 +40,8 @@ def people(data: Path, *, num: int, width: int, height: int) -> Instances:
     labels = json.loads(data.read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in labels["images"]}
     random = np.random.default_rng(3)
-    boxes, masks = [], []
+    boxes: list[list[float]] = []
+    masks: list[np.ndarray] = []
     for label in labels["annotations"]:
         x, y, w, h = label["bbox"]
         if label.get("iscrowd") or not label["segmentation"] or min(w, h) < MASK_SIZE or not 1.5 < h / w < 4:
@@ -108,12 +110,14 @@ def overlay_supervision(pixels: np.ndarray, instances: Instances) -> np.ndarray:
         tracker_id=instances.track_ids,
     )
     annotator = supervision.MaskAnnotator(opacity=OPACITY, color_lookup=supervision.ColorLookup.TRACK)
-    return annotator.annotate(pixels.copy(), detections)
+    drawn: np.ndarray = annotator.annotate(pixels.copy(), detections)
+    return drawn
 
 
 def overlay_numpy(pixels: np.ndarray, instances: Instances) -> np.ndarray:
     drawn = pixels.copy()
-    for mask, track_id in zip(full_frame(instances, *pixels.shape[1::-1]), instances.track_ids, strict=True):
+    masks = full_frame(instances, *pixels.shape[1::-1])
+    for mask, track_id in zip(masks, instances.track_ids.tolist(), strict=True):
         color = PALETTE[track_id % len(PALETTE)]
         for channel in range(3):
             before = drawn[:, :, channel]
@@ -124,7 +128,7 @@ def overlay_numpy(pixels: np.ndarray, instances: Instances) -> np.ndarray:
 def overlay_opencv(pixels: np.ndarray, instances: Instances) -> np.ndarray:
     drawn = pixels.copy()
     placed = in_boxes(instances, *pixels.shape[1::-1])
-    for (rows, columns, patch), track_id in zip(placed, instances.track_ids, strict=True):
+    for (rows, columns, patch), track_id in zip(placed, instances.track_ids.tolist(), strict=True):
         part = drawn[rows, columns]
         color = np.array(PALETTE[track_id % len(PALETTE)], np.float64)
         table = np.rint(np.arange(256)[:, None] * (1 - OPACITY) + OPACITY * color).astype(np.uint8)
@@ -133,9 +137,10 @@ def overlay_opencv(pixels: np.ndarray, instances: Instances) -> np.ndarray:
 
 
 def splash_numpy(pixels: np.ndarray, instances: Instances) -> np.ndarray:
-    grey = (pixels @ np.array([0.2126, 0.7152, 0.0722], np.float32)).astype(np.uint8)
-    mask = full_frame(instances, *pixels.shape[1::-1]).any(axis=0)
-    return np.where(mask[..., None], pixels, grey[..., None])
+    """As it is usually written: a grey picture, and one choice over the whole frame."""
+    grey = np.dot(pixels, [0.2126, 0.7152, 0.0722])
+    mask: np.ndarray = np.any(full_frame(instances, *pixels.shape[1::-1]), axis=0)
+    return np.where(mask[..., None], pixels, grey[..., None]).astype(np.uint8)
 
 
 def splash_opencv(pixels: np.ndarray, instances: Instances) -> np.ndarray:
@@ -145,18 +150,22 @@ def splash_opencv(pixels: np.ndarray, instances: Instances) -> np.ndarray:
     return drawn
 
 
-def milliseconds(ways: dict[str, Callable[[], object]], *, seconds: float) -> dict[str, float]:
-    """The median time of each way; they take turns, so that a busy machine slows all of them."""
-    for way in ways.values():
-        way()
+def milliseconds(ways: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, float]:
+    """The median time of each way.
+
+    They take turns, so that a busy machine slows all of them, and each turn begins with two runs that do not count:
+    the first after another way finds the other's pictures in the caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in ways}
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(next(iter(times.values()))) < 5:
+    while time.perf_counter() < until or len(next(iter(times.values()))) < 24:
         for name, way in ways.items():
-            for _ in range(1 if "numpy" in name or name == "supervision" else 5):
+            turn: list[float] = []
+            while len(turn) < 4 or (sum(turn) < 30 and len(turn) < 14):
                 start = time.perf_counter()
                 way()
-                times[name].append((time.perf_counter() - start) * 1000)
+                turn.append((time.perf_counter() - start) * 1000)
+            times[name] += turn[2:]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -176,17 +185,17 @@ def main() -> int:
         pixels = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
         overlay, splash = Overlay(opacity=OPACITY), Splash()
-        comparisons = {
+        comparisons: dict[tuple[str, str, int], dict[str, Callable[[], object]]] = {
             ("overlay", "supervision", 10): {
-                "ours": lambda p=picture, i=instances, e=overlay: ours(e, p, i),
-                "OpenCV in the boxes": lambda p=pixels, i=instances: overlay_opencv(p, i),
-                "supervision": lambda p=pixels, i=instances: overlay_supervision(p, i),
-                "full-frame numpy": lambda p=pixels, i=instances: overlay_numpy(p, i),
+                "ours": partial(ours, overlay, picture, instances),
+                "OpenCV in the boxes": partial(overlay_opencv, pixels, instances),
+                "supervision": partial(overlay_supervision, pixels, instances),
+                "full-frame numpy": partial(overlay_numpy, pixels, instances),
             },
             ("splash", "full-frame numpy", 50): {
-                "ours": lambda p=picture, i=instances, e=splash: ours(e, p, i),
-                "OpenCV in the boxes": lambda p=pixels, i=instances: splash_opencv(p, i),
-                "full-frame numpy": lambda p=pixels, i=instances: splash_numpy(p, i),
+                "ours": partial(ours, splash, picture, instances),
+                "OpenCV in the boxes": partial(splash_opencv, pixels, instances),
+                "full-frame numpy": partial(splash_numpy, pixels, instances),
             },
         }
         for (effect, rival, target), ways in comparisons.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,35 @@ class Coco:
                 f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing"
             )
         self.images = self._folder(images)
+        try:
+            self._index(content)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path}: not as COCO files are: {said}") from error
+        if not self._pictures:
+            raise InputError(f"{path}: no pictures are listed")
+        if not (self.images / self._pictures[0]["file_name"]).is_file():
+            raise InputError(f"{path}: picture {self.images / self._pictures[0]['file_name']} is missing")
+
+    def _index(self, content: dict[str, Any]) -> None:
+        """Sort pictures, categories and annotations, and look whether all that is needed is there."""
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.class_names: tuple[str, ...] = ("background", *(category["name"] for category in categories))
         self.category_ids = [0, *(category["id"] for category in categories)]
         self._pictures = sorted(content["images"], key=lambda picture: picture["id"])
         self._objects: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in self._pictures}
+        for picture in self._pictures:
+            _ = picture["file_name"], picture["width"], picture["height"]
         for annotation in content["annotations"]:
+            name = f"{self.path}: annotation {annotation.get('id')}"
             if annotation["image_id"] not in self._objects:
-                raise InputError(
-                    f"{path}: annotation {annotation.get('id')} is of picture {annotation['image_id']}, which is not listed"
-                )
+                raise InputError(f"{name} is of picture {annotation['image_id']}, which is not listed")
+            if annotation["category_id"] not in self.category_ids[1:]:
+                raise InputError(f"{name} is of category {annotation['category_id']}, which is not listed")
+            box = np.array(annotation["bbox"], object)
+            if box.shape != (4,) or not all(isinstance(x, int | float) and math.isfinite(x) for x in box):
+                raise InputError(f"{name}: bbox: expected [x, y, width, height], got {annotation['bbox']}")
             self._objects[annotation["image_id"]].append(annotation)
-        if not self._pictures:
-            raise InputError(f"{path}: no pictures are listed")
-        if not (self.images / self._pictures[0]["file_name"]).is_file():
-            raise InputError(f"{path}: picture {self.images / self._pictures[0]['file_name']} is missing")
 
     def _folder(self, images: Path | None) -> Path:
         if images is not None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +25,11 @@ from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Part of a cached export's name: raised when what is exported changes."""
 
-FAMILY = ("features", "heads", "masks")
+FAMILY = ("features", "heads", "crops", "masks")
+SCRATCH = ".export-"
 
 
 class Openvino:
@@ -118,32 +120,20 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.path.name, width, height)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=".export-"))
+        _remove_abandoned(cache)
+        scratch = Path(tempfile.mkdtemp(dir=cache, prefix=SCRATCH))
     except OSError:  # a home folder that cannot be written: good for this run only
         scratch = Path(tempfile.mkdtemp(prefix="streamseg-"))
-        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         target = scratch / name
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # also where a third Ctrl-C leaves this thread behind
     try:
-        command = [sys.executable, "-m", "streamseg.model.export", str(folder.path), str(scratch / "new")]
-        done = subprocess.run(
-            [*command, str(width), str(height)],
-            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            start_new_session=True,  # Ctrl-C belongs to this process, which then takes the child along
-        )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise ModelError(lines[-1].removeprefix("streamseg.types.ModelError: "))
+        _export(folder, scratch / "new", width=width, height=height)
         try:
             (scratch / "new").rename(target)
         except OSError:
             if not is_whole(target):  # else another process was faster, with the same content
                 shutil.rmtree(target, ignore_errors=True)
                 (scratch / "new").rename(target)
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{folder.path}: preparing the model took more than {error.timeout:.0f} s") from error
     finally:
         if target.parent != scratch:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -154,6 +144,40 @@ def is_whole(exported: Path) -> bool:
     """Whether a folder holds all that an export writes."""
     files = ["anchors.npy", *(f"{part}.{ending}" for part in FAMILY for ending in ("xml", "bin"))]
     return all((exported / file).is_file() for file in files)
+
+
+def _export(folder: ModelFolder, target: Path, *, width: int, height: int) -> None:
+    """Export into the folder `target` in another process; raises ModelError with what that one said."""
+    command = [sys.executable, "-m", "streamseg.model.export", str(folder.path), str(target), str(width), str(height)]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's Ctrl-C is for this process, which decides
+    ) as child:
+        atexit.register(child.kill)  # a process that leaves this thread behind takes the child along
+        try:
+            _, said = child.communicate(timeout=600)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise ModelError(f"{folder.path}: preparing the model took more than {error.timeout:.0f} s") from error
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            atexit.unregister(child.kill)
+    if child.returncode:
+        lines = said.strip().splitlines() or ["no message"]
+        raise ModelError(lines[-1].removeprefix("streamseg.types.ModelError: "))
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what exports left behind that were killed: nothing else is older than an hour."""
+    for scratch in cache.glob(f"{SCRATCH}*"):
+        if time.time() - scratch.stat().st_mtime > 3600:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Networks:
@@ -178,29 +202,21 @@ class _Networks:
         if os.access(exported, os.W_OK):
             common["CACHE_DIR"] = str(exported / "compiled")
         many = {**common, "NUM_STREAMS": min(streams, threads), "INFERENCE_NUM_THREADS": threads}
-        # heads and masks compute with coordinates, which bfloat16 would round to 2 or 4 pixels; both are small, and
-        # one thread spares them the waiting for each other
-        exact = {**common, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
-        features = self._read(core, exported / "features.xml", between, outputs=True)
-        self.features = [
-            request
-            for compiled in [core.compile_model(features, "CPU", many)]
-            for request in (compiled.create_infer_request() for _ in range(streams))
-        ]
-        self.heads = core.compile_model(
-            self._read(core, exported / "heads.xml", between), "CPU", exact
-        ).create_infer_request()
-        self.masks = core.compile_model(
-            self._read(core, exported / "masks.xml", between), "CPU", exact
-        ).create_infer_request()
+        # heads and crops compute with coordinates, which bfloat16 would round to 2 or 4 pixels; what is small runs on
+        # one thread, which spares it the waiting for others
+        small = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        exact = {**small, "INFERENCE_PRECISION_HINT": "f32"}
 
-    def _read(self, core: ov.Core, path: Path, between: ov.Type, *, outputs: bool = False) -> ov.Model:
-        """A network whose levels go out, or come in, as `between`."""
-        network = core.read_model(path)
-        steps = PrePostProcessor(network)
-        for name in self.levels:
-            (steps.output if outputs else steps.input)(name).tensor().set_element_type(between)
-        return steps.build()
+        def opened(name: str, properties: dict[str, Any]) -> Any:
+            return core.compile_model(
+                handing_over(core.read_model(exported / f"{name}.xml"), between), "CPU", properties
+            )
+
+        features = opened("features", many)
+        self.features = [features.create_infer_request() for _ in range(streams)]
+        self.heads = opened("heads", exact).create_infer_request()
+        self.crops = opened("crops", exact).create_infer_request()
+        self.masks = opened("masks", small).create_infer_request()
 
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         results: list[Instances] = []
@@ -224,14 +240,27 @@ class _Networks:
         best = best[np.argsort(-scores[best], kind="stable")]
         for name in self.levels:
             self.heads.set_tensor(name, request.get_tensor(name))
-            self.masks.set_tensor(name, request.get_tensor(name))
+            self.crops.set_tensor(name, request.get_tensor(name))
         self.heads.get_tensor("anchors").data[:] = self.anchors[best]
         self.heads.get_tensor("deltas").data[:] = deltas[best]
         self.heads.infer()
         found = self.folder.found(self.heads.get_output_tensor(0).data, letterbox)
         if not len(found):
             return Instances.empty(self.config.class_names, mask_size=2 * self.config.mask_pool)
-        self.masks.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(found[:, :4])))
+        self.crops.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(found[:, :4])))
+        self.crops.infer()
+        self.masks.set_tensor("crops", self.crops.get_output_tensor(0))
         self.masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
         self.masks.infer()
         return self.folder.instances(found.copy(), self.masks.get_output_tensor(0).data.copy(), letterbox)
+
+
+def handing_over(network: ov.Model, between: ov.Type) -> ov.Model:
+    """The network with the features that it takes or gives in the type `between`."""
+    steps = PrePostProcessor(network)
+    for ports, step in ((network.inputs, steps.input), (network.outputs, steps.output)):
+        for port in ports:
+            name = port.any_name
+            if name.startswith("level") or name == "crops":
+                step(name).tensor().set_element_type(between)
+    return steps.build()

@@ -61,8 +61,11 @@ def load_weights(model: Any, path: Path) -> None:
         variable.assign(found[name].astype("float32"))
 
 
-class _StateDictReader(pickle.Unpickler):
-    """Reads a PyTorch state dict: three known names become plain tuples, any other name is refused."""
+class _StateDictReader(pickle._Unpickler):
+    """Reads a PyTorch state dict: three known names become plain tuples, any other name is refused.
+
+    The unpickler that is written in Python: one damaged byte can make the one in C take all memory.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -92,9 +95,10 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             storages = {}
             for key in keys:
                 count = int(np.frombuffer(file.read(8), "<i8")[0])
-                if count < 0:
-                    raise ValueError(f"storage {key} has {count} values")
-                storages[key] = np.frombuffer(file.read(count * kinds[key].itemsize), kinds[key], count)
+                size = count * kinds[key].itemsize
+                if not 0 <= size <= path.stat().st_size:
+                    raise ValueError(f"storage {key} is said to have {count} values")
+                storages[key] = np.frombuffer(file.read(size), kinds[key], count)
         return {
             name: _view(storages[storage[2]], offset, size, stride)
             for name, (storage, offset, size, stride) in tensors.items()
@@ -108,7 +112,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
     """The tensor that lies in a storage from `offset` on. Raises ValueError when it does not lie in it wholly."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min(offset, *size, *stride) < 0 or max(last, math.prod(size) - 1) >= len(storage):
+    if min((offset, *size, *stride)) < 0 or max(last, math.prod(size) - 1) >= len(storage):
         raise ValueError(f"a tensor of shape {tuple(size)} does not fit its {len(storage)} values")
     return np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride]).copy()
 
@@ -140,6 +144,8 @@ def load_imagenet(backbone: EfficientNetLite0, path: Path) -> None:
         sources = list(efficientnet_lite0_weights(tensors))
     except KeyError as error:
         raise ModelError(f"{path}: tensor {error} of EfficientNet-Lite0 is missing") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not the tensors of EfficientNet-Lite0 ({error})") from error
     if len(sources) != len(backbone.convolutions):
         raise ModelError(f"{path}: expected {len(backbone.convolutions)} convolutions, found {len(sources)}")
     for convolution, values in zip(backbone.convolutions, sources, strict=True):

@@ -151,5 +151,6 @@ class TrainedMaskRCNN(keras.Model):
         goal = mask_targets(
             ops.cast(mini_masks, "float32") / 255.0, mask_boxes, chosen, size=2 * self.network.config.mask_pool
         )
-        logits = self.network.mask_logits(levels, chosen, ops.take(ops.reshape(class_ids, (-1,)), index), picture_ids)
+        crops = self.network.crops(levels, chosen, picture_ids)
+        logits = self.network.mask_logits(crops, ops.take(ops.reshape(class_ids, (-1,)), index))
         return mask_loss(logits, ops.stop_gradient(goal), ops.take(weights, index))

@@ -116,15 +116,19 @@ class MaskRCNN(keras.Model):
         )
         return first_kept(rows, keep, min(config.max_detections, count))[0]
 
-    def mask_logits(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> Tensor:
-        """Mask logits (R, M, M) of rois (R, 4) for their classes (R,) int32."""
-        logits = self.mask_head(roi_align(levels, rois, picture_ids, size=self.config.mask_pool))
+    def mask_logits(self, crops: Tensor, class_ids: Tensor) -> Tensor:
+        """Mask logits (R, M, M) of pooled features (R, n, n, C) for the classes (R,) int32."""
+        logits = self.mask_head(crops)
         chosen = ops.one_hot(class_ids, self.config.num_classes, dtype="float32")[:, None, None]
         return ops.sum(logits * chosen, axis=-1)
 
+    def crops(self, levels: Levels, rois: Tensor, picture_ids: Tensor) -> Tensor:
+        """What the mask head sees of boxes (R, 4) in pictures (R,): (R, n, n, C)."""
+        return roi_align(levels, rois, picture_ids, size=self.config.mask_pool)
+
     def masks(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> Tensor:
         """Masks (R, M, M) in [0, 1] of boxes (R, 4) of classes (R,) in pictures (R,)."""
-        return ops.sigmoid(self.mask_logits(levels, rois, class_ids, picture_ids))
+        return ops.sigmoid(self.mask_logits(self.crops(levels, rois, picture_ids), class_ids))
 
 
 def load_network(config: ModelConfig, weights: Path) -> MaskRCNN:

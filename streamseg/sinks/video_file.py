@@ -15,6 +15,7 @@ import numpy as np
 from av.video.frame import PictureType
 
 from streamseg.sinks._codecs import Quality, container_of, encoder_for, options_for, pixel_format_for
+from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
 from streamseg.types import OutputError, Result, StreamInfo
@@ -118,12 +119,14 @@ class _Writer:
     def __init__(self, sink: VideoFile, picture: av.VideoFrame, time: float) -> None:
         info = sink._info
         assert info is not None
+        self._path, self._container = sink._file.part, sink._container
         self._notes = sink.notes
         self._prepare = _Preparation(picture, sink, info)
         self._base = picture.time_base or info.time_base
         self._first_pts = picture.pts if picture.pts is not None else round(time / self._base)
         self._last_pts: int | None = None
         self._last_keyframe = 0
+        self._end = Fraction(0)  # of the last picture, in seconds of the output
         self._repaired = 0
         self._passthrough: Passthrough | None = None
 
@@ -219,6 +222,8 @@ class _Writer:
             packet.duration = self._frame_duration
         if packet.is_keyframe and packet.pts is not None:
             self._last_keyframe = max(self._last_keyframe, round(packet.pts * packet.time_base / self._base))
+        if packet.pts is not None:
+            self._end = max(self._end, (packet.pts + packet.duration) * packet.time_base)
         self._output.mux(packet)
 
     def close(self, *, complete: bool) -> None:
@@ -239,6 +244,8 @@ class _Writer:
             if self._passthrough is not None:
                 self._passthrough.close()
             self._output.close()
+        if self._container in ("mp4", "mov"):
+            include_until(self._path, self._end)
 
 
 class _Preparation:

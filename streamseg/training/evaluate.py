@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,28 @@ def coco_results(found: list[tuple[Sample, Instances]], category_ids: dict[str, 
 
 
 def average_precision(
-    dataset: Coco, image_ids: list[int], results: list[dict[str, Any]], kind: str
+    dataset: Coco,
+    image_ids: list[int],
+    results: list[dict[str, Any]],
+    kind: str,
+    *,
+    category_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """COCO's numbers for `kind` "bbox" or "segm", each between 0 and 1, or -1 where there is no such object."""
+    """COCO's numbers for `kind` "bbox" or "segm", each between 0 and 1, or -1 where there is no such object.
+
+    category_ids: which of the dataset's categories count; all by default.
+    """
+    if not results:
+        return dict.fromkeys(REPORTED, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth = COCO(str(dataset.path))
-        if not results:
-            return dict.fromkeys(REPORTED, 0.0)
+        truth = truth_of(dataset, kind)
         # with a box in it, pycocotools would take a mask's size from the box
         left_out = "bbox" if kind == "segm" else "segmentation"
         kept = [{key: value for key, value in result.items() if key != left_out} for result in results]
         evaluation = COCOeval(truth, truth.loadRes(kept), kind)
         evaluation.params.imgIds = image_ids
+        if category_ids is not None:
+            evaluation.params.catIds = list(category_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -87,13 +98,41 @@ def average_precision(
     return {name: numbers[name] for name in REPORTED}
 
 
-def best_min_score(found: list[tuple[Sample, Instances]], *, iou: float = 0.5) -> float:
-    """The score threshold with the best F1 of boxes at this IoU, in steps of 0.01."""
+def truth_of(dataset: Coco, kind: str) -> COCO:
+    """The dataset as pycocotools wants it: what a file may leave out filled in.
+
+    An object whose mask is unknown counts neither way in the mask AP, like a crowd.
+    """
+    content = json.loads(dataset.path.read_text())
+    for number, annotation in enumerate(content["annotations"], start=1):
+        x, y, width, height = annotation["bbox"]
+        annotation["id"] = number
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", width * height)
+        if kind == "segm" and not annotation.get("segmentation"):
+            annotation["iscrowd"] = 1
+            annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    truth = COCO()
+    truth.dataset = content
+    truth.createIndex()
+    return truth
+
+
+def best_min_score(
+    found: list[tuple[Sample, Instances]], *, class_names: Sequence[str] | None = None, iou: float = 0.5
+) -> float:
+    """The score threshold with the best F1 of boxes of their class at this IoU, in steps of 0.01.
+
+    class_names: name of every class id of the samples; the model's own by default.
+    """
     scores, hits, total = [], [], 0
     for sample, instances in found:
         truth, ignored = sample.boxes[~sample.crowd], sample.boxes[sample.crowd]
         total += len(truth)
-        overlap = masks.box_iou(instances.boxes, truth)
+        names = class_names or instances.class_names
+        true_names = [names[i] for i in sample.class_ids[~sample.crowd]]
+        same = np.array([[name == other for other in true_names] for name in instances.names], bool)
+        overlap = masks.box_iou(instances.boxes, truth) * same.reshape(len(instances), len(truth))
         taken = np.zeros(len(truth), bool)
         for i in np.argsort(-instances.scores):
             row = np.where(taken, 0.0, overlap[i]) if len(truth) else np.zeros(0)
@@ -149,6 +188,6 @@ def evaluate(
         "model": Path(model).name,
         "images": len(found),
         "seconds": round(seconds, 2),
-        "box": average_precision(dataset, image_ids, results, "bbox"),
-        "mask": average_precision(dataset, image_ids, results, "segm"),
+        "box": average_precision(dataset, image_ids, results, "bbox", category_ids=list(category_ids.values())),
+        "mask": average_precision(dataset, image_ids, results, "segm", category_ids=list(category_ids.values())),
     }

@@ -148,11 +148,12 @@ class Checkpoints(keras.callbacks.Callback):
 
 def save_average(model: TrainedMaskRCNN, path: Path) -> None:
     """Write the averaged weights, half precision, as the model's file; the model itself keeps its weights."""
-    means = averages(model.optimizer)
+    # before the first step there is no average yet
+    means = averages(model.optimizer) if int(model.optimizer.iterations) else {}
     trained = {variable.path: variable for variable in model.network.trainable_variables}
     kept = {name: np.asarray(variable) for name, variable in trained.items()}
     for name, variable in trained.items():
-        variable.assign(means[name])
+        variable.assign(means.get(name, kept[name]))
     save_weights(model.network, path, half=True)
     for name, variable in trained.items():
         variable.assign(kept[name])
@@ -304,7 +305,7 @@ def train(
         raise UsageError(f"the configuration of {experiment.name} has no `training` section")
     folder = output or Path("runs") / experiment.name
     state = folder / "checkpoint.h5"
-    if state.exists() and not resume:
+    if not resume and any((folder / file).exists() for file in ("checkpoint.h5", "model.weights.h5")):
         raise UsageError(
             f"{folder} already holds a training; continue it with --resume or choose another folder with -o"
         )

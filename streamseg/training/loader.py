@@ -120,7 +120,7 @@ class Batches(keras.utils.PyDataset):
         for _ in range(4):  # a view without any object teaches less; look again before taking one
             view = random_view(sample.width, sample.height, size=size, scale=self.stage.scale, rng=rng)
             moved = view.boxes(sample.boxes)
-            cut, seen = visible(moved, size)
+            cut, seen = visible(moved, size, crowd=sample.crowd)
             if seen[~sample.crowd].any():
                 break
         rgb = change_colour(view.picture(picture.rgb), rng)

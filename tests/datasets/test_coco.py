@@ -1,0 +1,135 @@
+"""COCO's json is read with its crowds and unknown masks, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamseg.datasets.coco import Coco
+from streamseg.types import Dataset, InputError
+from tests.tiny_model import make_balls
+
+
+def content() -> dict[str, Any]:
+    square = [10, 10, 30, 10, 30, 50, 10, 50]
+    one = {"id": 1, "image_id": 7, "category_id": 18, "bbox": [10, 10, 20, 40], "iscrowd": 0, "segmentation": [square]}
+    return {
+        "images": [
+            {"id": 9, "file_name": "b.png", "width": 64, "height": 48},
+            {"id": 7, "file_name": "a.png", "width": 100, "height": 80},
+        ],
+        "annotations": [
+            one,
+            {**one, "id": 2, "category_id": 3, "segmentation": []},
+            {**one, "id": 3, "iscrowd": 1, "segmentation": {"size": [80, 100], "counts": [8000]}},
+            {**one, "id": 4, "bbox": [5, 5, 0, 10]},
+            {**one, "id": 5, "image_id": 9, "segmentation": None},
+        ],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
+    }
+
+
+def dataset(folder: Path, data: Any) -> Coco:
+    (folder / "images").mkdir(exist_ok=True)
+    (folder / "images" / "a.png").touch()
+    (folder / "set.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    return Coco(path=folder / "set.json")
+
+
+def test_pictures_come_in_the_order_of_their_ids_with_their_objects(tmp_path: Path) -> None:
+    coco = dataset(tmp_path, content())
+    assert isinstance(coco, Dataset)
+    assert len(coco) == 2
+    assert coco.class_names == ("background", "car", "dog")
+    assert coco.category_ids == [0, 3, 18]
+    first = coco[0]
+    assert (first.image_id, first.path, first.width, first.height) == (7, tmp_path / "images" / "a.png", 100, 80)
+    np.testing.assert_array_equal(first.boxes, [[10, 10, 30, 50]] * 3)
+    assert first.class_ids.tolist() == [2, 1, 2]
+    assert first.crowd.tolist() == [False, False, True]
+
+
+def test_an_empty_or_absent_segmentation_is_an_unknown_mask(tmp_path: Path) -> None:
+    coco = dataset(tmp_path, content())
+    assert [mask is None for mask in coco[0].masks] == [False, True, False]
+    assert coco[1].masks == (None,)
+
+
+def test_a_picture_without_objects_has_empty_arrays(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"] = data["annotations"][-1:]
+    sample = dataset(tmp_path, data)[0]
+    assert sample.boxes.shape == (0, 4) and sample.class_ids.shape == sample.crowd.shape == (0,)
+
+
+def test_pictures_lie_beside_the_json_or_in_cocos_own_layout_or_where_it_is_said(tmp_path: Path) -> None:
+    make_balls(tmp_path / "balls")
+    assert Coco(path=tmp_path / "balls" / "balls.json").images == tmp_path / "balls" / "images"
+    for folder in ("annotations", "val2017"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "val2017" / "a.png").touch()
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps(content()))
+    assert Coco(path=path)[0].path == tmp_path / "val2017" / "a.png"
+    (tmp_path / "val2017" / "a.png").rename(tmp_path / "a.png")
+    assert Coco(path=path, images=tmp_path)[0].path == tmp_path / "a.png"
+    with pytest.raises(InputError, match="picture .*val2017/a.png is missing"):
+        Coco(path=path)
+    (tmp_path / "val2017").rmdir()
+    with pytest.raises(InputError, match="no folder of pictures found; looked for .*images and .*val2017"):
+        Coco(path=path)
+
+
+def without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: {name: value for name, value in data.items() if name != key}
+
+
+def with_annotation(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: {**data, "annotations": [{**data["annotations"][0], **changes}]}
+
+
+def with_picture(picture: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: {**data, "images": [picture]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: "{", "set.json: not valid JSON"),
+        (lambda data: [], "expected a COCO file .* images is missing"),
+        (without("annotations"), "annotations is missing"),
+        (without("categories"), "categories is missing"),
+        (lambda data: {**data, "images": [], "annotations": []}, "no pictures are listed"),
+        (lambda data: {**data, "images": 5}, "not as COCO files are"),
+        (with_picture({"id": 7, "file_name": "a.png", "width": 5}), "'height' is missing"),
+        (with_picture("a.png"), "not as COCO files are"),
+        (with_annotation(image_id=5), "annotation 1 is of picture 5, which is not listed"),
+        (with_annotation(category_id=5), "annotation 1 is of category 5, which is not listed"),
+        (with_annotation(bbox=[1, 2, 3]), r"annotation 1: bbox: expected \[x, y, width, height\], got \[1, 2, 3\]"),
+        (with_annotation(bbox=[1, 2, 3, float("nan")]), "annotation 1: bbox"),
+        (with_annotation(bbox=[1, 2, 3, "4"]), "annotation 1: bbox"),
+        (with_annotation(bbox=None), "annotation 1: bbox"),
+    ],
+)
+def test_a_file_that_is_not_coco_says_why(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataset(tmp_path, change(content()))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing.json: cannot be read"):
+        Coco(path=tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(("folder", "num_pictures", "num_boxes"), [("people/val.json", 125, 340 + 7)])
+def test_the_real_validation_set_is_read(shared_data: Path, folder: str, num_pictures: int, num_boxes: int) -> None:
+    coco = Coco(path=shared_data / folder)
+    samples = [coco[i] for i in range(len(coco))]
+    assert len(samples) == num_pictures
+    assert sum(len(sample.boxes) for sample in samples) == num_boxes
+    assert sum(int(sample.crowd.sum()) for sample in samples) == 7

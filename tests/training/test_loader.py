@@ -1,0 +1,180 @@
+"""Batches come out the same for the same seed, epoch and index, with crowds and unknown masks marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from streamseg.config import TrainingConfig
+from streamseg.datasets.coco import Coco
+from streamseg.training.loader import Batches, Picture, mini_mask, read_picture, read_pictures
+from streamseg.types import InputError, Sample
+from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
+
+BOX = np.float32([10, 20, 50, 100])
+
+
+def polygon_of(box: np.ndarray) -> list[float]:
+    x0, y0, x1, y1 = (float(v) for v in box)
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def full_mask(box: tuple[int, int, int, int]) -> np.ndarray:
+    x0, y0, x1, y1 = box
+    full = np.zeros((120, 80), np.uint8, order="F")
+    full[y0:y1, x0:x1] = 1
+    return full
+
+
+def counts_of(full: np.ndarray) -> list[int]:
+    """Uncompressed RLE: lengths of runs of 0 and 1 in turn, column by column."""
+    flat = full.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    return [int(n) for n in np.diff([0, *ends, len(flat)])]
+
+
+LEFT_HALF = (10, 20, 30, 100)
+
+
+@pytest.mark.parametrize("kind", ["polygon", "compressed", "uncompressed"])
+def test_a_mask_of_the_left_half_of_a_box_fills_the_left_half_of_its_cells(kind: str) -> None:
+    segmentation = {
+        "polygon": [polygon_of(np.array(LEFT_HALF))],
+        "compressed": coco_mask.encode(full_mask(LEFT_HALF)),
+        "uncompressed": {"size": [120, 80], "counts": counts_of(full_mask(LEFT_HALF))},
+    }[kind]
+    cells = mini_mask(segmentation, BOX, width=80, height=120, side=20)
+    assert cells.dtype == np.uint8 and cells.shape == (20, 20)
+    assert cells[1:-1, 1:9].min() > 240
+    assert cells[:, 11:].max() < 15
+
+
+def test_two_polygons_are_one_mask_where_they_overlap_too() -> None:
+    parts = [polygon_of(np.float32([10, 20, 50, 60])), polygon_of(np.float32([10, 50, 50, 70]))]
+    cells = mini_mask(parts, BOX, width=80, height=120, side=16)
+    assert cells[:9].min() > 240 and cells[11:].max() < 15
+
+
+def test_a_polygon_drawn_small_is_the_pixels_that_it_covers() -> None:
+    rng = np.random.default_rng(0)
+    polygon = [float(v) for v in (rng.uniform(0, 1, (7, 2)) * (40, 80) + (10, 20)).ravel()]
+    cells = mini_mask([polygon], BOX, width=80, height=120, side=28) / 255
+    big = np.zeros((800, 400), np.uint8)
+    points = (np.array(polygon).reshape(-1, 2) - BOX[:2]) * 10
+    cv2.fillPoly(big, [points.round().astype(np.int32)], 1)
+    expected = cv2.resize(big.astype(np.float32), (28, 28), interpolation=cv2.INTER_AREA)
+    assert abs(cells - expected).mean() < 0.01
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
+    path = make_balls(tmp_path_factory.mktemp("balls"), 5)
+    return read_pictures(Coco(path=path), side=14)
+
+
+def training(**changes: object) -> TrainingConfig:
+    config = tiny_experiment(Path("none.json"), **changes).training
+    assert config is not None
+    return config
+
+
+def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures: list[Picture]) -> None:
+    def images(seed: int, epoch: int, index: int, *, epochs_before: int = 0) -> bytes:
+        batches = Batches(pictures, training(seed=seed), tiny_stage(), epoch=epoch - epochs_before)
+        for _ in range(epochs_before):
+            batches[0]
+            batches.on_epoch_end()
+        return batches[index][0]["images"].tobytes()
+
+    first = images(0, 3, 1)
+    assert images(0, 3, 1) == first == images(0, 3, 1, epochs_before=3)
+    assert len({first, images(1, 3, 1), images(0, 4, 1), images(0, 3, 0)}) == 4
+
+
+def test_an_epoch_shows_every_picture_at_most_once(pictures: list[Picture]) -> None:
+    batches = Batches(pictures, training(), tiny_stage(batch_size=2))
+    assert len(batches) == 2
+    orders = []
+    for _ in range(8):
+        assert len(set(batches.order)) == 4
+        orders.append(tuple(batches.order))
+        batches.on_epoch_end()
+    assert {i for order in orders for i in order} == set(range(5))
+    assert len(set(orders)) > 1
+
+
+def test_fewer_pictures_than_a_batch_are_repeated(pictures: list[Picture]) -> None:
+    batches = Batches(pictures[:2], training(), tiny_stage(batch_size=6))
+    assert len(batches) == 1
+    assert batches[0][0]["images"].shape == (6, 96, 96, 3)
+
+
+def test_pictures_with_masks_are_drawn_more_often(pictures: list[Picture]) -> None:
+    unmasked = [Picture(p.sample, p.rgb, p.mini_masks, np.zeros(2, np.float32)) for p in pictures[1:]]
+    batches = Batches([pictures[0], *unmasked] * 20, training(masked_share=4), tiny_stage(batch_size=10))
+    drawn = np.concatenate([(batches.on_epoch_end(), batches.order)[1] for _ in range(40)])
+    assert np.mean(drawn % 5 == 0) == pytest.approx(4 / 8, abs=0.05)
+
+
+def test_a_batch_holds_the_truth_padded_to_max_objects(pictures: list[Picture]) -> None:
+    batch, zeros = Batches(pictures, training(max_objects=4), tiny_stage())[0]
+    shapes = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
+    assert shapes == {
+        "images": ((2, 96, 96, 3), "uint8"),
+        "boxes": ((2, 4, 4), "float32"),
+        "class_ids": ((2, 4), "int32"),
+        "mask_boxes": ((2, 4, 4), "float32"),
+        "mini_masks": ((2, 4, 14, 14), "uint8"),
+        "mask_weights": ((2, 4), "float32"),
+    }
+    assert all(not array.any() for array in zeros.values())
+    used = batch["class_ids"] > 0
+    assert (batch["mask_weights"][used] == 1).all() and not batch["mask_weights"][~used].any()
+    assert batch["boxes"].min() >= 0 and batch["boxes"].max() <= 96
+    sizes = batch["boxes"][used][:, 2:] - batch["boxes"][used][:, :2]
+    assert sizes.min() >= 2 and not batch["boxes"][~used].any()
+
+
+def test_more_objects_than_max_are_chosen_at_random(pictures: list[Picture]) -> None:
+    batches = Batches(pictures, training(max_objects=1), tiny_stage(scale=(0.8, 0.8)))
+    chosen = [batches.view(pictures[0], np.random.default_rng(i)) for i in range(20)]
+    assert all(row["class_ids"].tolist() == [1] for row in chosen)
+    assert len({row["mask_boxes"][0, 0] < 48 for row in chosen}) == 2
+
+
+def changed_sample(sample: Sample, **changes: object) -> Sample:
+    return Sample(**{**sample.__dict__, **changes})
+
+
+def test_crowds_are_marked_and_have_no_mask(pictures: list[Picture]) -> None:
+    sample = changed_sample(pictures[0].sample, crowd=np.array([False, True]))
+    picture = read_picture(sample, side=14)
+    assert picture.mask_weights.tolist() == [1, 0]
+    row = Batches([picture], training(), tiny_stage(scale=(0.8, 0.8))).view(picture, np.random.default_rng(0))
+    assert row["class_ids"].tolist() == [1, -1, 0, 0]
+    assert row["mask_weights"].tolist() == [1, 0, 0, 0]
+
+
+def test_an_unknown_mask_has_no_weight(tmp_path: Path) -> None:
+    picture = read_pictures(Coco(path=make_balls(tmp_path / "b", 1, masks=False)), side=14)[0]
+    assert picture.mask_weights.tolist() == [0, 0] and not picture.mini_masks.any()
+
+
+def test_a_picture_without_objects_is_background(pictures: list[Picture]) -> None:
+    nothing = {"boxes": np.zeros((0, 4), np.float32), "class_ids": np.zeros(0, np.int32), "masks": ()}
+    sample = changed_sample(pictures[0].sample, crowd=np.zeros(0, bool), **nothing)
+    batch, _ = Batches([read_picture(sample, side=14)], training(), tiny_stage())[0]
+    assert not batch["class_ids"].any() and not batch["boxes"].any()
+
+
+def test_damaged_missing_and_resized_pictures_are_named(pictures: list[Picture], tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    for name in ("text.jpg", "nothing.jpg"):
+        with pytest.raises(InputError, match=f"{name}: the picture is missing or damaged"):
+            read_picture(changed_sample(pictures[0].sample, path=tmp_path / name), side=14)
+    with pytest.raises(InputError, match="1.png: expected 128x97 pixels as annotated, got 128x96"):
+        read_picture(changed_sample(pictures[0].sample, height=97), side=14)
