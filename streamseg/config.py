@@ -84,7 +84,8 @@ class ModelConfig(Knobs):
     def _fits(self) -> ModelConfig:
         if len(self.anchor_sizes) != len(self.rpn_levels):
             raise ValueError(
-                f"anchor_sizes: expected one list for each of the {len(self.rpn_levels)} rpn_levels, got {len(self.anchor_sizes)}"
+                f"anchor_sizes: expected one list for each of the {len(self.rpn_levels)} rpn_levels, "
+                f"got {len(self.anchor_sizes)}"
             )
         if len({len(sizes) for sizes in self.anchor_sizes}) != 1:
             raise ValueError("anchor_sizes: expected the same number of sizes on every level")

@@ -19,8 +19,8 @@ from streamseg.types import Frame, Instances
 class Keras:
     """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
 
-    model: a name or folder · batch_size: pictures of one call; a short batch is filled up, so the graph is traced once ·
-    precision: `bf16` or `f32`; default bf16 on a GPU, f32 on a CPU.
+    model: a name or folder · batch_size: pictures of one call; a short batch is filled up, so the graph is traced
+    once · precision: `bf16` or `f32`; default bf16 on a GPU, f32 on a CPU.
     """
 
     def __init__(

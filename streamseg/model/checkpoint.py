@@ -35,7 +35,8 @@ def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
 def load_weights(model: Any, path: Path) -> None:
     """Fill a model from a file of `save_weights`.
 
-    Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was loaded.
+    Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was
+    loaded.
     """
     wanted = weights_by_name(model)
     found: dict[str, np.ndarray] = {}
@@ -85,13 +86,13 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
     Raises ModelError when the file is not one or asks for anything but tensors.
     """
-    types = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+    types: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
     try:
         with path.open("rb") as file:
             magic, _, _, tensors, keys = (_StateDictReader(file).load() for _ in range(5))
             if magic != 0x1950A86A20F9469CFC6C:
                 raise ModelError(f"{path}: not a PyTorch state dict")
-            kinds = {storage[2]: types[storage[1]] for storage, *_ in tensors.values()}
+            kinds: dict[str, np.dtype[Any]] = {storage[2]: types[storage[1]] for storage, *_ in tensors.values()}
             storages = {}
             for key in keys:
                 count = int(np.frombuffer(file.read(8), "<i8")[0])

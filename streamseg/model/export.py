@@ -13,7 +13,7 @@ from streamseg.types import ModelError
 
 
 def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: int, height: int) -> None:
-    """Write features, heads, crops and masks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
+    """Write a model's networks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
 
     features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
     heads: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → detections (D, 6).
@@ -21,7 +21,8 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     masks: these crops and class_ids (N,) int32 → masks (N, M, M).
     Networks that compute with coordinates stand apart, because they must stay float32 where the others need not.
     The choice of the best anchors is left to the caller: OpenVINO's TopK takes 150 ms where numpy takes 0.3.
-    Weights stay float32: a norm folded into a kernel rounded to float16 moves scores by more than 1e-3. Raises ModelError when Keras is not on TensorFlow.
+    Weights stay float32: a norm folded into a kernel rounded to float16 moves scores by more than 1e-3.
+    Raises ModelError when Keras is not on TensorFlow.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up messages say nothing to a user
     import keras

@@ -22,7 +22,7 @@ class BoxHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels, self.num_classes = channels, num_classes
 
-    def build(self, input_shape: tuple[int, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         _, rows, columns, inputs = input_shape
         self.flat = rows * columns * inputs
         self.first = keras.layers.Dense(self.channels, activation="relu", name="first")
@@ -50,7 +50,7 @@ class MaskHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels, self.num_layers, self.num_classes = channels, num_layers, num_classes
 
-    def build(self, input_shape: tuple[int, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         self.convolutions = [
             Convolution(self.channels, 3, activation="relu", name=f"conv{i}") for i in range(self.num_layers)
         ]

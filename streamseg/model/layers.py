@@ -14,8 +14,8 @@ class Convolution(keras.layers.Layer):
     """A convolution, its batch norm with fixed statistics, and an activation: (B, h, w, in) → (B, h/s, w/s, filters).
 
     The norm is folded into the kernel as the graph is built, so it costs nothing at run time; gamma and beta can still
-    be trained. `depthwise` gives each channel its own kernel. `same` padding as TensorFlow pads. `trained_on_cpu` trades
-    a dearer forward pass of strided depthwise convolutions for a gradient that oneDNN computes ten times faster.
+    be trained. `depthwise` gives each channel its own kernel. `same` padding as TensorFlow pads. `trained_on_cpu`
+    trades a dearer forward pass of strided depthwise convolutions for a gradient that oneDNN computes ten times faster.
     """
 
     def __init__(

@@ -30,10 +30,12 @@ BACKBONES = {"efficientnet_lite0": EfficientNetLite0}
 class MaskRCNN(keras.Model):
     """The network of one configuration, for inputs of any of its sizes.
 
-    `call(images)`: (B, H, W, 3) RGB 0…255 → detections (B, D, 6) of x1, y1, x2, y2, score, class in pixels of the input,
-    best first and zero rows at the end, and the pyramid levels that the heads pool from.
+    `call(images)`: (B, H, W, 3) RGB 0…255 → detections (B, D, 6) of x1, y1, x2, y2, score, class in pixels of the
+    input, best first and zero rows at the end, and the pyramid levels that the heads pool from.
     `masks(levels, boxes, class_ids, picture_ids)` → (R, M, M) in [0, 1] for as many boxes as there are.
     """
+
+    built: bool
 
     def __init__(
         self, config: ModelConfig, *, frozen_stages: int = 0, train_depthwise: bool = True, **kwargs: Any

@@ -22,26 +22,30 @@ def include_until(path: Path, end: Fraction) -> None:
     """Let the pictures' track of a closed mp4 or mov last until `end` seconds, if it says that it is shorter."""
     with open(path, "r+b") as file:
         movie = _find(file, (b"moov",), 0, path.stat().st_size)
-        if movie is None:
+        track = movie and next(
+            (box for kind, *box in _boxes(file, *movie) if kind == b"trak" and _has_pictures(file, box)), None
+        )
+        if not movie or not track:
             return
         header = _find(file, (b"mvhd",), *movie)
-        track = next((box for kind, *box in _boxes(file, *movie) if kind == b"trak" and _has_pictures(file, box)), None)
-        edits = track and _find(file, (b"edts", b"elst"), *track)
-        track_header = track and _find(file, (b"tkhd",), *track)
-        if header is None or track_header is None or not edits:
+        track_header = _find(file, (b"tkhd",), *track)
+        edits = _find(file, (b"edts", b"elst"), *track)
+        media_header = _find(file, (b"mdia", b"mdhd"), *track)
+        if not (header and track_header and edits and media_header):
             return
-        ticks_a_second = _number(file, header[0] + (20 if _is_long(file, header) else 12), size=4)
-        wanted = math.ceil(end * ticks_a_second)
-        missing = wanted - _length(file, edits)
-        if missing <= 0:
-            return
-        long = _is_long(file, edits)
-        last = edits[1] - (20 if long else 12)
-        _write(file, last, _number(file, last, size=8 if long else 4) + missing, size=8 if long else 4)
-        for box, offsets in ((header, (16, 24)), (track_header, (20, 28))):
-            long = _is_long(file, box)
-            place, size = box[0] + offsets[long], 8 if long else 4
-            _write(file, place, max(wanted, _number(file, place, size=size)), size=size)
+        clock, media_clock = _clock(file, header), _clock(file, media_header)
+        missing = math.ceil(end * clock) - _length(file, edits)
+        if missing > 0:
+            _lengthen(file, edits[1] - (20 if _is_long(file, edits) else 12), missing, like=edits)
+            _lengthen(file, track_header[0] + (28 if _is_long(file, track_header) else 20), missing, like=track_header)
+            _lengthen(
+                file,
+                media_header[0] + (24 if _is_long(file, media_header) else 16),
+                round(Fraction(missing, clock) * media_clock),
+                like=media_header,
+            )
+            place, size = header[0] + (24 if _is_long(file, header) else 16), 8 if _is_long(file, header) else 4
+            _write(file, place, max(_number(file, place, size=size), math.ceil(end * clock)), size=size)
 
 
 def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Box]:
@@ -69,6 +73,17 @@ def _find(file: BinaryIO, kinds: tuple[bytes, ...], begin: int, end: int) -> tup
 def _has_pictures(file: BinaryIO, track: list[int]) -> bool:
     handler = _find(file, (b"mdia", b"hdlr"), track[0], track[1])
     return handler is not None and _bytes(file, handler[0] + 8, size=4) == b"vide"
+
+
+def _clock(file: BinaryIO, header: tuple[int, int]) -> int:
+    """Ticks a second of a movie or media header."""
+    return _number(file, header[0] + (20 if _is_long(file, header) else 12), size=4)
+
+
+def _lengthen(file: BinaryIO, place: int, ticks: int, *, like: tuple[int, int]) -> None:
+    """Add to the duration at `place` in the box `like`."""
+    size = 8 if _is_long(file, like) else 4
+    _write(file, place, _number(file, place, size=size) + ticks, size=size)
 
 
 def _length(file: BinaryIO, edits: tuple[int, int]) -> int:

@@ -26,6 +26,10 @@ unsure: a weak detection, or a track that is neither confirmed nor of a high sco
 MEETS = 0.1
 """Box IoU below which two objects are taken not to touch."""
 
+DOUBLE = 0.45
+"""Mask IoU from which the weaker of two detections of a class is the same object seen twice: boxes of one person may
+differ enough to pass the model's suppression, while two people never share half of their pixels."""
+
 GAP = 1.5
 """Seconds between two frames after which the earlier one says little about the later: no motion is carried on for
 longer, and nothing new can be expected to have been seen before."""
@@ -88,7 +92,7 @@ class MaskIou:
         self._tracked_before |= bool(np.any(instances.track_ids >= 0))
         if self._tracked_before:
             return instances
-        detections = instances[instances.scores >= min(WEAKEST, self.min_score)]
+        detections = distinct(instances[instances.scores >= min(WEAKEST, self.min_score)])
         seconds, self._time = frame.time - self._time, frame.time
         anew = self._cuts.is_cut(frame) or seconds < 0 or not self._fits(detections)
         tracks = None if anew else self._tracks
@@ -212,6 +216,27 @@ class MaskIou:
             track_ids=tracks.ids[chosen],
             class_names=class_names,
         )
+
+
+def distinct(detections: Instances) -> Instances:
+    """The detections without those that a better one of the same class covers."""
+    close = box_iou(detections.boxes, detections.boxes) >= DOUBLE / 2
+    close &= detections.class_ids[:, None] == detections.class_ids
+    np.fill_diagonal(close, False)
+    members = np.flatnonzero(close.any(axis=1))
+    if not len(members):
+        return detections
+    same = np.zeros(close.shape, bool)
+    some = detections[members]
+    same[np.ix_(members, members)] = overlaps(some.masks, some.boxes, some.masks, some.boxes) >= DOUBLE
+    same &= close
+    kept = np.ones(len(detections), bool)
+    best_first = np.argsort(-detections.scores, kind="stable")
+    for place, i in enumerate(best_first):
+        if kept[i]:
+            weaker = best_first[place + 1 :]
+            kept[weaker[same[i, weaker]]] = False
+    return detections[kept]
 
 
 def assign(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

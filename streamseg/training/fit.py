@@ -173,7 +173,8 @@ class StopAtNan(keras.callbacks.Callback):
             rows = self.batches.order[batch * size : (batch + 1) * size]
             names = ", ".join(self.batches.pictures[i].sample.path.name for i in rows)
             raise ModelError(
-                f"{' and '.join(bad)} became NaN or infinite in epoch {self.batches.epoch + 1}, batch {batch + 1} ({names}); "
+                f"{' and '.join(bad)} became NaN or infinite in epoch {self.batches.epoch + 1}, "
+                f"batch {batch + 1} ({names}); "
                 "a lower learning_rate or clip_norm may help. The last checkpoint is of the epoch before."
             )
 

@@ -56,7 +56,8 @@ def read_picture(sample: Sample, *, side: int) -> Picture:
         raise InputError(f"{sample.path}: the picture is missing or damaged")
     if bgr.shape[:2] != (sample.height, sample.width):
         raise InputError(
-            f"{sample.path}: expected {sample.width}x{sample.height} pixels as annotated, got {bgr.shape[1]}x{bgr.shape[0]}"
+            f"{sample.path}: expected {sample.width}x{sample.height} pixels as annotated, "
+            f"got {bgr.shape[1]}x{bgr.shape[0]}"
         )
     known = np.array([mask is not None for mask in sample.masks], bool) & ~sample.crowd
     masks = np.zeros((len(known), side, side), np.uint8)

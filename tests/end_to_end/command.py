@@ -90,9 +90,7 @@ class Child:
         return Ended(self.process.exitcode, stdout, stderr)
 
 
-def _live(
-    arguments: list[str], folder: Path, said: tuple[Path, Path], uid: int | None, file_bytes: int | None
-) -> None:
+def _live(arguments: list[str], folder: Path, said: tuple[Path, Path], uid: int | None, file_bytes: int | None) -> None:
     os.chdir(folder)
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), number)

@@ -28,7 +28,7 @@ def no_hang() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def embedded_model() -> str:
-    """The name of the model that ships with the package, exported for wide pictures (up to a minute, once a machine)."""
+    """The name of the model that ships with the package, exported for wide pictures (once a machine)."""
     if "people" not in zoo.names():
         pytest.skip("no model is embedded in this checkout")
     from streamseg.engines._model_folder import ModelFolder

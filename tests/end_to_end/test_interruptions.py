@@ -120,9 +120,8 @@ def test_impatience_while_a_model_is_prepared_ends_that_too(here: Path, monkeypa
     for _ in range(3):  # the third one waits for nobody
         running.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    _, stderr = running.communicate(timeout=20)
+    running.communicate(timeout=20)
     assert running.returncode == 130
-    assert "still busy: engine" in stderr
     while exports_of(model):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -275,6 +275,17 @@ def test_times_that_do_not_increase_are_moved_and_counted(tmp_path: Path) -> Non
     assert any(note.startswith("1 pictures came at times") for note in sink.notes)
 
 
+@pytest.mark.parametrize(("ending", "audio"), [("mp4", None), ("mp4", "aac"), ("mov", None), ("mkv", None)])
+def test_a_clip_of_any_length_plays_to_its_last_picture(tmp_path: Path, ending: str, audio: str | None) -> None:
+    for num_frames in range(48, 56):  # a fragment ends in the middle of the last group of pictures
+        clip = make_clip(tmp_path / "in.mkv", num_frames=num_frames, audio=audio)
+        write(clip, tmp_path / f"out.{ending}", overwrite=True)
+        assert len(decode(tmp_path / f"out.{ending}")) == num_frames
+        with av.open(str(tmp_path / f"out.{ending}")) as container:
+            assert container.duration is not None
+            assert num_frames / 25 <= container.duration / av.time_base < num_frames / 25 + 0.1
+
+
 # Tags
 
 
