@@ -53,7 +53,8 @@ def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
 
 def run(planned: Plan, *, progress: Progress | None = None) -> Summary:
     """Do all of it and say how it went; inputs that could not be done at all count as streams that failed."""
-    summary = assemble(planned, progress=progress).run()
+    nothing = Summary({}, seconds=0.0, error=None, exit_code=0)
+    summary = assemble(planned, progress=progress).run() if planned.streams else nothing
     if not planned.refused:
         return summary
     failed = {name: StreamSummary(error=str(error), exception=error) for name, error in planned.refused.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,8 @@ def _expand(text: str) -> Iterator[Input]:
         yield Input(path.stem, Path(), Component(name="video_file", options={"path": str(path)}), path=path)
     elif text.startswith("test:"):
         yield Input("test", Path(), _test_pattern(text))
+    elif (unreachable := _unreachable(text)) is not None:
+        yield replace(_file(Path(text)), problem=unreachable)
     elif Path(text).is_dir():
         yield from _in_folder(Path(text))
     elif Path(text).exists():
@@ -187,6 +190,17 @@ def _test_pattern(text: str) -> Component:
     if fps:
         options["fps"] = float(fps) if "." in fps else int(fps)
     return Component(name="test_pattern", options=options)
+
+
+def _unreachable(text: str) -> InputError | None:
+    """Why it cannot even be told whether there is such a file; an absent one is no such case."""
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # a folder on the way that may not be entered, a name that is too long
+        return InputError(f"{text}: {getattr(error, 'strerror', None) or error}")
+    return None
 
 
 def _no_such_file(text: str) -> str:

@@ -24,6 +24,11 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("streamseg: interrupted", err=True)
             raise typer.Exit(130) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            typer.echo(f"streamseg: {error.filename}: {error.strerror}", err=True)
+            raise typer.Exit(1) from None
         except Exception as error:
             types = sys.modules.get("streamseg.types")  # not loaded: then it cannot be one of its errors
             if types is None or not isinstance(error, types.StreamsegError):

@@ -105,7 +105,7 @@ def run(
     )
     for problem in planned.refused.values():
         typer.echo(f"streamseg: {problem}", err=True)
-    if not planned.streams:
+    if not planned.streams and not as_json:
         raise typer.Exit(1)
     with Progress(num_streams=len(planned.streams), quiet=quiet) as progress:
         summary = job.run(planned, progress=progress)

@@ -42,6 +42,15 @@ class ModelFolder:
     def weights(self) -> Path:
         return self.path / zoo.WEIGHTS
 
+    def check_weights(self) -> None:
+        """Raise ModelError when the weights file is none at all; whether its tensors fit, only the network can tell."""
+        import h5py  # a tenth of a second that a run on an exported model does not need
+
+        try:
+            h5py.File(self.weights, "r").close()
+        except OSError as error:
+            raise ModelError(f"{self.weights}: not a readable weights file ({error})") from error
+
     def input_size(self, frame: Frame) -> tuple[int, int]:
         """(width, height) of the input that loses least of the frame's resolution."""
         return nearest_shape(self.config.input_sizes, frame.width * frame.pixel_aspect, frame.height)

@@ -117,6 +117,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     target = cache / name
     if is_whole(target):
         return target
+    folder.check_weights()
     log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.path.name, width, height)
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -425,4 +425,3 @@ def _chapters(info: StreamInfo, *, origin: Fraction, end: Fraction | None) -> li
         if stop > start:
             chapters.append({**chapter, "start": round(start / base), "end": round(stop / base)})
     return chapters
-

@@ -85,6 +85,9 @@ class BackboneAdamW(keras.optimizers.AdamW):
         rate = self.backbone_rate if "/backbone/" in path else 1.0
         super().update_step(gradient, variable, learning_rate * rate)
 
+    def finalize_variable_values(self, var_list: list[Any]) -> None:
+        """Keep the weights: Keras would put the average in their place, and the next stage start from another point."""
+
 
 def make_optimizer(training: TrainingConfig, schedule: Schedule) -> BackboneAdamW:
     """AdamW as the configuration asks, with the average of the weights."""
@@ -164,7 +167,10 @@ class StopAtNan(keras.callbacks.Callback):
 
     def __init__(self, batches: Batches) -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.epoch = batches, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         bad = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
@@ -173,7 +179,7 @@ class StopAtNan(keras.callbacks.Callback):
             rows = self.batches.order[batch * size : (batch + 1) * size]
             names = ", ".join(self.batches.pictures[i].sample.path.name for i in rows)
             raise ModelError(
-                f"{' and '.join(bad)} became NaN or infinite in epoch {self.batches.epoch + 1}, "
+                f"{' and '.join(bad)} became NaN or infinite in epoch {self.epoch + 1}, "
                 f"batch {batch + 1} ({names}); "
                 "a lower learning_rate or clip_norm may help. The last checkpoint is of the epoch before."
             )

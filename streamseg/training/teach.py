@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.engines.keras import compiled
 from streamseg.letterbox import Letterbox, nearest_shape
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.training.loader import Picture
@@ -26,13 +28,16 @@ def teach(
 ) -> list[Picture]:
     """The pictures, with the model's soft mask at `weight` for every object whose mask is unknown; true masks stay."""
     network = load_network(config, weights)
+    draw = compiled(network, masks_in, use_xla=False)
     taught = []
     for i, picture in enumerate(pictures):
         unknown = np.flatnonzero((picture.mask_weights == 0) & ~picture.sample.crowd)
         if len(unknown):
             masks, mask_weights = picture.mini_masks.copy(), picture.mask_weights.copy()
             side = masks.shape[1]
-            for k, mask in zip(unknown, draw_masks(network, picture, unknown), strict=True):
+            image, boxes, class_ids = as_inputs(picture, unknown, config)
+            drawn = keras.ops.convert_to_numpy(draw(image, boxes, class_ids))
+            for k, mask in zip(unknown, np.asarray(drawn, np.float32)[: len(unknown)], strict=True):
                 masks[k] = np.round(cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR) * 255)
                 mask_weights[k] = weight
             picture = replace(picture, mini_masks=masks, mask_weights=mask_weights)
@@ -41,20 +46,29 @@ def teach(
     return taught
 
 
-def draw_masks(network: MaskRCNN, picture: Picture, objects: np.ndarray) -> np.ndarray:
-    """The model's masks (N, M, M) in [0, 1] inside the true boxes of `objects` (N,), row numbers of the picture."""
+def masks_in(network: MaskRCNN, image: Any, boxes: Any, class_ids: Any) -> Any:
+    """Masks (N, M, M) in [0, 1] inside boxes (N, 4) of one image (1, H, W, 3)."""
+    levels = network.features(image)
+    pooled = {i: levels[i] for i in network.config.roi_levels}
+    return network.masks(pooled, boxes, class_ids, keras.ops.zeros_like(class_ids))
+
+
+def as_inputs(picture: Picture, objects: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (1, H, W, 3), boxes (P, 4) and class ids (P,) of the objects (N,), as the network takes them.
+
+    P is N rounded up to a power of two from 4 on, so that few graphs are traced; the rows after N mean nothing.
+    """
     sample = picture.sample
-    width, height = nearest_shape(network.config.input_sizes, sample.width, sample.height)
+    width, height = nearest_shape(config.input_sizes, sample.width, sample.height)
     letterbox = Letterbox.fit(sample.width, sample.height, width, height)
     image = np.zeros((1, height, width, 3), np.uint8)
     inner = (letterbox.inner_width, letterbox.inner_height)
     letterbox.place(cv2.resize(picture.rgb, inner, interpolation=cv2.INTER_LINEAR), image[0])
-    levels = network.features(keras.ops.convert_to_tensor(image))
-    pooled = {i: levels[i] for i in network.config.roi_levels}
-    boxes = letterbox.to_input(sample.boxes[objects]).astype(np.float32)
-    class_ids = sample.class_ids[objects].astype(np.int32)
-    drawn = network.masks(pooled, boxes, class_ids, np.zeros(len(objects), np.int32))
-    return np.asarray(keras.ops.convert_to_numpy(drawn), np.float32)
+    count = max(4, 1 << (len(objects) - 1).bit_length())
+    boxes, class_ids = np.zeros((count, 4), np.float32), np.ones(count, np.int32)
+    boxes[: len(objects)] = letterbox.to_input(sample.boxes[objects])
+    class_ids[: len(objects)] = sample.class_ids[objects]
+    return image, boxes, class_ids
 
 
 def save_taught(pictures: Sequence[Picture], path: Path) -> None:

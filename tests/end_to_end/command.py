@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import resource
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +68,7 @@ class Child:
         self, *arguments: str | Path, folder: Path, uid: int | None = None, file_bytes: int | None = None
     ) -> None:
         self._said = (folder / "stdout", folder / "stderr")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([MODULE, "streamseg.job", "streamseg.cli.run", "streamseg.cli.progress"])
-        self.process = context.Process(
+        self.process = _forking().Process(
             target=_live, args=(list(map(str, arguments)), folder, self._said, uid, file_bytes), daemon=True
         )
         self.process.start()
@@ -88,6 +88,22 @@ class Child:
         for path in self._said:
             path.unlink()
         return Ended(self.process.exitcode, stdout, stderr)
+
+
+@functools.cache
+def _forking() -> Any:
+    """What forks the children, with everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    # all that a run imports late: nobody may not be allowed to read the libraries
+    late = ("job", "cli.progress", "engines.auto", "sinks.gif", "sinks.image_folder")
+    context.set_forkserver_preload([MODULE, "pooch", *(f"streamseg.{name}" for name in late)])
+    here = Path.cwd()
+    os.chdir(ROOT)  # where it finds them
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.chdir(here)
+    return context
 
 
 def _live(arguments: list[str], folder: Path, said: tuple[Path, Path], uid: int | None, file_bytes: int | None) -> None:

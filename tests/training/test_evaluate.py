@@ -174,7 +174,7 @@ def detections(*rows: tuple[float, float, int]) -> Instances:
 
 def truth(*left: float, crowd: Sequence[bool] | None = None) -> Sample:
     boxes = np.array([[x, 0, x + 10, 10] for x in left], np.float32).reshape(-1, 4)
-    ids, crowds = np.ones(len(left), np.int32), np.array(crowd or [False] * len(left))
+    ids, crowds = np.ones(len(left), np.int32), np.array(crowd or [False] * len(left), bool)
     return Sample(1, Path("a.png"), 200, 100, boxes, ids, (None,) * len(left), crowds)
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_balls(tmp_path_factory.mktemp("balls") / "data", 2)
+    return make_balls(tmp_path_factory.mktemp("balls") / "data", 6)
 
 
 def losses_of(experiment: ExperimentConfig, folder: Path, **options: Any) -> list[dict[str, float]]:
@@ -45,18 +45,18 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def learnt(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, float]], Path]:
-    """Losses and folder of a training of two stages: 10 epochs at 96 pixels and 2 at 128."""
+    """Losses and folder of a training of eight epochs of three steps."""
     folder = tmp_path_factory.mktemp("runs") / "balls"
-    stages = (tiny_stage(epochs=10, learning_rate=3e-3), tiny_stage(epochs=2, crop=128, final_learning_rate=0))
-    return losses_of(tiny_experiment(balls, stages=stages), folder, command="streamseg train balls.yaml"), folder
+    experiment = tiny_experiment(balls, stages=(tiny_stage(epochs=8, learning_rate=3e-3),))
+    return losses_of(experiment, folder, command="streamseg train balls.yaml"), folder
 
 
 def test_the_losses_fall(learnt: tuple[list[dict[str, float]], Path]) -> None:
     losses, _ = learnt
-    assert len(losses) == 12
+    assert len(losses) == 8
     assert set(losses[0]) == {"loss", "rpn_class", "rpn_box", "class", "box", "mask"}
-    assert losses[9]["loss"] < 0.7 * losses[0]["loss"]
-    assert losses[9]["class"] < losses[0]["class"] and losses[9]["rpn_class"] < losses[0]["rpn_class"]
+    assert losses[-1]["loss"] < 0.85 * losses[0]["loss"]
+    assert all(losses[-1][name] < losses[0][name] for name in ("class", "rpn_class", "mask"))
 
 
 def test_a_training_leaves_a_model_a_checkpoint_and_a_log(learnt: tuple[list[dict[str, float]], Path]) -> None:
@@ -84,7 +84,7 @@ def test_the_model_is_the_average_of_the_weights(learnt: tuple[list[dict[str, fl
 
 def test_a_resumed_training_ends_where_an_unbroken_one_does(balls: Path, tmp_path: Path) -> None:
     """Killed in the third epoch: the first two are kept, the rest is done again, and the weights are the same."""
-    stages = (tiny_stage(epochs=2), tiny_stage(epochs=2, batch_size=1, warmup_steps=1))
+    stages = (tiny_stage(epochs=2), tiny_stage(epochs=2, batch_size=3, warmup_steps=1))
     experiment = tiny_experiment(balls, stages=stages, frozen_stages=3, train_depthwise=True)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     first = losses_of(experiment, whole)
@@ -110,7 +110,7 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(balls: Path, tmp_pat
 
 def test_a_training_stops_at_the_first_nan_and_names_the_batch(balls: Path, tmp_path: Path) -> None:
     stage = tiny_stage(epochs=9, learning_rate=1e30)
-    with pytest.raises(ModelError, match=r"became NaN or infinite in epoch \d, batch 1 \([12].png, [12].png\)"):
+    with pytest.raises(ModelError, match=r"became NaN or infinite in epoch 1, batch [23] \([1-6].png, [1-6].png\)"):
         train(tiny_experiment(balls, stages=(stage,), weight_decay=0), output=tmp_path / "nan")
 
 
@@ -252,14 +252,14 @@ train(
     output=Path(sys.argv[2]),
     progress=lambda state: losses.append(state.get("losses")),
 )
-print(losses[-1])
-assert losses[-1]["loss"] < losses[-3]["loss"], losses
+print(losses[-1], flush=True)
+assert losses[-1]["loss"] < losses[2]["loss"], losses
 """
 
 
 def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "4"]
+    command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "3"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert load_network(TINY, tmp_path / "run" / "model.weights.h5").built
