@@ -73,7 +73,7 @@ class Output:
             if not folder:
                 raise UsageError(f"-o {text}: expected images:FOLDER")
             return cls(text, "image_folder", folder)
-        if re.match(r"[a-z][a-z0-9]+:", text):
+        if not text or re.match(r"[a-z][a-z0-9]+:", text):
             raise UsageError(f"-o {text}: expected a file, a folder or images:FOLDER")
         ending = Path(text).suffix.lower()
         if ending in SINK_OF_ENDING and not Path(text).is_dir():
@@ -127,6 +127,8 @@ def sample_path() -> Path:
 
 
 def _expand(text: str) -> Iterator[Input]:
+    if not text:
+        raise UsageError("expected an INPUT, got an empty text")
     if text == "sample:":
         path = sample_path()
         yield Input(path.stem, Path(), Component(name="video_file", options={"path": str(path)}), path=path)

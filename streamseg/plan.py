@@ -110,7 +110,7 @@ def ready_pipelines() -> dict[str, Path]:
 def parse_component(text: str, *, what: str) -> Component:
     """`splash:classes=person+car,strength=2` as a component; `what` opens the error messages (`--effect`)."""
     name, *rest = text.split(":")
-    if rest and "=" not in rest[0]:  # a class outside the package: my_package.blur:FaceBlur
+    if rest and rest[0] and "=" not in rest[0]:  # a class outside the package: my_package.blur:FaceBlur
         name, rest = f"{name}:{rest[0]}", rest[1:]
     options: dict[str, Any] = {}
     for part in re.split(r",(?![^\[{]*[\]}])", ":".join(rest)) if rest else ():

@@ -129,6 +129,8 @@ def _named(noun: str, name: str, message: str) -> str:
 
 def _outside_class(noun: str, verb: str, name: str) -> type:
     module_name, _, class_name = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise UsageError(f"{noun} {name}: expected package.module:Class, got {module_name!r} as its module")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -67,6 +67,10 @@ def test_place_fills_the_bars_with_the_models_zero() -> None:
     assert (out[:4] == 9).all() and (out[4:] == PADDING).all()
 
 
+def test_of_two_shapes_that_fit_as_well_the_smaller_is_taken() -> None:
+    assert nearest_shape([(128, 64), (64, 64)], 10, 10) == (64, 64)
+
+
 @pytest.mark.parametrize(
     ("size", "shape"),
     [

@@ -87,6 +87,7 @@ def tiny_stage(**changes: Any) -> StageConfig:
 def write_tiny_model(folder: Path, config: ModelConfig = TINY, *, seed: int = 0) -> Path:
     """The folder of a model of random weights whose scores and masks are spread widely; needs Keras."""
     import keras
+    from keras import ops
 
     from streamseg.model.checkpoint import save_weights
     from streamseg.model.mask_rcnn import MaskRCNN
@@ -94,11 +95,30 @@ def write_tiny_model(folder: Path, config: ModelConfig = TINY, *, seed: int = 0)
     keras.utils.set_random_seed(seed)
     network = MaskRCNN(config, name="network")
     network.build()
-    pairs = [(head, part) for head in (network.box_head, network.rpn) for part in ("logits", "deltas")]
     rng = np.random.default_rng(seed)
-    for head, part in [*pairs, (network.mask_head, "logits")]:
+    # a signal fades on its way through random layers: each lateral convolution makes up for it
+    cells = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.float32)
+    picture = np.repeat(np.repeat(cells, 8, 1), 8, 2)
+    for lateral, features in zip(network.pyramid.lateral, network.backbone(picture), strict=True):
+        spread = ops.convert_to_numpy(lateral(features)).std()
+        lateral.kernel.assign(ops.convert_to_numpy(lateral.kernel) / spread)
+    for head, part, spread in (
+        (network.rpn, "logits", 0.5),
+        (network.rpn, "deltas", 0.2),
+        (network.box_head, "logits", 1.0),
+        (network.box_head, "deltas", 0.2),
+        (network.mask_head, "logits", 2.0),
+    ):
         kernel = getattr(head, part).kernel
-        kernel.assign(rng.normal(0, 0.02 if part == "deltas" else 0.3, kernel.shape))
+        kernel.assign(rng.normal(0, spread, kernel.shape))
+    levels = network.features(picture)
+    start = rng.uniform(0, 80, (1, 50, 2))
+    rois = np.concatenate([start, start + rng.uniform(20, 50, (1, 50, 2))], -1).astype(np.float32)
+    pooled = network.pool({i: levels[i] for i in config.roi_levels}, rois, config.box_pool)
+    logits = ops.convert_to_numpy(network.box_head(pooled)[0])
+    layer, spread = network.box_head.logits, logits.std(0) / 1.5
+    layer.kernel.assign(ops.convert_to_numpy(layer.kernel) / spread)
+    layer.bias.assign(-logits.mean(0) / spread)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(network, folder / "model.weights.h5")
     (folder / "model.yaml").write_text(yaml.safe_dump({"model": config.model_dump(mode="json")}))

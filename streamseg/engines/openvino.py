@@ -110,9 +110,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     shipped = folder.path / "openvino" / f"{width}x{height}"
     if is_whole(shipped):
         return shipped
-    content = folder.weights.read_bytes() + folder.config.model_dump_json().encode()
-    mark = hashlib.sha256(content).hexdigest()[:16]
-    name = f"{folder.path.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
+    name = export_name(folder, width=width, height=height)
     cache = zoo.cache_folder() / "openvino"
     target = cache / name
     if is_whole(target):
@@ -139,6 +137,13 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
         if target.parent != scratch:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def export_name(folder: ModelFolder, *, width: int, height: int) -> str:
+    """Name of a model's export in the cache; another one for other weights or another configuration."""
+    content = folder.weights.read_bytes() + folder.config.model_dump_json().encode()
+    mark = hashlib.sha256(content).hexdigest()[:16]
+    return f"{folder.path.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
 
 
 def is_whole(exported: Path) -> bool:

@@ -1,114 +1,104 @@
 """Makes players show the last pictures of an mp4: FFmpeg's muxer sometimes forgets how long its track lasts.
 
-Where it closes a fragment it takes the time of the next picture in the order of decoding for the track's end. If that
-is one of the last few, between which pictures of an earlier time follow, a later one falls outside the edit list, and
-players leave it out (FFmpeg 8.1, `mov_write_single_packet`).
+Where it closes a fragment it takes the time of the next picture in the order of decoding for the track's end. When
+that happens between the last few pictures, of which the last to be decoded is not the last to be shown, one of them
+falls outside the edit list, and players leave it out (FFmpeg 8.1, `mov_write_single_packet`).
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-Box = tuple[bytes, int, int]
-"""Kind, where its content begins, where it ends."""
+DURATION_AT = {b"mvhd": (16, 24), b"tkhd": (20, 28), b"mdhd": (16, 24)}
+CLOCK_AT = {b"mvhd": (12, 20), b"mdhd": (12, 20)}
+"""Where the duration and the ticks a second stand in a header with times of four bytes and of eight (ISO 14496-12)."""
 
 
 def include_until(path: Path, end: Fraction) -> None:
     """Let the pictures' track of a closed mp4 or mov last until `end` seconds, if it says that it is shorter."""
     with open(path, "r+b") as file:
-        movie = _find(file, (b"moov",), 0, path.stat().st_size)
-        track = movie and next(
-            (box for kind, *box in _boxes(file, *movie) if kind == b"trak" and _has_pictures(file, box)), None
-        )
-        if not movie or not track:
+        whole = _Box(file, b"", 0, path.stat().st_size)
+        tracks = (box for box in whole.find(b"moov").boxes() if box.kind == b"trak")
+        track = next((box for box in tracks if box.find(b"mdia", b"hdlr").read(8, size=4) == b"vide"), None)
+        if track is None:
             return
-        header = _find(file, (b"mvhd",), *movie)
-        track_header = _find(file, (b"tkhd",), *track)
-        edits = _find(file, (b"edts", b"elst"), *track)
-        media_header = _find(file, (b"mdia", b"mdhd"), *track)
-        if not (header and track_header and edits and media_header):
+        movie_header, edits = whole.find(b"moov", b"mvhd"), track.find(b"edts", b"elst")
+        track_header, media_header = track.find(b"tkhd"), track.find(b"mdia", b"mdhd")
+        if not (movie_header and edits and track_header and media_header):
             return
-        clock, media_clock = _clock(file, header), _clock(file, media_header)
-        missing = math.ceil(end * clock) - _length(file, edits)
-        if missing > 0:
-            _lengthen(file, edits[1] - (20 if _is_long(file, edits) else 12), missing, like=edits)
-            _lengthen(file, track_header[0] + (28 if _is_long(file, track_header) else 20), missing, like=track_header)
-            _lengthen(
-                file,
-                media_header[0] + (24 if _is_long(file, media_header) else 16),
-                round(Fraction(missing, clock) * media_clock),
-                like=media_header,
-            )
-            place, size = header[0] + (24 if _is_long(file, header) else 16), 8 if _is_long(file, header) else 4
-            _write(file, place, max(_number(file, place, size=size), math.ceil(end * clock)), size=size)
-
-
-def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Box]:
-    while begin + 8 <= end:
-        file.seek(begin)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        content = begin + 8
-        if size == 1:
-            size, content = _number(file, content, size=8), content + 8
-        size = size or end - begin
-        if size < 8:
+        step, size = (20, 8) if edits.long else (12, 4)
+        lengths = [edits.number(8 + step * i, size=size) for i in range(edits.number(4, size=4))]
+        wanted = math.ceil(end * movie_header.clock)
+        missing = wanted - sum(lengths)
+        if missing <= 0:
             return
-        yield kind, content, begin + size
-        begin += size
+        edits.write(8 + step * (len(lengths) - 1), lengths[-1] + missing, size=size)
+        track_header.last(track_header.duration + missing)
+        media_header.last(media_header.duration + round(Fraction(missing, movie_header.clock) * media_header.clock))
+        movie_header.last(max(movie_header.duration, wanted))
 
 
-def _find(file: BinaryIO, kinds: tuple[bytes, ...], begin: int, end: int) -> tuple[int, int] | None:
-    """Where the content of the first box lies that is of these kinds, one inside the other."""
-    for kind, *place in _boxes(file, begin, end):
-        if kind == kinds[0]:
-            return _find(file, kinds[1:], *place) if kinds[1:] else (place[0], place[1])
-    return None
+@dataclass(frozen=True)
+class _Box:
+    """One box of the file, from its content's `begin` to its `end`; places are counted from `begin`. False if empty."""
 
+    file: BinaryIO
+    kind: bytes
+    begin: int
+    end: int
 
-def _has_pictures(file: BinaryIO, track: list[int]) -> bool:
-    handler = _find(file, (b"mdia", b"hdlr"), track[0], track[1])
-    return handler is not None and _bytes(file, handler[0] + 8, size=4) == b"vide"
+    def __bool__(self) -> bool:
+        return self.end > self.begin
 
+    def boxes(self) -> Iterator[_Box]:
+        """Those inside it."""
+        place = 0
+        while self.begin + place + 8 <= self.end:
+            size, kind, head = self.number(place, size=4), self.read(place + 4, size=4), 8
+            if size == 1:
+                size, head = self.number(place + 8, size=8), 16
+            size = size or self.end - self.begin - place
+            if size < head:
+                return
+            yield _Box(self.file, kind, self.begin + place + head, self.begin + place + size)
+            place += size
 
-def _clock(file: BinaryIO, header: tuple[int, int]) -> int:
-    """Ticks a second of a movie or media header."""
-    return _number(file, header[0] + (20 if _is_long(file, header) else 12), size=4)
+    def find(self, *kinds: bytes) -> _Box:
+        """The first box of these kinds, one inside the other; an empty one where there is none."""
+        nothing = _Box(self.file, kinds[0], self.end, self.end)
+        found = next((box for box in self.boxes() if box.kind == kinds[0]), nothing)
+        return found.find(*kinds[1:]) if kinds[1:] else found
 
+    @property
+    def long(self) -> bool:
+        """Whether its times have eight bytes."""
+        return self.number(0, size=1) == 1
 
-def _lengthen(file: BinaryIO, place: int, ticks: int, *, like: tuple[int, int]) -> None:
-    """Add to the duration at `place` in the box `like`."""
-    size = 8 if _is_long(file, like) else 4
-    _write(file, place, _number(file, place, size=size) + ticks, size=size)
+    @property
+    def clock(self) -> int:
+        """Ticks a second of a header's duration."""
+        return self.number(CLOCK_AT[self.kind][self.long], size=4)
 
+    @property
+    def duration(self) -> int:
+        return self.number(DURATION_AT[self.kind][self.long], size=8 if self.long else 4)
 
-def _length(file: BinaryIO, edits: tuple[int, int]) -> int:
-    """The sum of an edit list's durations."""
-    long = _is_long(file, edits)
-    count = _number(file, edits[0] + 4, size=4)
-    return sum(
-        _number(file, edits[0] + 8 + number * (20 if long else 12), size=8 if long else 4) for number in range(count)
-    )
+    def last(self, ticks: int) -> None:
+        """Set a header's duration."""
+        self.write(DURATION_AT[self.kind][self.long], ticks, size=8 if self.long else 4)
 
+    def read(self, place: int, *, size: int) -> bytes:
+        self.file.seek(self.begin + place)
+        return self.file.read(size)
 
-def _is_long(file: BinaryIO, box: tuple[int, int]) -> bool:
-    """Whether the box holds its times in 8 bytes."""
-    return _number(file, box[0], size=1) == 1
+    def number(self, place: int, *, size: int) -> int:
+        return int.from_bytes(self.read(place, size=size), "big")
 
-
-def _bytes(file: BinaryIO, place: int, *, size: int) -> bytes:
-    file.seek(place)
-    return file.read(size)
-
-
-def _number(file: BinaryIO, place: int, *, size: int) -> int:
-    return int.from_bytes(_bytes(file, place, size=size), "big")
-
-
-def _write(file: BinaryIO, place: int, number: int, *, size: int) -> None:
-    file.seek(place)
-    file.write(number.to_bytes(size, "big"))
+    def write(self, place: int, number: int, *, size: int) -> None:
+        self.file.seek(self.begin + place)
+        self.file.write(number.to_bytes(size, "big"))

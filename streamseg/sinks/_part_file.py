@@ -25,7 +25,7 @@ class PartFile:
     def create(self) -> None:
         """Make sure that the part file can be written; a missing parent folder is made.
 
-        What a stale part file holds stays until `truncate`: it may turn out to be the input.
+        What a stale part file holds stays until `start`: it may turn out to be the input.
         """
         try:
             if self.final.is_dir():
@@ -38,13 +38,17 @@ class PartFile:
         except OSError as error:
             raise OutputError(f"{self.final} cannot be written: {reason(error)}") from error
 
-    def refuse_input(self, info: StreamInfo) -> None:
-        """Raise UsageError when the output, or its part file, is the file that is being read."""
-        if info.path is None or not info.path.exists():
-            return
-        for name in (self.final, self.part):
-            if name.exists() and name.samefile(info.path):
-                raise UsageError(f"{name} is the input itself; choose another output")
+    def start(self, info: StreamInfo) -> None:
+        """Empty the part file; raise UsageError when it, or the output, is the file that is being read."""
+        if info.path is not None and info.path.exists():
+            for name in (self.final, self.part):
+                if name.exists() and name.samefile(info.path):
+                    raise UsageError(f"{name} is the input itself; choose another output")
+        try:
+            with open(self.part, "wb"):
+                pass
+        except OSError as error:
+            raise OutputError(f"{self.part} cannot be written: {reason(error)}") from error
 
     def finish(self) -> None:
         """Give the complete file its final name."""

@@ -52,7 +52,7 @@ class Gif:
         return self
 
     def start(self, info: StreamInfo) -> None:
-        self._file.refuse_input(info)
+        self._file.start(info)
         self._info = info
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:

@@ -39,7 +39,7 @@ class Jsonl:
         return self
 
     def start(self, info: StreamInfo) -> None:
-        self._file.refuse_input(info)
+        self._file.start(info)
         with self._errors():
             self._lines = open(self._file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (until __exit__)
 

@@ -32,8 +32,7 @@ def refused(*arguments: str | Path, code: int, engine: tuple[str, ...] = WALKER)
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
     ended = run(*arguments, engine=engine, code=code)
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
-    assert ended.stderr.count("\n") == 1, ended
-    line = ended.stderr
+    (line,) = ended.stderr.splitlines()
     assert line.startswith("streamseg: ")
     return line.removeprefix("streamseg: ")
 
@@ -74,6 +73,10 @@ def no_frames(path: Path) -> None:
     make_clip(path, num_frames=0, audio="aac")
 
 
+def no_frames_and_no_sound(path: Path) -> None:
+    make_clip(path.with_suffix(".avi"), num_frames=0).rename(path)
+
+
 def all_damaged(path: Path) -> None:
     whole = make_clip(path.with_name("whole.mp4"), num_frames=3)
     damage_packets(whole, 0, 1, 2, target=path)
@@ -93,7 +96,8 @@ def a_pipe(path: Path) -> None:
         (noise, "expected a video"),
         (truncated, "truncated, or its recording never ended"),
         (sound_alone, "expected a video, got only sound"),
-        (no_frames, "clip.mp4"),
+        (no_frames, "expected a video, got only sound"),
+        (no_frames_and_no_sound, "the video has no picture that can be decoded"),
         (all_damaged, "no picture that can be decoded: all its 3 packets are damaged"),
         (a_pipe, "got a pipe or a device"),
     ],
@@ -314,6 +318,11 @@ def test_a_full_disk_ends_the_run_in_order_and_what_fits_plays(
         (["--quality", "best"], "lossless"),
         (["--preset", "superfst"], "superfast"),
         (["--start", "5", "--end", "2"], "end"),
+        (["--effect", "splash:"], "expected key=value after the colon, got ''"),
+        (["--effect", ":"], "expected key=value after the colon, got ''"),
+        (["--effect", "..here:Blur"], "expected package.module:Class"),
+        (["-o", ""], "expected a file, a folder or images:FOLDER"),
+        ([""], "expected an INPUT, got an empty text"),
     ],
 )
 def test_a_wrong_name_or_option_is_wrong_use(here: Path, arguments: list[str], words: str) -> None:

@@ -62,6 +62,15 @@ def test_the_next_run_replaces_what_a_killed_one_left(here: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["out.mp4"]
 
 
+def test_what_a_killed_run_left_is_not_taken_for_the_work_of_a_run_that_did_none(here: Path) -> None:
+    (here / "out.part.mp4").write_bytes(b"what a killed run left" * 10_000)
+    broken = f"{MODULE}:BrokenWalker:at=0,error=broken"
+    ended = Child("test:64x48@30", "--engine", broken, "--effect", "splash", "-o", "out.mp4", folder=here).end()
+    assert ended.code == 1
+    assert ended.stderr == "streamseg: test: RuntimeError: broken on purpose (thread 'engine')\n"
+    assert list(here.iterdir()) == []
+
+
 @pytest.fixture
 def long_clip(here: Path) -> Path:
     """A clip of 40 seconds with sound: more than a test has patience for."""

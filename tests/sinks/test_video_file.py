@@ -744,4 +744,3 @@ def _subtitles(path: Path) -> list[tuple[float, float, str]]:
             if text:
                 found.append((round(start, 2), round(start + float(packet.duration * packet.time_base), 2), text))
     return found
-

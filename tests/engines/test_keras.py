@@ -1,0 +1,111 @@
+"""Keras finds what OpenVINO finds, on TensorFlow and on JAX, in batches and one by one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.engines.keras import Keras
+from streamseg.engines.openvino import Openvino
+from streamseg.types import Engine, Instances, ModelError, UsageError
+from tests.engines.conftest import FIND, assert_same, frames_of, noise
+
+ROOT = Path(__file__).resolve().parents[2]
+
+JAX_ALONE = """
+import sys
+sys.modules["tensorflow"] = None
+"""
+
+
+def on_jax(
+    environment: Callable[..., dict[str, str]], model: str, pictures: Path, answer: Path, names: tuple[str, ...]
+) -> list[Instances]:
+    """What Keras finds on a machine with JAX alone."""
+    call = f"main('keras', {model!r}, {str(pictures)!r}, {str(answer)!r}, batch_size=3, precision='f32')"
+    command = [sys.executable, "-c", JAX_ALONE + FIND + call]
+    variables = environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    arrays = np.load(answer)
+    found = []
+    for i in range(len(np.load(pictures))):
+        boxes, scores, masks = (arrays[f"{i}-{name}"] for name in ("boxes", "scores", "masks"))
+        found.append(Instances(boxes, masks, scores, np.ones(len(boxes)), np.full(len(boxes), -1), names))
+    return found
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path) -> Keras:
+    return Keras(model=str(tiny), batch_size=3, precision="f32")
+
+
+def test_it_is_an_engine(engine: Keras) -> None:
+    assert isinstance(engine, Engine)
+    assert engine.class_names == ("background", "ball") and engine.batch_size == 3
+    assert engine.predict([]) == []
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_batch_of_any_number_and_of_mixed_sizes_equals_singles(engine: Keras, fill: bool) -> None:
+    sizes = [(128, 96), (64, 96), (256, 192), (128, 96), (128, 96)]
+    frames = [noise(*size, seed) for seed, size in enumerate(sizes)]
+    engine.fill = fill  # as on a GPU
+    singles = [engine.predict([frame])[0] for frame in frames]
+    assert all(len(found) for found in singles)
+    for found, expected in zip(engine.predict(frames), singles, strict=True):
+        assert len(found) == len(expected)
+        assert_same(found, expected)
+    engine.fill = False
+
+
+def test_three_engines_agree_on_noise(
+    engine: Keras, tiny: Path, cache: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    pictures = tmp_path / "pictures.npy"
+    np.save(pictures, [noise(128, 96, seed).rgb(128, 96) for seed in range(10)])
+    frames = frames_of(pictures)
+    ours = engine.predict(frames)
+    assert sum(map(len, ours)) > 20
+    theirs = Openvino(model=str(tiny), precision="f32").predict(frames)
+    jax = on_jax(environment, str(tiny), pictures, tmp_path / "jax.npz", engine.class_names)
+    for found, openvino, other in zip(ours, theirs, jax, strict=True):
+        assert_same(found, openvino)
+        assert_same(found, other)
+
+
+def test_three_engines_agree_on_people(
+    people: str, street: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    frames = frames_of(street)
+    assert len(frames) == 10
+    ours = Keras(model=people, precision="f32").predict(frames)
+    assert sum((found.scores > 0.5).sum() for found in ours) > 20
+    theirs = Openvino(model=people, precision="f32").predict(frames)
+    jax = on_jax(environment, people, street, tmp_path / "jax.npz", ours[0].class_names)
+    for found, openvino, other in zip(ours, theirs, jax, strict=True):
+        assert_same(found, openvino)
+        assert_same(found, other)
+
+
+def test_bf16_computes_in_bf16_and_leaves_other_models_alone(tiny: Path) -> None:
+    import keras
+
+    half = Keras(model=str(tiny), precision="bf16")
+    assert half.network.compute_dtype == "bfloat16" and half.network.variable_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+    assert len(half.predict([noise(128, 96, 1)])[0])
+
+
+def test_wrong_options_and_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="batch_size: expected 1 or more, got -2"):
+        Keras(model=str(tiny), batch_size=-2)
+    (tmp_path / "model.yaml").write_text((tiny / "model.yaml").read_text())
+    (tmp_path / "model.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="not a readable weights file"):
+        Keras(model=str(tmp_path))

@@ -1,0 +1,240 @@
+"""OpenVINO finds the same whatever the batch, prepares a model once, and needs neither TensorFlow nor a cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.engines._model_folder import ModelFolder
+from streamseg.engines.openvino import Openvino, cached_export, export_name, is_whole
+from streamseg.masks import box_iou
+from streamseg.types import Engine, ModelError, UsageError
+from tests.engines.conftest import FIND, assert_equal, assert_same, frames_of, noise
+from tests.tiny_model import TINY, write_tiny_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def engine(tiny: Path, cache: Path) -> Openvino:
+    return Openvino(model=str(tiny), precision="f32", batch_size=2)
+
+
+def test_it_is_an_engine_that_finds_things_best_first(engine: Openvino) -> None:
+    assert isinstance(engine, Engine)
+    found = engine.predict([noise(128, 96, 1)])[0]
+    assert 2 <= len(found) <= 24
+    assert (found.scores >= 0.05).all() and (np.diff(found.scores) <= 0).all()
+    assert found.masks.shape[1:] == (10, 10) and found.masks.min() >= 0 and found.masks.max() <= 1
+    assert found.masks.std() > 0.05
+    assert set(found.names) == {"ball"} and (found.track_ids == -1).all()
+
+
+def test_a_batch_of_any_number_and_of_mixed_sizes_equals_singles(engine: Openvino) -> None:
+    sizes = [(128, 96), (64, 96), (256, 192), (128, 96), (96, 128), (640, 480), (128, 96)]
+    frames = [noise(*size, seed) for seed, size in enumerate(sizes)]
+    singles = [engine.predict([frame])[0] for frame in frames]
+    assert len({len(found) for found in singles}) > 1
+    for found, expected in zip(engine.predict(frames), singles, strict=True):
+        assert_equal(found, expected)
+    assert engine.predict([]) == []
+
+
+def test_boxes_are_in_pixels_of_the_frame(engine: Openvino) -> None:
+    small, large = noise(128, 96, 3), noise(128, 96, 3)
+    large = type(small)(**{**small.__dict__, "picture": small.picture.reformat(1280, 960)})
+    one, ten = engine.predict([small, large])
+    assert one.boxes.max() <= 128 < ten.boxes.max() <= 1280
+
+
+def test_every_input_size_of_the_model_is_prepared_once(engine: Openvino, tiny: Path, cache: Path) -> None:
+    engine.predict([noise(128, 96, 0), noise(96, 128, 0)])
+    folders = sorted(path.name for path in (cache / "streamseg" / "openvino").iterdir() if path.name.startswith("tiny-"))
+    assert [name.split("-")[2] for name in folders] == ["128x96", "96x128"]
+    again = cached_export(ModelFolder.open(tiny), width=128, height=96)
+    assert again.name == folders[0] and is_whole(again)
+
+
+def test_the_name_of_a_prepared_model_changes_with_weights_and_configuration(tiny: Path, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "weights" / "tiny", seed=1)
+    config = TINY.model_copy(update={"num_proposals": 20})
+    smaller = write_tiny_model(tmp_path / "config" / "tiny", config)
+    copied = Path(shutil.copytree(tiny, tmp_path / "copy" / "tiny"))
+    names = [export_name(ModelFolder.open(model), width=128, height=96) for model in (tiny, other, smaller, copied)]
+    assert len(set(names[:3])) == 3 and names[3] == names[0]
+
+
+PRINT_HEAVY = """
+import sys
+print(sorted({"tensorflow", "keras", "jax", "torch"} & set(sys.modules)))
+"""
+
+
+def start(
+    engine: str, model: Path | str, pictures: Path, answer: Path, *, first: str = "", **options: str
+) -> list[str]:
+    """The command that lets an engine find things, after `first`, and then says which heavy packages it has loaded."""
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    call = f"main({engine!r}, {str(model)!r}, {str(pictures)!r}, {str(answer)!r}, {given})"
+    return [sys.executable, "-c", first + FIND + call + "\n" + PRINT_HEAVY]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    path = tmp_path / "pictures.npy"
+    np.save(path, [noise(128, 96, seed).rgb(128, 96) for seed in range(3)])
+    return path
+
+
+def test_the_second_start_loads_no_keras(
+    engine: Openvino, tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    expected = engine.predict(frames_of(pictures))
+    command = start("openvino", tiny, pictures, tmp_path / "answer.npz", precision="f32")
+    ran = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "[]", ran.stderr
+    answer = np.load(tmp_path / "answer.npz")
+    for i, found in enumerate(expected):
+        np.testing.assert_allclose(answer[f"{i}-boxes"], found.boxes, atol=1e-3)
+
+
+def test_two_processes_may_prepare_the_same_model_at_once(
+    tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    cache = tmp_path / "cache"
+    commands = [start("openvino", tiny, pictures, tmp_path / f"{i}.npz") for i in range(2)]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=environment(XDG_CACHE_HOME=str(cache)), stderr=subprocess.PIPE)
+        for command in commands
+    ]
+    errors = [child.communicate(timeout=300)[1] for child in running]
+    assert [child.returncode for child in running] == [0, 0], errors
+    one, other = (np.load(tmp_path / f"{i}.npz") for i in range(2))
+    assert all(np.array_equal(one[name], other[name]) for name in one.files) and one.files
+    (left,) = (cache / "streamseg" / "openvino").iterdir()
+    assert is_whole(left)
+
+
+AS_NOBODY = """
+import os
+import av, h5py, pooch, yaml  # what an ordinary user may not be able to read here
+import numpy.lib.format, openvino.preprocess
+import streamseg.engines.openvino, streamseg.plugins
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+"""
+
+
+def test_a_prepared_model_that_cannot_be_written_is_used(
+    engine: Openvino, tiny: Path, pictures: Path, cache: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    """By a user who can read it and nothing else: no compiled form is kept beside it."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    expected = engine.predict(frames_of(pictures))
+    with tempfile.TemporaryDirectory(prefix="nobodys-") as name:
+        folder = Path(name)
+        shutil.copytree(tiny, folder / "tiny")
+        shutil.copy(pictures, folder / "pictures.npy")
+        ignored = shutil.ignore_patterns("compiled")
+        shutil.copytree(cache / "streamseg", folder / "cache" / "streamseg", ignore=ignored)
+        before = sorted(folder.rglob("*"))
+        for path in (folder, *before):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        own = folder / "own"
+        own.mkdir()
+        os.chown(own, 65534, 65534)
+        command = start(
+            "openvino", folder / "tiny", folder / "pictures.npy", own / "answer.npz", precision="f32", first=AS_NOBODY
+        )
+        variables = environment(HOME="/nonexistent", XDG_CACHE_HOME=str(folder / "cache"), TMPDIR=str(own))
+        ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        answer = np.load(own / "answer.npz")
+        for i, found in enumerate(expected):
+            np.testing.assert_allclose(answer[f"{i}-boxes"], found.boxes, atol=1e-3)
+        assert sorted(folder.rglob("*")) == sorted([*before, own, own / "answer.npz"])
+
+
+def test_without_any_cache_a_model_is_prepared_for_one_run(
+    engine: Openvino, tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    """The cache's place is taken by a file; what is made for the run goes with it."""
+    (tmp_path / "cache").write_text("no folder")
+    (tmp_path / "own").mkdir()
+    command = start("openvino", tiny, pictures, tmp_path / "answer.npz", precision="f32")
+    variables = environment(XDG_CACHE_HOME=str(tmp_path / "cache"), TMPDIR=str(tmp_path / "own"))
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    answer = np.load(tmp_path / "answer.npz")
+    for i, found in enumerate(engine.predict(frames_of(pictures))):
+        np.testing.assert_allclose(answer[f"{i}-boxes"], found.boxes, atol=1e-3)
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+def test_a_half_removed_export_is_made_anew_and_a_damaged_one_is_named(
+    engine: Openvino, tiny: Path, cache: Path
+) -> None:
+    folder = ModelFolder.open(tiny)
+    exported = cached_export(folder, width=128, height=96)
+    kept = (exported / "heads.xml").read_bytes()
+    shutil.rmtree(exported / "compiled", ignore_errors=True)
+    (exported / "heads.xml").write_bytes(kept[:2000])
+    with pytest.raises(ModelError, match="the prepared model cannot be read .* delete this folder"):
+        engine.predict([noise(128, 96, 0)])
+    (exported / "heads.xml").unlink()
+    assert is_whole(cached_export(folder, width=128, height=96))
+    assert engine.predict([noise(128, 96, 0)])
+
+
+def test_foreign_and_damaged_weights_are_named(tiny: Path, tmp_path: Path, cache: Path) -> None:
+    model = tmp_path / "foreign"
+    shutil.copytree(tiny, model)
+    card = (model / "model.yaml").read_text()
+    (model / "model.yaml").write_text(card.replace("fpn_channels: 16", "fpn_channels: 24"))
+    with pytest.raises(ModelError, match="these are not weights of this model"):
+        Openvino(model=str(model)).predict([noise(128, 96, 0)])
+    (model / "model.yaml").write_text(card)
+    weights = (tiny / "model.weights.h5").read_bytes()
+    (model / "model.weights.h5").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ModelError, match="model.weights.h5: not a readable weights file"):
+        Openvino(model=str(model)).predict([noise(128, 96, 0)])
+    left = [path.name for path in (cache / "streamseg" / "openvino").iterdir() if path.name.startswith((".", "foreign"))]
+    assert left == []
+
+
+def test_wrong_options_are_refused_at_once(tiny: Path) -> None:
+    with pytest.raises(UsageError, match="batch_size: expected 1 or more, got 0"):
+        Openvino(model=str(tiny), batch_size=0)
+    with pytest.raises(UsageError, match="threads: expected 1 or more, got -1"):
+        Openvino(model=str(tiny), threads=-1)
+
+
+def test_a_model_with_fewer_anchors_than_it_may_propose_works(tmp_path: Path, cache: Path) -> None:
+    config = TINY.model_copy(update={"input_sizes": ((64, 32),), "proposals_before_nms": 400})
+    few = Openvino(model=str(write_tiny_model(tmp_path / "few", config)), precision="f32")
+    assert len(few.predict([noise(64, 32, 1)])) == 1
+
+
+def test_the_embedded_model_finds_people_in_bf16_as_in_f32(people: str, street: Path) -> None:
+    frames = frames_of(street)[:3]
+    exact = Openvino(model=people, precision="f32").predict(frames)
+    assert sum((found.scores > 0.3).sum() for found in exact) > 6
+    hits, total = 0, 0
+    for found, expected in zip(Openvino(model=people).predict(frames), exact, strict=True):
+        sure = expected[expected.scores > 0.3]
+        same = box_iou(sure.boxes, found.boxes) > 0.7
+        same &= abs(sure.scores[:, None] - found.scores) < 0.15
+        hits, total = hits + same.any(1).sum(), total + len(sure)
+        assert abs(len(found) - len(expected)) <= 0.2 * len(expected) + 2
+    assert hits >= 0.9 * total
+    assert_same(exact[0], Openvino(model=people, precision="f32", threads=1, batch_size=1).predict(frames[:1])[0])
