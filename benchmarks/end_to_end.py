@@ -169,7 +169,7 @@ def plain_loop(clip: Path, output: Path) -> dict[str, float]:
 
 
 def memory_at_4k(clips: Path, folder: Path) -> dict[str, float]:
-    """Peak resident memory of a splash of 10 s of 4K, and its rise from the second third of the run to the last, in MB."""
+    """Peak memory of a splash of 10 s of 4K, and its rise from the second third of the run to the last, in MB."""
     clip = folder / "clip_4k.mp4"
     if not clip.exists():
         make_clip(clips, clip, width=3840, height=2160, seconds=10)

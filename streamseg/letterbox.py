@@ -53,5 +53,5 @@ class Letterbox:
 
 
 def nearest_shape(shapes: Sequence[tuple[int, int]], width: float, height: float) -> tuple[int, int]:
-    """The one of `shapes` [(width, height)] in which a picture of this shape is scaled largest, and the smallest such."""
+    """The one of `shapes` [(width, height)] in which a picture is scaled largest; of several, the smallest."""
     return max(shapes, key=lambda shape: (min(shape[0] / width, shape[1] / height), -shape[0] * shape[1]))

@@ -47,7 +47,9 @@ def test_roi_align_is_its_slow_twin() -> None:
     np.testing.assert_allclose(ops.convert_to_numpy(pooled), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("side", "level"), [(10, 2), (111, 2), (113, 3), (223, 3), (225, 4), (447, 4), (449, 5), (2000, 5)])
+@pytest.mark.parametrize(
+    ("side", "level"), [(10, 2), (111, 2), (113, 3), (223, 3), (225, 4), (447, 4), (449, 5), (2000, 5)]
+)
 def test_a_box_is_pooled_from_the_level_of_its_size(side: float, level: int) -> None:
     levels = {i: np.full((1, *size, 1), i, np.float32) for i, size in SIZES.items()}
     pooled = roi_align(levels, np.float32([[0, 0, side, side]]), np.zeros(1, np.int32), size=2)

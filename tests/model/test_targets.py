@@ -62,7 +62,9 @@ def test_anchor_targets_are_those_of_the_rules(number: int) -> None:
     everything = {"positive_iou": 0.5, "negative_iou": 0.3, "samples": 80, "seed": seed()}  # all that there is
     positive, negative, matched = numbers(*anchor_targets(anchors, truth, valid, crowd, **everything))
     for b in range(len(truth)):
-        overlap = np.array([[slow_iou(a, t) if v else 0.0 for t, v in zip(truth[b], valid[b], strict=True)] for a in anchors])
+        overlap = np.array(
+            [[slow_iou(a, t) if v else 0.0 for t, v in zip(truth[b], valid[b], strict=True)] for a in anchors]
+        )
         best_of_truth = overlap.max(0)
         for i, anchor in enumerate(anchors):
             forced = [k for k in range(5) if valid[b, k] and overlap[i, k] >= max(best_of_truth[k], 1e-3) - 1e-6]

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from streamseg.datasets.coco import Coco
-from streamseg.training.evaluate import average_precision, best_min_score, coco_results, detect_all, evaluate, read_frame
+from streamseg.training.evaluate import (
+    average_precision,
+    best_min_score,
+    coco_results,
+    detect_all,
+    evaluate,
+    read_frame,
+)
 from streamseg.training.loader import mini_mask
 from streamseg.types import Frame, InputError, Instances, Sample, UsageError
 from tests.tiny_model import make_balls

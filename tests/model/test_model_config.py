@@ -1,0 +1,48 @@
+"""A model or a training that cannot be is refused where it is described, with what would fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": ["person"]}, '"background" and at least one class'),
+        ({"input_sizes": [[640, 360]]}, "expected multiples of 32, got 640x360"),
+        ({"anchor_sizes": [[10], [20]]}, "one list for each of the 4 rpn_levels, got 2"),
+        ({"anchor_sizes": [[10], [20], [40], [80, 90]]}, "the same number of sizes on every level"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"crop": 100}, "multiple of 32, got 100"), ({"scale": [2, 1]}, "smallest, largest"), ({"epochs": 0}, "epochs")],
+)
+def test_a_stage_that_cannot_run_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        StageConfig(**{"epochs": 1, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": []}, "stages: expected at least one"),
+        ({"loss_weights": {"mask": 2.0}}, "loss_weights: expected rpn_class, rpn_box, class, box, mask, got mask"),
+        ({"mask_samples": 40}, "at most the 31 positives of roi_samples, got 40"),
+        ({"roi_samples": 200}, "at most max_objects . num_proposals = 160, got 200"),
+    ],
+)
+def test_a_training_that_cannot_run_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        options = {"train": "a.json", "stages": [{"epochs": 1}], **change}
+        ExperimentConfig(name="x", training=TrainingConfig(**options))

@@ -1,0 +1,23 @@
+"""Where there is JAX and no TensorFlow, the model computes the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def test_the_tests_of_the_model_pass_on_jax_alone() -> None:
+    names = ("boxes", "roi_align", "targets", "losses")
+    files = [str(HERE / f"test_{name}.py") for name in names]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", CODE, "-q", "-p", "no:cacheprovider", *files]
+    ran = subprocess.run(
+        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert " passed" in ran.stdout and " failed" not in ran.stdout
