@@ -32,7 +32,7 @@ class ModelConfig(Knobs):
     )
     backbone: Literal["efficientnet_lite0"] = Field("efficientnet_lite0", description="the feature extractor")
     input_sizes: tuple[tuple[Positive, Positive], ...] = Field(
-        ((640, 352), (704, 512), (608, 608), (512, 704), (352, 640)),
+        ((576, 320), (704, 512), (608, 608), (512, 704), (320, 576)),
         description="(width, height) of the network inputs in pixels; a picture takes the one nearest to its shape",
     )
     min_score: Share = Field(0.5, description="score of a firm detection: best F1 on the validation set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,5 +54,5 @@ class Letterbox:
 
 
 def nearest_shape(shapes: Sequence[tuple[int, int]], width: float, height: float) -> tuple[int, int]:
-    """The one of `shapes` [(width, height)] in which a picture is scaled largest; of several, the smallest."""
-    return max(shapes, key=lambda shape: (min(shape[0] / width, shape[1] / height), -shape[0] * shape[1]))
+    """The one of `shapes` [(width, height)] whose proportions are nearest to those of a width × height picture."""
+    return min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] * height / width)))

@@ -39,11 +39,10 @@ def test_the_picture_lies_in_the_input_and_touches_two_of_its_sides(
     letterbox = Letterbox.fit(width, height, *shape, aspect)
     assert 1 <= letterbox.inner_width <= shape[0] and 1 <= letterbox.inner_height <= shape[1]
     assert letterbox.inner_width == shape[0] or letterbox.inner_height == shape[1]
-    shown = width * aspect / height
-    inner = letterbox.inner_width / letterbox.inner_height
-    assert abs(np.log(shown / inner)) < 0.51 / min(letterbox.inner_width, letterbox.inner_height) + 1e-6 or (
-        min(letterbox.inner_width, letterbox.inner_height) == 1
-    )
+    # and keeps its shape, to half a pixel of the shorter side
+    scale = min(shape[0] / (width * aspect), shape[1] / height)
+    assert abs(letterbox.inner_width - max(1, width * aspect * scale)) <= 0.5 + 1e-6
+    assert abs(letterbox.inner_height - max(1, height * scale)) <= 0.5 + 1e-6
 
 
 @given(width=sides, height=sides, shape=st.sampled_from(SHAPES))

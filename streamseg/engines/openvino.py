@@ -52,7 +52,7 @@ class Openvino:
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         self.threads = at_least_one("threads", threads) or num_cores()
-        self.batch_size = at_least_one("batch_size", batch_size) or min(self.threads, 4)
+        self.batch_size = at_least_one("batch_size", batch_size) or 2 * min(self.threads, 4)
         self._core = ov.Core()
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if capable else "f32")
