@@ -50,8 +50,8 @@ class ModelConfig(Knobs):
     anchor_ratios: tuple[float, ...] = Field((0.35, 0.65, 1.2), description="width over height of the anchors")
     rpn_channels: Positive = Field(64, description="channels of the proposal network's 3×3 convolution")
     rpn_nms_threshold: Share = Field(0.7, description="a proposal goes when its IoU with a better one is greater")
-    proposals_before_nms: Positive = Field(400, description="best anchors that enter NMS, a picture")
-    num_proposals: Positive = Field(120, description="proposals that reach the box head, a picture")
+    proposals_before_nms: Positive = Field(800, description="best anchors that enter NMS, a picture")
+    num_proposals: Positive = Field(200, description="proposals that reach the box head, a picture")
     nms_rounds: Positive = Field(
         16, description="rounds of the parallel NMS; exact while no chain of overlaps is longer"
     )

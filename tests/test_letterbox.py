@@ -66,8 +66,8 @@ def test_place_fills_the_bars_with_the_models_zero() -> None:
     assert (out[:4] == 9).all() and (out[4:] == PADDING).all()
 
 
-def test_of_two_shapes_that_fit_as_well_the_smaller_is_taken() -> None:
-    assert nearest_shape([(128, 64), (64, 64)], 10, 10) == (64, 64)
+def test_a_large_shape_of_other_proportions_does_not_win() -> None:
+    assert nearest_shape([(576, 320), (704, 512)], 1920, 1080) == (576, 320)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_of_two_shapes_that_fit_as_well_the_smaller_is_taken() -> None:
         ((1, 1), (480, 480)),
     ],
 )
-def test_a_picture_takes_the_shape_in_which_it_is_largest(size: tuple[int, int], shape: tuple[int, int]) -> None:
+def test_a_picture_takes_the_shape_of_the_nearest_proportions(size: tuple[int, int], shape: tuple[int, int]) -> None:
     assert nearest_shape(SHAPES, *size) == shape
