@@ -30,7 +30,7 @@ def on_jax(
     call = f"main('keras', {model!r}, {str(pictures)!r}, {str(answer)!r}, batch_size=3, precision='f32')"
     command = [sys.executable, "-c", JAX_ALONE + FIND + call]
     variables = environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
-    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     arrays = np.load(answer)
     found = []

@@ -171,7 +171,7 @@ def test_without_any_cache_a_model_is_prepared_for_one_run(
     (tmp_path / "own").mkdir()
     command = start("openvino", tiny, pictures, tmp_path / "answer.npz", precision="f32")
     variables = environment(XDG_CACHE_HOME=str(tmp_path / "cache"), TMPDIR=str(tmp_path / "own"))
-    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     answer = np.load(tmp_path / "answer.npz")
     for i, found in enumerate(engine.predict(frames_of(pictures))):

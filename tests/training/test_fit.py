@@ -275,6 +275,6 @@ assert all(losses[-1][name] < losses[0][name] for name in ("rpn_class", "class",
 def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "3"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert load_network(TINY, tmp_path / "run" / "model.weights.h5").built
