@@ -45,4 +45,5 @@ def test_a_stage_that_cannot_run_is_refused(change: dict[str, Any], message: str
 def test_a_training_that_cannot_run_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         options = {"train": "a.json", "stages": [{"epochs": 1}], **change}
-        ExperimentConfig(name="x", training=TrainingConfig(**options))
+        model = ModelConfig(num_proposals=120)
+        ExperimentConfig(name="x", model=model, training=TrainingConfig(**options))
