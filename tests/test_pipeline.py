@@ -140,12 +140,15 @@ def test_a_tracker_sees_the_weak_detections_too_but_only_of_the_wanted_classes()
 
 def test_only_so_many_files_are_open_at_a_time_and_all_get_done() -> None:
     lock, now_open, most_open = threading.Lock(), set(), []
+    first_two = threading.Barrier(2, timeout=10)
 
     class Watched(FakeSource):
         def __enter__(self) -> Watched:
             with lock:
                 now_open.add(self.info.name)
                 most_open.append(len(now_open))
+            if self.info.name in ("clip0", "clip1"):
+                first_two.wait()
             return super().__enter__()
 
     class WatchedSink(FakeSink):
@@ -475,9 +478,12 @@ def test_breaking_out_of_a_live_loop_completes_the_recording() -> None:
 def test_an_exception_in_the_loop_body_ends_the_run_and_comes_through() -> None:
     sinks = FakeSink(), FakeSink()
     streams = [stream(name, num_frames=None, sinks=(sink,)) for name, sink in zip("ab", sinks, strict=True)]
+    seen = set()
     with pytest.raises(ZeroDivisionError):
         for result in Pipeline(FakeEngine(), streams).results():
-            _ = result.frame.index // 0
+            seen.add(result.frame.stream)
+            if len(seen) == 2:
+                _ = result.frame.index // 0
     assert street_threads() == [] and [sink.left_with for sink in sinks] == [Stopped, Stopped]
 
 
