@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from streamseg.types import UsageError
 
@@ -22,6 +22,38 @@ class Knobs(BaseModel):
     """A group of settings: unknown keys are refused, values cannot change later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(Knobs):
+    """One component by its name and its options; in YAML `splash`, or `splash: {classes: [person]}`."""
+
+    name: str = Field(description="file name in its room, or `my_package.blur:FaceBlur`")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and not set(value) <= {"name", "options"}:
+            if len(value) != 1:
+                raise ValueError(f"expected NAME or NAME: {{option: value}}, got the keys {', '.join(map(str, value))}")
+            ((name, options),) = value.items()
+            if not isinstance(name, str) or not isinstance(options, dict | None):
+                raise ValueError(f"expected NAME: {{option: value}}, got {name}: {options!r}")
+            return {"name": name, "options": options or {}}
+        return value
+
+
+def _several(value: Any) -> Any:
+    """One dataset or a list of them as a list; the path of a COCO json stands for `coco: {path: …}`."""
+    given = value if isinstance(value, list | tuple) else [value]
+    paths = [str(each) if isinstance(each, Path) else each for each in given]
+    return [{"coco": {"path": each}} if isinstance(each, str) and each.endswith(".json") else each for each in paths]
+
+
+Datasets = Annotated[tuple[Component, ...], BeforeValidator(_several), Field(min_length=1)]
+"""Datasets by their names and options: `shapes`, `{coco: {path: a.json}}`, `a.json`, or a list of such."""
 
 
 class ModelConfig(Knobs):
@@ -125,12 +157,8 @@ class StageConfig(Knobs):
 class TrainingConfig(Knobs):
     """How a model is trained: data, targets, losses, schedule."""
 
-    train: Path = Field(
-        description="COCO json of the training pictures; pictures lie in `images/` beside it or in `train_images`"
-    )
-    val: Path | None = Field(None, description="COCO json that evaluates the result")
-    train_images: Path | None = Field(None, description="folder of the training pictures")
-    val_images: Path | None = Field(None, description="folder of the validation pictures")
+    train: Datasets = Field(description="the training pictures: one dataset or several, joined by the names of classes")
+    val: Datasets | None = Field(None, description="the pictures that evaluate the result, as `train`")
     start_from: str = Field("imagenet", description="`imagenet`, `nothing`, a model's name or its folder")
     stages: tuple[StageConfig, ...] = Field(description="stretches of the training, one after the other")
     frozen_stages: int = Field(
@@ -197,27 +225,6 @@ class ExperimentConfig(Knobs):
 
 
 # --- pipelines ------------------------------------------------------------------------------------------------------
-
-
-class Component(Knobs):
-    """One component by its name and its options; in YAML `splash`, or `splash: {classes: [person]}`."""
-
-    name: str = Field(description="file name in its room, or `my_package.blur:FaceBlur`")
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, dict) and not set(value) <= {"name", "options"}:
-            if len(value) != 1:
-                raise ValueError(f"expected NAME or NAME: {{option: value}}, got the keys {', '.join(map(str, value))}")
-            ((name, options),) = value.items()
-            if not isinstance(name, str) or not isinstance(options, dict | None):
-                raise ValueError(f"expected NAME: {{option: value}}, got {name}: {options!r}")
-            return {"name": name, "options": options or {}}
-        return value
 
 
 class StreamConfig(Knobs):

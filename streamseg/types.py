@@ -294,7 +294,8 @@ class Sample:
     """One picture to train or evaluate on.
 
     image_id · path · width, height · boxes (N, 4) float32 xyxy · class_ids (N,) int32 · masks: per object COCO
-    polygons or RLE, None where unknown · crowd (N,) bool: a region of many objects, neither object nor background
+    polygons or RLE, None where unknown · crowd (N,) bool: a region of many objects, neither object nor background ·
+    rgb (H, W, 3) uint8: the picture itself where it was made on the fly; else it is read from `path`
     """
 
     image_id: int
@@ -305,6 +306,7 @@ class Sample:
     class_ids: np.ndarray
     masks: tuple[Any, ...]
     crowd: np.ndarray
+    rgb: np.ndarray | None = None
 
 
 @runtime_checkable

@@ -57,7 +57,7 @@ def evaluate(
         typer.echo(as_table(figures))
 
 
-def _pictures(data: Path) -> Path:
+def _pictures(data: Path) -> Any:
     """The json itself, or the `val` of a training's YAML file."""
     if data.suffix not in (".yaml", ".yml"):
         return data
@@ -65,9 +65,11 @@ def _pictures(data: Path) -> Path:
     from streamseg.types import UsageError
 
     training = read_config(data, ExperimentConfig).training
-    if training is None or training.val is None:
+    if training is None or not training.val:
         raise UsageError(f"{data}: it names no pictures to evaluate on; expected `val` in its `training` section")
-    return training.val
+    if len(training.val) > 1:
+        raise UsageError(f"{data}: expected one dataset in `val`, got {len(training.val)}")
+    return training.val[0]
 
 
 def as_table(figures: Mapping[str, Any]) -> str:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from streamseg import masks, plugins
+from streamseg.config import Component
 from streamseg.datasets.coco import Coco
-from streamseg.types import Engine, Frame, InputError, Instances, Sample, UsageError
+from streamseg.training.data import read_rgb
+from streamseg.types import Engine, Frame, Instances, Sample, UsageError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -26,10 +27,7 @@ REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 def read_frame(sample: Sample, index: int) -> Frame:
     """A sample's picture as a frame. Raises InputError when it cannot be read."""
-    bgr = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"{sample.path}: the picture is missing or damaged")
-    picture = av.VideoFrame.from_ndarray(bgr, format="bgr24")
+    picture = av.VideoFrame.from_ndarray(read_rgb(sample), format="rgb24")
     return Frame(picture, index, float(index), 0.0, sample.path.stem)
 
 
@@ -156,7 +154,7 @@ def _share_inside(box: np.ndarray, regions: np.ndarray) -> float:
 
 def evaluate(
     model: str,
-    data: Path,
+    data: Path | Component,
     *,
     engine: str = "auto",
     precision: str | None = None,
@@ -165,9 +163,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """COCO box and mask AP of a model on a COCO json: {"model", "images", "seconds", "box": {…}, "mask": {…}}.
 
-    Raises UsageError when model and data have no class in common.
+    data: the json, or a dataset of a configuration. Raises UsageError when model and data have no class in common.
     """
-    dataset = Coco(path=data)
+    dataset = plugins.build("datasets", data.name, data.options) if isinstance(data, Component) else Coco(path=data)
+    if not isinstance(dataset, Coco):
+        raise UsageError(f"expected a coco dataset to evaluate on, got {type(dataset).__name__}")
     options: dict[str, Any] = {"model": model}
     if precision is not None:
         options["precision"] = precision
@@ -175,7 +175,7 @@ def evaluate(
     shared = [name for name in runner.class_names[1:] if name in dataset.class_names]
     if not shared:
         raise UsageError(
-            f"{data}: expected at least one class of the model ({', '.join(runner.class_names[1:])}), "
+            f"{dataset.path}: expected at least one class of the model ({', '.join(runner.class_names[1:])}), "
             f"got {', '.join(dataset.class_names[1:])}"
         )
     started = time.monotonic()

@@ -17,10 +17,10 @@ from keras import ops
 
 from streamseg import zoo
 from streamseg.config import ExperimentConfig, StageConfig, TrainingConfig
-from streamseg.datasets.coco import Coco
 from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
+from streamseg.training.data import open_datasets
 from streamseg.training.loader import Batches, Picture, read_pictures
 from streamseg.training.teach import load_taught, save_taught, teach
 from streamseg.types import ModelError, UsageError
@@ -318,12 +318,7 @@ def train(
         )
     if resume and not state.exists():
         raise UsageError(f"{folder} holds no checkpoint to resume from; expected {state}")
-    dataset = Coco(path=training.train, images=training.train_images)
-    if dataset.class_names != experiment.model.class_names:
-        raise UsageError(
-            f"{training.train}: its classes are {', '.join(dataset.class_names[1:])}; "
-            f"the configuration says {', '.join(experiment.model.class_names[1:])}"
-        )
+    dataset = open_datasets(training.train, experiment.model.class_names)
     folder.mkdir(parents=True, exist_ok=True)
     write_model_card(experiment, folder, command=command)
     pictures = read_pictures(

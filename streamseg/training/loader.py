@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 
 from streamseg.config import StageConfig, TrainingConfig
 from streamseg.training.augment import change_colour, random_view, visible
-from streamseg.types import Dataset, InputError, Sample
+from streamseg.training.data import read_rgb
+from streamseg.types import Dataset, Sample
 
 
 def mini_mask(segmentation: Any, box: np.ndarray, *, width: int, height: int, side: int) -> np.ndarray:
@@ -51,19 +52,12 @@ class Picture:
 
 def read_picture(sample: Sample, *, side: int) -> Picture:
     """Read a sample's picture and draw its masks. Raises InputError when the picture cannot be read."""
-    bgr = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"{sample.path}: the picture is missing or damaged")
-    if bgr.shape[:2] != (sample.height, sample.width):
-        raise InputError(
-            f"{sample.path}: expected {sample.width}x{sample.height} pixels as annotated, "
-            f"got {bgr.shape[1]}x{bgr.shape[0]}"
-        )
+    rgb = read_rgb(sample)
     known = np.array([mask is not None for mask in sample.masks], bool) & ~sample.crowd
     masks = np.zeros((len(known), side, side), np.uint8)
     for i in np.flatnonzero(known):
         masks[i] = mini_mask(sample.masks[i], sample.boxes[i], width=sample.width, height=sample.height, side=side)
-    return Picture(sample, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), masks, known.astype(np.float32))
+    return Picture(sample, rgb, masks, known.astype(np.float32))
 
 
 def read_pictures(

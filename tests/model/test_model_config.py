@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_stage_that_cannot_run_is_refused(change: dict[str, Any], message: str
     ("change", "message"),
     [
         ({"stages": []}, "stages: expected at least one"),
+        ({"train": []}, "train\n.*at least 1 item"),
+        ({"val": [{"a": {}, "b": {}}]}, "expected NAME or NAME: {option: value}, got the keys a, b"),
         ({"loss_weights": {"mask": 2.0}}, "loss_weights: expected rpn_class, rpn_box, class, box, mask, got mask"),
         ({"mask_samples": 40}, "at most the 31 positives of roi_samples, got 40"),
         ({"roi_samples": 200}, "at most max_objects . num_proposals = 160, got 200"),
@@ -47,3 +50,21 @@ def test_a_training_that_cannot_run_is_refused(change: dict[str, Any], message: 
         options = {"train": "a.json", "stages": [{"epochs": 1}], **change}
         model = ModelConfig(num_proposals=120)
         ExperimentConfig(name="x", model=model, training=TrainingConfig(**options))
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ("a.json", {"coco": {"path": "a.json"}}),
+        (Path("a.json"), {"coco": {"path": "a.json"}}),
+        ({"coco": {"path": "a.json", "images": "b"}}, {"coco": {"path": "a.json", "images": "b"}}),
+        ("shapes", {"shapes": {}}),
+        (["a.json", {"shapes": {"count": 5}}], {"coco": {"path": "a.json"}, "shapes": {"count": 5}}),
+    ],
+)
+def test_pictures_are_named_as_one_dataset_or_a_list_and_a_json_is_cocos(given: Any, options: dict[str, Any]) -> None:
+    training = TrainingConfig(train=given, val=given, stages=[{"epochs": 1}])
+    assert {each.name: each.options for each in training.train} == options
+    assert training.val == training.train
+    assert TrainingConfig(**training.model_dump(mode="json")) == training
+    assert TrainingConfig(train=given, stages=[{"epochs": 1}]).val is None

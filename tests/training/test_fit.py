@@ -152,7 +152,7 @@ def test_what_cannot_be_resumed_or_trained_says_why(balls: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="no `training` section"):
         train(ExperimentConfig(name="x"), output=tmp_path / "a")
     other = experiment.model_copy(update={"model": TINY.model_copy(update={"class_names": ("background", "cat")})})
-    with pytest.raises(UsageError, match="its classes are ball; the configuration says cat"):
+    with pytest.raises(UsageError, match="it has the class 'ball', which the model lacks; there is cat"):
         train(other, output=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     broken = make_balls(tmp_path / "broken", 2)
