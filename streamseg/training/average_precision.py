@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-RANGE = np.arange(10, 20) / 20
-"""IoU 0.5, 0.55 … 0.95."""
+RANGE = np.arange(0.5, 1.0, 0.05)
+"""IoU 0.5, 0.55 … 0.95, some a rounding error higher, as in the original."""
 
 Masks = np.ndarray | Sequence[Mapping[str, Any]]
 """Bool (H, W, N), or N COCO run lengths, compressed."""
