@@ -295,7 +295,8 @@ class Sample:
 
     image_id · path · width, height · boxes (N, 4) float32 xyxy · class_ids (N,) int32 · masks: per object COCO
     polygons or RLE, None where unknown · crowd (N,) bool: a region of many objects, neither object nor background ·
-    rgb (H, W, 3) uint8: the picture itself where it was made on the fly; else it is read from `path`
+    rgb (H, W, 3) uint8: the picture itself where it was made on the fly; else it is read from `path` ·
+    areas (N,): as annotated, for COCO's size bands, NaN where unknown; None: those of the masks
     """
 
     image_id: int
@@ -307,6 +308,7 @@ class Sample:
     masks: tuple[Any, ...]
     crowd: np.ndarray
     rgb: np.ndarray | None = None
+    areas: np.ndarray | None = None
 
 
 @runtime_checkable

@@ -93,4 +93,5 @@ class Coco:
             class_ids=np.array([self.category_ids.index(a["category_id"]) for a in objects], np.int32),
             masks=tuple(a.get("segmentation") or None for a in objects),
             crowd=np.array([bool(a.get("iscrowd", 0)) for a in objects], bool),
+            areas=np.array([a.get("area", np.nan) for a in objects], np.float64),
         )
