@@ -1,0 +1,77 @@
+"""Pictures and masks as files: their sizes without decoding them, and masks of pixels as a sample holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as coco_mask
+
+from streamseg.types import InputError, Sample
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_ORIENTATION = 0x0112  # the Exif tag; from 5 on, the picture lies on its side
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder in the order of their names; hidden files are left out.
+
+    Raises InputError when there is no such folder.
+    """
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read as a folder of pictures ({error.strerror})") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of an upright picture, from its header. Raises InputError when it cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            # other formats would be decoded for their tags, and are hardly ever tagged
+            turned = picture.format in ("JPEG", "MPO") and picture.getexif().get(_ORIENTATION, 1) >= 5
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise InputError(f"{path}: the picture is missing or damaged") from error
+    return (height, width) if turned else (width, height)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A picture of a mask as (H, W) bool: what is brighter than half of the brightest. Raises InputError."""
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise InputError(f"{path}: the mask is missing or damaged")
+    return grey > grey.max() / 2
+
+
+def sample_of(
+    path: Path, *, image_id: int, size: tuple[int, int], masks: Sequence[np.ndarray], class_ids: Sequence[int]
+) -> Sample:
+    """A sample of masks (H, W) bool, each with a pixel at least; the boxes are the smallest around them.
+
+    size: (width, height) of the picture.
+    """
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for row, mask in zip(boxes, masks, strict=True):
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        row[:] = x, y, x + width, y + height
+    return Sample(
+        image_id=image_id,
+        path=path,
+        width=size[0],
+        height=size[1],
+        boxes=boxes,
+        class_ids=np.array(class_ids, np.int32),
+        masks=tuple(run_lengths(mask) for mask in masks),
+        crowd=np.zeros(len(masks), bool),
+    )
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) bool as COCO's compressed run lengths."""
+    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return encoded
