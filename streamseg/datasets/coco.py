@@ -4,73 +4,93 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamseg.datasets._classes import chosen
 from streamseg.types import InputError, Sample
+
+NO_AREA = "objects without area left out"
+SHORT = "polygons of fewer than three points left out"
+CROWD_SIZE = "crowd regions of another size than their picture, known by their box only"
 
 
 class Coco:
-    """A COCO detection dataset: `path` is its json, `images` the folder of its pictures (default: `images` beside it).
+    """A COCO detection dataset: `path` is its json, `images` the folder of its pictures.
 
+    images: by default `images` beside the json, or in COCO's own layout `val2017` beside `annotations`, where minival
+    and valminusminival are of val · classes: take these only, and only pictures that show one, unless `keep_empty`.
     An empty segmentation means that the mask is unknown. Class ids are 1… in the order of COCO's category ids.
     Raises InputError when the file is not COCO json or a picture is missing.
     """
 
-    def __init__(self, *, path: Path, images: Path | None = None) -> None:
+    warnings: Mapping[str, int]
+    _pictures: list[dict[str, Any]]
+
+    def __init__(
+        self, *, path: Path, images: Path | None = None, classes: tuple[str, ...] = (), keep_empty: bool = False
+    ) -> None:
         self.path = Path(path)
-        try:
-            content = json.loads(self.path.read_text())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from error
-        missing = (
-            [key for key in ("images", "annotations", "categories") if key not in content]
-            if isinstance(content, dict)
-            else ["images"]
-        )
-        if missing:
-            raise InputError(
-                f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing"
-            )
+        content = _read(self.path)
         self.images = self._folder(images)
+        found: Counter[str] = Counter()
         try:
-            self._index(content)
+            self._index(content, classes, found)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: not as COCO files are: {said}") from error
         if not self._pictures:
             raise InputError(f"{path}: no pictures are listed")
-        if not (self.images / self._pictures[0]["file_name"]).is_file():
-            raise InputError(f"{path}: picture {self.images / self._pictures[0]['file_name']} is missing")
+        if classes and not keep_empty:
+            self._pictures = [picture for picture in self._pictures if self._objects[picture["id"]]]
+            if not self._pictures:
+                raise InputError(f"{path}: no picture shows {' or '.join(classes)}")
+        missing = [p["file_name"] for p in self._pictures if not (self.images / p["file_name"]).is_file()]
+        if missing:
+            more = f", and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+            raise InputError(f"{path}: picture {self.images / missing[0]}{more} missing")
+        self.warnings = dict(found)
 
-    def _index(self, content: dict[str, Any]) -> None:
+    def _index(self, content: dict[str, Any], classes: tuple[str, ...], found: Counter[str]) -> None:
         """Sort pictures, categories and annotations, and look whether all that is needed is there."""
         categories = sorted(content["categories"], key=lambda category: category["id"])
+        kept = chosen(classes, [category["name"] for category in categories])
+        listed = {category["id"] for category in categories}
+        categories = [category for category in categories if category["name"] in kept]
         self.class_names: tuple[str, ...] = ("background", *(category["name"] for category in categories))
         self.category_ids = [0, *(category["id"] for category in categories)]
         self._pictures = sorted(content["images"], key=lambda picture: picture["id"])
+        sizes = {picture["id"]: (picture["height"], picture["width"]) for picture in self._pictures}
         self._objects: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in self._pictures}
         for picture in self._pictures:
-            _ = picture["file_name"], picture["width"], picture["height"]
+            _ = picture["file_name"] + ""
         for annotation in content["annotations"]:
             name = f"{self.path}: annotation {annotation.get('id')}"
             if annotation["image_id"] not in self._objects:
                 raise InputError(f"{name} is of picture {annotation['image_id']}, which is not listed")
-            if annotation["category_id"] not in self.category_ids[1:]:
+            if annotation["category_id"] not in listed:
                 raise InputError(f"{name} is of category {annotation['category_id']}, which is not listed")
+            if annotation["category_id"] not in self.category_ids[1:]:
+                continue
             box = np.array(annotation["bbox"], object)
             if box.shape != (4,) or not all(isinstance(x, int | float) and math.isfinite(x) for x in box):
                 raise InputError(f"{name}: bbox: expected [x, y, width, height], got {annotation['bbox']}")
-            self._objects[annotation["image_id"]].append(annotation)
+            if min(box[2:]) <= 0.5:
+                found[NO_AREA] += 1
+                continue
+            size = sizes[annotation["image_id"]]
+            segmentation = _checked(annotation, size, name=name, found=found)
+            self._objects[annotation["image_id"]].append({**annotation, "segmentation": segmentation})
 
     def _folder(self, images: Path | None) -> Path:
         if images is not None:
             return Path(images)
-        candidates = [self.path.parent / "images", self.path.parent.parent / self.path.stem.removeprefix("instances_")]
+        part = self.path.stem.removeprefix("instances_").replace("valminusminival", "val").replace("minival", "val")
+        candidates = [self.path.parent / "images", self.path.parent.parent / part]
         for folder in candidates:
             if folder.is_dir():
                 return folder
@@ -81,7 +101,7 @@ class Coco:
 
     def __getitem__(self, index: int) -> Sample:
         picture = self._pictures[index]
-        objects = [a for a in self._objects[picture["id"]] if a["bbox"][2] > 0.5 and a["bbox"][3] > 0.5]
+        objects = self._objects[picture["id"]]
         boxes = np.array([a["bbox"] for a in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return Sample(
@@ -91,7 +111,48 @@ class Coco:
             height=picture["height"],
             boxes=boxes,
             class_ids=np.array([self.category_ids.index(a["category_id"]) for a in objects], np.int32),
-            masks=tuple(a.get("segmentation") or None for a in objects),
+            masks=tuple(a["segmentation"] for a in objects),
             crowd=np.array([bool(a.get("iscrowd", 0)) for a in objects], bool),
-            areas=np.array([a.get("area", np.nan) for a in objects], np.float64),
         )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    needed = ("images", "annotations", "categories")
+    missing = [key for key in needed if key not in content] if isinstance(content, dict) else ["images"]
+    if missing:
+        raise InputError(
+            f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing"
+        )
+    return dict(content)
+
+
+def _checked(annotation: dict[str, Any], size: tuple[int, int], *, name: str, found: Counter[str]) -> Any:
+    """The segmentation as polygons or run lengths of a picture of `size` (height, width), None where it is unknown."""
+    segmentation = annotation.get("segmentation") or None
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            numbers = isinstance(polygon, list) and all(isinstance(x, int | float) for x in polygon)
+            if not numbers or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
+                raise InputError(f"{name}: segmentation: expected polygons [x, y, x, y, …], got {str(polygon)[:60]}")
+        kept = [polygon for polygon in segmentation if len(polygon) >= 6]
+        found.update([SHORT] * (len(segmentation) - len(kept)))
+        return kept or None
+    if segmentation is None:
+        return None
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        raise InputError(f"{name}: segmentation: expected polygons or run lengths, got {str(segmentation)[:60]}")
+    if tuple(segmentation["size"]) == size:
+        return segmentation
+    if annotation.get("iscrowd", 0):  # some of COCO's own are smaller than their picture
+        found[CROWD_SIZE] += 1
+        return None
+    raise InputError(
+        f"{name}: segmentation: expected run lengths of {size[1]}x{size[0]} pixels as its picture has, "
+        f"got size {segmentation['size']}"
+    )

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamseg import plugins
 from streamseg.datasets.coco import Coco
-from streamseg.types import Dataset, InputError
+from streamseg.types import Dataset, InputError, UsageError
 from tests.tiny_model import make_balls
 
 
@@ -36,7 +37,8 @@ def content() -> dict[str, Any]:
 
 def dataset(folder: Path, data: Any) -> Coco:
     (folder / "images").mkdir(exist_ok=True)
-    (folder / "images" / "a.png").touch()
+    for name in ("a.png", "b.png"):
+        (folder / "images" / name).touch()
     (folder / "set.json").write_text(data if isinstance(data, str) else json.dumps(data))
     return Coco(path=folder / "set.json")
 
@@ -72,13 +74,15 @@ def test_pictures_lie_beside_the_json_or_in_cocos_own_layout_or_where_it_is_said
     assert Coco(path=tmp_path / "balls" / "balls.json").images == tmp_path / "balls" / "images"
     for folder in ("annotations", "val2017"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "val2017" / "a.png").touch()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "val2017" / name).touch()
     path = tmp_path / "annotations" / "instances_val2017.json"
     path.write_text(json.dumps(content()))
     assert Coco(path=path)[0].path == tmp_path / "val2017" / "a.png"
-    (tmp_path / "val2017" / "a.png").rename(tmp_path / "a.png")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "val2017" / name).rename(tmp_path / name)
     assert Coco(path=path, images=tmp_path)[0].path == tmp_path / "a.png"
-    with pytest.raises(InputError, match="picture .*val2017/a.png is missing"):
+    with pytest.raises(InputError, match="picture .*val2017/a.png, and 1 more are missing"):
         Coco(path=path)
     (tmp_path / "val2017").rmdir()
     with pytest.raises(InputError, match="no folder of pictures found; looked for .*images and .*val2017"):
@@ -114,6 +118,17 @@ def with_picture(picture: Any) -> Callable[[dict[str, Any]], Any]:
         (with_annotation(bbox=[1, 2, 3, float("nan")]), "annotation 1: bbox"),
         (with_annotation(bbox=[1, 2, 3, "4"]), "annotation 1: bbox"),
         (with_annotation(bbox=None), "annotation 1: bbox"),
+        (with_annotation(segmentation=[[1, 2, 3, 4, 5]]), r"annotation 1: segmentation: expected polygons \[x, y"),
+        (with_annotation(segmentation=[1, 2, 3]), "annotation 1: segmentation: expected polygons"),
+        (
+            with_annotation(segmentation=[[1, 2, 3, 4, 5, float("nan")]]),
+            "annotation 1: segmentation: expected polygons",
+        ),
+        (with_annotation(segmentation="all"), "annotation 1: segmentation: expected polygons or run lengths, got all"),
+        (
+            with_annotation(segmentation={"size": [100, 80], "counts": [8000]}),
+            r"expected run lengths of 100x80 pixels as its picture has, got size \[100, 80\]",
+        ),
     ],
 )
 def test_a_file_that_is_not_coco_says_why(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
@@ -124,6 +139,58 @@ def test_a_file_that_is_not_coco_says_why(tmp_path: Path, change: Callable[[Any]
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing.json: cannot be read"):
         Coco(path=tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("part", ["minival2014", "valminusminival2014", "val2014"])
+def test_minival_and_valminusminival_are_pictures_of_val(tmp_path: Path, part: str) -> None:
+    data = content()
+    for folder in ("annotations", "val2014"):
+        (tmp_path / folder).mkdir()
+    for picture in data["images"]:
+        picture["file_name"] = f"COCO_val2014_{picture['id']:012}.jpg"
+        (tmp_path / "val2014" / picture["file_name"]).touch()
+    path = tmp_path / "annotations" / f"instances_{part}.json"
+    path.write_text(json.dumps(data))
+    assert Coco(path=path)[0].path == tmp_path / "val2014" / "COCO_val2014_000000000007.jpg"
+
+
+def test_some_classes_bring_the_pictures_that_show_them(tmp_path: Path) -> None:
+    dataset(tmp_path, content())
+    cars = plugins.build("datasets", "coco", {"path": str(tmp_path / "set.json"), "classes": "car"})
+    assert cars.class_names == ("background", "car") and cars.category_ids == [0, 3]
+    assert len(cars) == 1 and cars[0].class_ids.tolist() == [1]
+    every = Coco(path=tmp_path / "set.json", classes=("car",), keep_empty=True)
+    assert [every[i].class_ids.tolist() for i in range(len(every))] == [[1], []]
+    with pytest.raises(UsageError, match="there is no class 'cars' in it; did you mean 'car'"):
+        Coco(path=tmp_path / "set.json", classes=("cars",))
+    data = content()
+    data["categories"].append({"id": 1, "name": "person"})
+    dataset(tmp_path, data)
+    with pytest.raises(InputError, match="set.json: no picture shows person"):
+        Coco(path=tmp_path / "set.json", classes=("person",))
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][0]["segmentation"].append([1, 2, 3, 4])
+    data["annotations"][1]["segmentation"] = [[1, 2, 3, 4]]
+    data["annotations"][2]["segmentation"]["size"] = [8, 10]
+    coco = dataset(tmp_path, data)
+    assert coco.warnings == {
+        "objects without area left out": 1,
+        "polygons of fewer than three points left out": 2,
+        "crowd regions of another size than their picture, known by their box only": 1,
+    }
+    assert coco[0].masks == ([[10, 10, 30, 10, 30, 50, 10, 50]], None, None)
+
+
+def test_coco_itself_is_read(shared_data: Path) -> None:
+    path = shared_data / "coco-mini/annotations/instances_val2017.json"
+    coco = Coco(path=path)
+    assert (len(coco), len(coco.class_names)) == (112, 81)
+    assert sum(int(coco[i].crowd.sum()) for i in range(112)) == 11 and coco.warnings == {}
+    dogs = Coco(path=path, classes=("dog", "cat"))
+    assert dogs.class_names == ("background", "cat", "dog") and 0 < len(dogs) < 30
 
 
 @pytest.mark.parametrize(("folder", "num_pictures", "num_boxes"), [("people/val.json", 125, 340 + 7)])
