@@ -57,12 +57,26 @@ Datasets = Annotated[tuple[Component, ...], BeforeValidator(_several), Field(min
 
 
 class ModelConfig(Knobs):
-    """What a Mask R-CNN is made of, and how it looks at a picture. The fields' defaults are the lite family's."""
+    """What a Mask R-CNN is made of, and how it looks at a picture.
+
+    The fields' defaults are the lite family's; `ModelConfig.matterport()` has those of matterport/Mask_RCNN.
+    """
+
+    family: Literal["lite", "matterport"] = Field(
+        "lite",
+        description="`lite`: boxes in pixels, sampled mid-cell; `matterport`: the original's normalised boxes, anchors "
+        "on cell corners, crop-and-resize and heads with batch norms",
+    )
 
     class_names: tuple[str, ...] = Field(
         ("background", "person"), description="name of every class id, background first"
     )
-    backbone: Literal["efficientnet_lite0"] = Field("efficientnet_lite0", description="the feature extractor")
+    backbone: Literal["efficientnet_lite0", "resnet50", "resnet101"] = Field(
+        "efficientnet_lite0", description="the feature extractor; a ResNet belongs to the matterport family"
+    )
+    mean_pixel: tuple[float, float, float] = Field(
+        (123.7, 116.8, 103.9), description="mean R, G, B in grey levels, taken off the input (matterport family)"
+    )
     input_sizes: tuple[tuple[Positive, Positive], ...] = Field(
         ((576, 320), (704, 512), (608, 608), (512, 704), (320, 576)),
         description="(width, height) of the network inputs in pixels; a picture takes the one nearest to its shape",
@@ -80,12 +94,18 @@ class ModelConfig(Knobs):
         ((12, 20), (32, 50), (76, 112), (170, 290)), description="square root of the anchors' areas in pixels, a level"
     )
     anchor_ratios: tuple[float, ...] = Field((0.35, 0.65, 1.2), description="width over height of the anchors")
+    rpn_stride: Positive = Field(1, description="cells from one anchor's place to the next (matterport family)")
     rpn_channels: Positive = Field(64, description="channels of the proposal network's 3×3 convolution")
+    rpn_delta_std: tuple[float, float, float, float] = Field(
+        (0.1, 0.1, 0.2, 0.2), description="unit of the proposal network's deltas (x, y, log w, log h)"
+    )
     rpn_nms_threshold: Share = Field(0.7, description="a proposal goes when its IoU with a better one is greater")
     proposals_before_nms: Positive = Field(800, description="best anchors that enter NMS, a picture")
     num_proposals: Positive = Field(200, description="proposals that reach the box head, a picture")
     nms_rounds: Positive = Field(
-        16, description="rounds of the parallel NMS; exact while no chain of overlaps is longer"
+        16,
+        description="rounds of the parallel NMS of the lite family, exact while no chain of overlaps is longer; the "
+        "matterport family's is always exact",
     )
 
     box_pool: Positive = Field(7, description="side of the grid pooled for the box head")
@@ -94,7 +114,7 @@ class ModelConfig(Knobs):
     mask_channels: Positive = Field(64, description="channels of the mask head")
     mask_layers: Positive = Field(3, description="3×3 convolutions of the mask head")
     delta_std: tuple[float, float, float, float] = Field(
-        (0.1, 0.1, 0.2, 0.2), description="unit of the box deltas (x, y, log w, log h)"
+        (0.1, 0.1, 0.2, 0.2), description="unit of the box head's deltas (x, y, log w, log h)"
     )
 
     detection_min_score: Share = Field(0.05, description="weakest detection the engine returns")
@@ -103,9 +123,38 @@ class ModelConfig(Knobs):
     )
     max_detections: Positive = Field(100, description="most detections a picture")
 
+    @classmethod
+    def matterport(cls, **knobs: Any) -> ModelConfig:
+        """The configuration of matterport/Mask_RCNN as its `Config` class has it, with `knobs` instead of some."""
+        original: dict[str, Any] = {
+            "family": "matterport",
+            "backbone": "resnet101",
+            "input_sizes": ((1024, 1024),),
+            "min_score": 0.7,
+            "fpn_channels": 256,
+            "smooth_levels": (2, 3, 4, 5),
+            "rpn_levels": (2, 3, 4, 5, 6),
+            "anchor_sizes": ((32,), (64,), (128,), (256,), (512,)),
+            "anchor_ratios": (0.5, 1, 2),
+            "rpn_channels": 512,
+            "proposals_before_nms": 6000,
+            "num_proposals": 1000,
+            "box_channels": 1024,
+            "mask_channels": 256,
+            "mask_layers": 4,
+            "detection_min_score": 0.7,
+            "detection_nms_threshold": 0.3,
+        }
+        return cls.model_validate(original | knobs)
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def padding(self) -> int:
+        """Grey level of the bars beside a letterboxed picture, as the model was trained with."""
+        return 0 if self.family == "matterport" else 127
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -126,7 +175,27 @@ class ModelConfig(Knobs):
         for width, height in self.input_sizes:
             if width % 32 or height % 32:
                 raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")
+        if (self.backbone == "efficientnet_lite0") != (self.family == "lite"):
+            raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
+        if self.family == "matterport" and (self.smooth_levels, self.roi_levels) != ((2, 3, 4, 5),) * 2:
+            raise ValueError("smooth_levels and roi_levels: expected [2, 3, 4, 5] in the matterport family")
         return self
+
+
+class AugmentConfig(Knobs):
+    """How the views of a stage differ from the picture; boxes and masks move along. The scale is the stage's own."""
+
+    flip_left_right: bool = Field(True, description="mirror half of the views left and right")
+    flip_up_down: bool = Field(False, description="mirror half of the views up and down")
+    quarter_turns: bool = Field(False, description="turn each view by none to three quarters of a circle")
+    angle: float = Field(0.0, ge=0, le=180, description="turn by up to so many degrees, either way")
+    aspect: float = Field(
+        0.1, ge=0, le=1, description="log of the most that the width is stretched and the height shrunk, or reversed"
+    )
+    colour: Share = Field(
+        1.0, description="change of brightness, contrast, saturation and white balance; 1: by up to 20 to 50 %"
+    )
+    channel_shift: float = Field(0.0, ge=0, description="grey levels added to or taken off each channel, at most")
 
 
 class StageConfig(Knobs):
@@ -135,11 +204,25 @@ class StageConfig(Knobs):
     epochs: Positive = Field(description="passes over the training pictures")
     crop: Positive = Field(384, description="side of the square training crops in pixels, a multiple of 32")
     batch_size: Positive = Field(8, description="pictures a step")
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="the learning rate after the warm-up: half a cosine down, or the same to the end"
+    )
     final_learning_rate: float = Field(1e-5, ge=0, description="where the cosine ends")
     warmup_steps: int = Field(300, ge=0, description="steps of linear warm-up at the start")
     scale: tuple[float, float] = Field(
         (0.6, 1.8), description="range of the random scale; 1 fits the picture to the crop"
+    )
+    augment: AugmentConfig = Field(AugmentConfig(), description="how the views differ from the picture")
+    balance: Literal["none", "class", "size"] = Field(
+        "none",
+        description="`class`, `size`: an epoch takes a picture as often as the commonest class, or size of picture, "
+        "outnumbers its own (its rarest class)",
+    )
+    layers: str = Field(
+        "all",
+        description="what learns: `heads`, `5+`, `4+`, `3+` (from that stage of the backbone on), `all`, or a regular "
+        "expression over the names of layers; frozen stages never do",
     )
     teach_masks: bool = Field(
         False, description="before this stage, the model draws masks inside the true boxes of objects that have none"
@@ -159,7 +242,14 @@ class TrainingConfig(Knobs):
 
     train: Datasets = Field(description="the training pictures: one dataset or several, joined by the names of classes")
     val: Datasets | None = Field(None, description="the pictures that evaluate the result, as `train`")
-    start_from: str = Field("imagenet", description="`imagenet`, `nothing`, a model's name or its folder")
+    start_from: str = Field(
+        "imagenet",
+        description="`imagenet`, `nothing`, `last` (the newest run of this name), a model's name, its folder, or a "
+        "weights file",
+    )
+    start_without: str | None = Field(
+        None, description="regular expression over the names of layers that start anew, not from `start_from`"
+    )
     stages: tuple[StageConfig, ...] = Field(description="stretches of the training, one after the other")
     frozen_stages: int = Field(
         3, ge=0, le=8, description="stem and first stages of the backbone that keep their weights"
@@ -171,7 +261,11 @@ class TrainingConfig(Knobs):
         "mixed_bfloat16", description="what the layers compute in; weights are always float32"
     )
     backbone_rate: float = Field(0.5, ge=0, description="learning rate of the backbone relative to the rest")
-    weight_decay: float = Field(0.02, ge=0, description="AdamW's decay")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="what makes steps of the gradients")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of its last step that sgd takes again")
+    weight_decay: float = Field(
+        0.02, ge=0, description="AdamW's decay; with sgd, weight of a loss Σ w² / size over all but batch norms"
+    )
     clip_norm: float = Field(5.0, gt=0, description="largest global norm of a step's gradients")
     ema: float = Field(0.998, ge=0, lt=1, description="momentum of the average of the weights, which is what is saved")
     loss_weights: dict[str, float] = Field(
@@ -187,6 +281,9 @@ class TrainingConfig(Knobs):
     mini_mask: Positive = Field(56, description="side of the true masks, each stored inside its box")
     taught_weight: Share = Field(0.5, description="weight of a mask that the model taught itself beside a true one")
     masked_share: float = Field(1.0, ge=1, description="how much more often a picture with true masks is drawn")
+    cache_gb: float = Field(
+        4.0, ge=0, description="gigabytes of pictures kept in memory; the rest is read whenever it is seen"
+    )
     workers: Positive = Field(1, description="threads that prepare batches")
     seed: int = Field(0, ge=0, description="seed of everything random")
 

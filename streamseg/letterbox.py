@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PADDING = 127
-"""Grey level of the bars: the model's zero."""
+"""Grey level of the bars: the lite family's zero."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Letterbox:
         inner_height = min(input_height, max(1, round(height * scale)))
         return cls(width, height, input_width, input_height, inner_width, inner_height)
 
-    def place(self, rgb: np.ndarray, out: np.ndarray) -> None:
+    def place(self, rgb: np.ndarray, out: np.ndarray, *, padding: int = PADDING) -> None:
         """Write the scaled picture (inner_height, inner_width, 3) uint8 into `out` (input_height, input_width, 3)."""
         out[: self.inner_height, : self.inner_width] = rgb
-        out[self.inner_height :] = PADDING
-        out[: self.inner_height, self.inner_width :] = PADDING
+        out[self.inner_height :] = padding
+        out[: self.inner_height, self.inner_width :] = padding
 
     def to_picture(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (N, 4) xyxy from pixels of the input to pixels of the picture, clipped to it."""
@@ -51,6 +51,18 @@ class Letterbox:
         """Boxes (N, 4) xyxy from pixels of the picture to pixels of the input."""
         scale = np.array([self.inner_width / self.width, self.inner_height / self.height] * 2, np.float32)
         return boxes * scale
+
+
+def normalised(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes (…, 4) xyxy in pixels as matterport/Mask_RCNN counts them: 0 is the first pixel, 1 the last one."""
+    scale = np.array([width - 1, height - 1] * 2, boxes.dtype)
+    return (boxes - np.array([0, 0, 1, 1], boxes.dtype)) / scale
+
+
+def in_pixels(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes (…, 4) xyxy from `normalised` back to pixels, not rounded."""
+    scale = np.array([width - 1, height - 1] * 2, boxes.dtype)
+    return boxes * scale + np.array([0, 0, 1, 1], boxes.dtype)
 
 
 def nearest_shape(shapes: Sequence[tuple[int, int]], width: float, height: float) -> tuple[int, int]:

@@ -59,7 +59,7 @@ class ModelFolder:
         """Write the frame, letterboxed, into `out` (height, width, 3) uint8 and say where it lies."""
         height, width = out.shape[:2]
         letterbox = Letterbox.fit(frame.width, frame.height, width, height, frame.pixel_aspect)
-        letterbox.place(frame.rgb(letterbox.inner_width, letterbox.inner_height), out)
+        letterbox.place(frame.rgb(letterbox.inner_width, letterbox.inner_height), out, padding=self.config.padding)
         return letterbox
 
     def found(self, detections: np.ndarray, letterbox: Letterbox) -> np.ndarray:

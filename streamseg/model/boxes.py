@@ -1,6 +1,7 @@
 """Boxes as tensors: deltas, clipping, overlap and non-maximum suppression.
 
-Legend: B pictures, N boxes, G true boxes. Boxes are xyxy in pixels of the network's input.
+Legend: B pictures, N boxes, G true boxes. Boxes are xyxy, in the unit of the network's family: pixels of the input
+(lite) or normalised as in `streamseg.letterbox.normalised` (matterport).
 """
 
 from __future__ import annotations
@@ -16,20 +17,26 @@ MAX_LOG_SCALE = float(np.log(1000.0 / 16))
 """Largest log of a size delta: keeps exp() finite (Detectron's bound)."""
 
 
-def apply_deltas(boxes: Tensor, deltas: Tensor, std: tuple[float, ...]) -> Tensor:
+def apply_deltas(
+    boxes: Tensor, deltas: Tensor, std: tuple[float, ...], *, max_log_scale: float | None = MAX_LOG_SCALE
+) -> Tensor:
     """Boxes (…, 4) moved by deltas (…, 4): (dx, dy, log dw, log dh) in units of `std`."""
     deltas = deltas * ops.convert_to_tensor(std, dtype=deltas.dtype)
     size = boxes[..., 2:] - boxes[..., :2]
     centre = boxes[..., :2] + 0.5 * size + deltas[..., :2] * size
-    size = size * ops.exp(ops.minimum(deltas[..., 2:], MAX_LOG_SCALE))
+    log_scale = deltas[..., 2:]
+    size = size * ops.exp(log_scale if max_log_scale is None else ops.minimum(log_scale, max_log_scale))
     start = centre - 0.5 * size
     return ops.concatenate([start, start + size], axis=-1)
 
 
-def find_deltas(boxes: Tensor, targets: Tensor, std: tuple[float, ...]) -> Tensor:
-    """The deltas (…, 4) in units of `std` that move boxes (…, 4) onto targets (…, 4); inverse of `apply_deltas`."""
-    size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
-    target_size = ops.maximum(targets[..., 2:] - targets[..., :2], 1e-3)
+def find_deltas(boxes: Tensor, targets: Tensor, std: tuple[float, ...], *, min_side: float = 1e-3) -> Tensor:
+    """The deltas (…, 4) in units of `std` that move boxes (…, 4) onto targets (…, 4); inverse of `apply_deltas`.
+
+    A side shorter than `min_side` counts as that long, so that no row of padding divides by 0.
+    """
+    size = ops.maximum(boxes[..., 2:] - boxes[..., :2], min_side)
+    target_size = ops.maximum(targets[..., 2:] - targets[..., :2], min_side)
     shift = (targets[..., :2] + 0.5 * target_size - boxes[..., :2] - 0.5 * size) / size
     deltas = ops.concatenate([shift, ops.log(target_size / size)], axis=-1)
     return deltas / ops.convert_to_tensor(std, dtype=deltas.dtype)
@@ -66,7 +73,7 @@ def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union (…, N, G); 0 where a box has no area."""
     common = intersection(boxes, others)
     union = ops.expand_dims(area(boxes), -1) + ops.expand_dims(area(others), -2) - common
-    return common / ops.maximum(union, 1e-6)
+    return common / ops.where(union > 0.0, union, ops.ones_like(union))
 
 
 def nms_keep(boxes: Tensor, *, threshold: float, rounds: int, valid: Tensor | None = None) -> Tensor:
@@ -85,3 +92,44 @@ def nms_keep(boxes: Tensor, *, threshold: float, rounds: int, valid: Tensor | No
         beaten = ops.squeeze(ops.matmul(beats, ops.expand_dims(keep, -1)), -1)  # (B, N)
         keep = start * ops.cast(beaten < 0.5, "float32")
     return keep > 0.5
+
+
+def nms_exact(
+    boxes: Tensor, *, threshold: float, valid: Tensor | None = None, groups: Tensor | None = None, tile: int = 256
+) -> Tensor:
+    """Which boxes (B, N, 4), ordered best first, greedy non-maximum suppression keeps: (B, N) bool, exactly.
+
+    groups (B, N): only boxes of the same group suppress each other. Goes through the boxes a tile at a time: against
+    the kept ones of the tiles before it at once, and within itself until nothing changes, so that no (N, N) matrix is
+    ever held.
+    """
+    count = boxes.shape[-2]
+    kept: list[Tensor] = []  # (B, tile) float32 each
+    for start in range(0, count, tile):
+        end = min(start + tile, count)
+        overlap = iou(boxes[:, start:end], boxes[:, :end]) > threshold  # (B, T, end)
+        if groups is not None:
+            same = ops.expand_dims(groups[:, start:end], -1) == ops.expand_dims(groups[:, :end], -2)
+            overlap = ops.logical_and(overlap, same)
+        beats = ops.cast(overlap, "float32")
+        alive = ops.ones_like(boxes[:, start:end, 0]) if valid is None else ops.cast(valid[:, start:end], "float32")
+        if start:
+            earlier = ops.expand_dims(ops.concatenate(kept, axis=1), -1)  # (B, start, 1)
+            beaten = ops.squeeze(ops.matmul(beats[:, :, :start], earlier), -1)
+            alive = alive * ops.cast(beaten < 0.5, "float32")
+        own = beats[:, :, start:] * np.tril(np.ones((end - start, end - start), "float32"), -1)
+        kept.append(_settle(alive, own))
+    return ops.concatenate(kept, axis=1) > 0.5
+
+
+def _settle(alive: Tensor, beats: Tensor) -> Tensor:
+    """Which of alive (B, T) stay when row i of beats (B, T, T) says which better boxes would beat i: (B, T) float32."""
+
+    def step(keep: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        beaten = ops.squeeze(ops.matmul(beats, ops.expand_dims(keep, -1)), -1)
+        return alive * ops.cast(beaten < 0.5, "float32"), keep
+
+    def moving(keep: Tensor, before: Tensor) -> Tensor:
+        return ops.any(keep != before)
+
+    return ops.while_loop(moving, step, (alive, alive - 1.0))[0]

@@ -106,11 +106,16 @@ class EfficientNetLite0(keras.layers.Layer):
                 convolution.kernel.trainable = False
 
     @property
+    def channels(self) -> list[int]:
+        """Channels of C2 … C5; known once built."""
+        return [self.stages[s][-1].channels for s in PYRAMID_STAGES]
+
+    @property
     def convolutions(self) -> list[Convolution]:
         """Every convolution in order, the stem first."""
         return [self.stem] + [part for blocks in self.stages for block in blocks for part in block.parts]
 
-    def call(self, images: Tensor) -> list[Tensor]:
+    def call(self, images: Tensor, training: bool = False) -> list[Tensor]:
         x = self.stem((images - 127.0) * (1 / 128.0))
         features = []
         for s, blocks in enumerate(self.stages):

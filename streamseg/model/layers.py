@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 Tensor = Any
 
+NORM_MOMENTUM = 0.99
+"""How much of a norm's statistics stays with each batch it follows."""
+
+XY_FROM_YX = (1, 0, 3, 2)
+"""Where x, y, w, h stand in matterport/Mask_RCNN's y, x, h, w."""
+
 
 class Convolution(keras.layers.Layer):
     """A convolution, its batch norm with fixed statistics, and an activation: (B, h, w, in) → (B, h/s, w/s, filters).
 
     The norm is folded into the kernel as the graph is built, so it costs nothing at run time; gamma and beta can still
-    be trained. `depthwise` gives each channel its own kernel. `same` padding as TensorFlow pads. `trained_on_cpu`
-    trades a dearer forward pass of strided depthwise convolutions for a gradient that oneDNN computes ten times faster.
+    be trained. With `trains_norm` it follows the statistics of the batch while training, as batch norms usually do.
+    `depthwise` gives each channel its own kernel. `padding`: `same` as TensorFlow pads, or a number of cells on each
+    side. `norm_name`: what its norm is called where layers are chosen by name; its own name by default.
+    `trained_on_cpu` trades a dearer forward pass of strided depthwise convolutions for a gradient that oneDNN computes
+    ten times faster.
     """
 
     def __init__(
@@ -24,8 +34,11 @@ class Convolution(keras.layers.Layer):
         kernel_size: int,
         *,
         strides: int = 1,
+        padding: Literal["same"] | int = "same",
         depthwise: bool = False,
         norm: bool = False,
+        norm_name: str | None = None,
+        trains_norm: bool = False,
         activation: str | None = None,
         use_bias: bool = True,
         bias_start: float = 0.0,
@@ -38,7 +51,10 @@ class Convolution(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.strides = strides
         self.depthwise = depthwise
+        self.padding = padding
         self.norm = norm
+        self.norm_name = norm_name or self.name
+        self.trains_norm = trains_norm
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.bias_start = bias_start
@@ -67,24 +83,42 @@ class Convolution(keras.layers.Layer):
                 name="moving_variance", shape=(outputs,), initializer="ones", trainable=False
             )
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         kernel = ops.convert_to_tensor(self.kernel)
         bias = ops.convert_to_tensor(self.bias) if self.use_bias else None
-        if self.norm:
+        follows_batch = self.norm and self.trains_norm and training
+        if self.norm and not follows_batch:
             scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
             kernel = kernel * (ops.reshape(scale, (-1, 1)) if self.depthwise else scale)
             bias = self.beta + ((0.0 if bias is None else bias) - self.mean) * scale
-        kernel = ops.cast(kernel, x.dtype)
-        if self.depthwise and self.strides == 2 and self.trained_on_cpu:
-            # the same numbers: on an even size, `same` padding at stride 2 takes every second cell from the second on
-            x = ops.depthwise_conv(x, kernel, strides=1, padding="same")[:, 1::2, 1::2]
-        elif self.depthwise:
-            x = ops.depthwise_conv(x, kernel, strides=self.strides, padding="same")
-        else:
-            x = ops.conv(x, kernel, strides=self.strides, padding="same")
+        x = self._convolve(x, ops.cast(kernel, x.dtype))
         if bias is not None:
             x = x + ops.cast(bias, x.dtype)
-        return self.activation(x)
+        return self.activation(self._normalise(x) if follows_batch else x)
+
+    def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        padding: str = "same"
+        if isinstance(self.padding, int):
+            side = (self.padding, self.padding)
+            x, padding = ops.pad(x, ((0, 0), side, side, (0, 0))) if self.padding else x, "valid"
+        if self.depthwise and self.strides == 2 and self.trained_on_cpu:
+            # the same numbers: on an even size, `same` padding at stride 2 takes every second cell from the second on
+            return ops.depthwise_conv(x, kernel, strides=1, padding="same")[:, 1::2, 1::2]
+        if padding == "valid" and tuple(x.shape[1:3]) == (self.kernel_size,) * 2 and not self.depthwise:
+            # one output cell: a plain matrix product, which is faster
+            flat = ops.matmul(ops.reshape(x, (-1, math.prod(x.shape[1:]))), ops.reshape(kernel, (-1, kernel.shape[-1])))
+            return flat[:, None, None]
+        convolve = ops.depthwise_conv if self.depthwise else ops.conv
+        return convolve(x, kernel, strides=self.strides, padding=padding)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        """Normed by the batch's own statistics, which move the fixed ones."""
+        x32 = ops.cast(x, "float32")
+        mean, variance = ops.moments(x32, axes=(0, 1, 2))
+        for fixed, value in ((self.mean, mean), (self.variance, variance)):
+            fixed.assign(NORM_MOMENTUM * fixed + (1 - NORM_MOMENTUM) * value)
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        return ops.cast((x32 - mean) * scale + self.beta, x.dtype)
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Mask R-CNN: find the objects of a picture, and the pixels of each (He et al., 2017).
 
-Legend: B pictures, N proposals, D detections, K classes, M = 2 · mask_pool cells of a mask's side.
+Legend: B pictures, A anchors, n best anchors, N proposals, D detections, K classes, M = 2 · mask_pool cells of a mask's
+side. Boxes are xyxy: in pixels of the input in the lite family, normalised in the matterport family
+(`streamseg.letterbox.normalised`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from streamseg.config import ModelConfig
@@ -17,40 +20,69 @@ from streamseg.model.anchors import make_anchors
 from streamseg.model.checkpoint import load_weights
 from streamseg.model.efficientnet_lite import EfficientNetLite0
 from streamseg.model.fpn import FeaturePyramid
-from streamseg.model.heads import BoxHead, MaskHead
-from streamseg.model.roi_align import roi_align
-from streamseg.model.rpn import ProposalNetwork, best_anchors, first_kept, propose
+from streamseg.model.heads import BoxHead, MaskHead, MatterportBoxHead
+from streamseg.model.resnet import ResNet
+from streamseg.model.roi_align import crop_and_resize, roi_align
+from streamseg.model.rpn import ProposalNetwork, best_anchors, first_kept, propose, rank, refine, suppress
 
 Tensor = Any
 Levels = dict[int, Tensor]
-
-BACKBONES = {"efficientnet_lite0": EfficientNetLite0}
 
 
 class MaskRCNN(keras.Model):
     """The network of one configuration, for inputs of any of its sizes.
 
-    `call(images)`: (B, H, W, 3) RGB 0…255 → detections (B, D, 6) of x1, y1, x2, y2, score, class in pixels of the
-    input, best first and zero rows at the end, and the pyramid levels that the heads pool from.
+    `call(images)`: (B, H, W, 3) RGB 0…255 → detections (B, D, 6) of x1, y1, x2, y2, score, class, best first and zero
+    rows at the end, and the pyramid levels that the heads pool from.
     `masks(levels, boxes, class_ids, picture_ids)` → (R, M, M) in [0, 1] for as many boxes as there are.
+    `explain(images)` → what every step says.
     """
 
     built: bool
 
     def __init__(
-        self, config: ModelConfig, *, frozen_stages: int = 0, train_depthwise: bool = True, **kwargs: Any
+        self,
+        config: ModelConfig,
+        *,
+        frozen_stages: int = 0,
+        train_depthwise: bool = True,
+        trains_norm: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self.original = config.family == "matterport"
         num_anchors = len(config.anchor_sizes[0]) * len(config.anchor_ratios)
-        self.backbone = BACKBONES[config.backbone](
-            frozen_stages=frozen_stages, train_depthwise=train_depthwise, name="backbone"
+        norms: dict[str, Any] = {"trains_norm": trains_norm} if self.original else {}
+        self.backbone: Any
+        self.box_head: Any
+        if self.original:
+            self.backbone = ResNet(config.backbone, **norms, name="backbone")
+            self.box_head = MatterportBoxHead(
+                config.box_channels, num_classes=config.num_classes, **norms, name="box_head"
+            )
+        else:
+            self.backbone = EfficientNetLite0(
+                frozen_stages=frozen_stages, train_depthwise=train_depthwise, name="backbone"
+            )
+            self.box_head = BoxHead(config.box_channels, num_classes=config.num_classes, name="box_head")
+        self.pyramid = FeaturePyramid(
+            config.fpn_channels, smooth_levels=config.smooth_levels, original=self.original, name="pyramid"
         )
-        self.pyramid = FeaturePyramid(config.fpn_channels, smooth_levels=config.smooth_levels, name="pyramid")
-        self.rpn = ProposalNetwork(config.rpn_channels, num_anchors=num_anchors, name="rpn")
-        self.box_head = BoxHead(config.box_channels, num_classes=config.num_classes, name="box_head")
+        self.rpn = ProposalNetwork(
+            config.rpn_channels,
+            num_anchors=num_anchors,
+            strides=config.rpn_stride,
+            original=self.original,
+            name="rpn",
+        )
         self.mask_head = MaskHead(
-            config.mask_channels, num_layers=config.mask_layers, num_classes=config.num_classes, name="mask_head"
+            config.mask_channels,
+            num_layers=config.mask_layers,
+            num_classes=config.num_classes,
+            norm=self.original,
+            **norms,
+            name="mask_head",
         )
 
     def build(self, input_shape: Any = None) -> None:
@@ -59,16 +91,21 @@ class MaskRCNN(keras.Model):
             return
         config = self.config
         self.backbone.build((None, None, None, 3))
-        channels = [self.backbone.stages[s][-1].channels for s in (1, 2, 4, 6)]
-        self.pyramid.build([(None, None, None, c) for c in channels])
+        self.pyramid.build([(None, None, None, channels) for channels in self.backbone.channels])
         self.rpn.build([(None, None, None, config.fpn_channels)])
         self.box_head.build((None, config.box_pool, config.box_pool, config.fpn_channels))
         self.mask_head.build((None, config.mask_pool, config.mask_pool, config.fpn_channels))
         self.built = True
 
-    def features(self, images: Tensor) -> Levels:
+    def molded(self, images: Tensor) -> Tensor:
+        """Images (B, H, W, 3) RGB 0…255 as the backbone takes them."""
+        if self.original:
+            images = ops.cast(images, "float32") - ops.convert_to_tensor(np.array(self.config.mean_pixel, "float32"))
+        return ops.cast(images, self.compute_dtype)
+
+    def features(self, images: Tensor, training: bool = False) -> Levels:
         """The pyramid {2: P2, …, 6: P6} of images (B, H, W, 3)."""
-        return self.pyramid(self.backbone(ops.cast(images, self.compute_dtype)))
+        return self.pyramid(self.backbone(self.molded(images), training=training))
 
     def call(self, images: Tensor) -> dict[str, Any]:
         height, width = images.shape[1:3]
@@ -82,41 +119,111 @@ class MaskRCNN(keras.Model):
     def heads(self, levels: Levels, anchors: Tensor, deltas: Tensor, *, width: int, height: int) -> Tensor:
         """Detections (B, D, 6) from the best anchors (B, n, 4) with their deltas (B, n, 4)."""
         proposals, real = propose(anchors, deltas, self.config, width=width, height=height)
-        class_logits, box_deltas = self.box_head(self.pool(levels, proposals, self.config.box_pool))
+        pooled = self.pool(levels, proposals, self.config.box_pool)
+        class_logits, box_deltas = self.box_head(pooled)
         return self.detect(proposals, real, class_logits, box_deltas, width=width, height=height)
 
     def pool(self, levels: Levels, rois: Tensor, size: int) -> Tensor:
         """ROIAlign of rois (B, N, 4): (B·N, size, size, C)."""
         batch, count = ops.shape(rois)[0], rois.shape[1]
         picture_ids = ops.repeat(ops.arange(batch, dtype="int32"), count)
-        return roi_align(levels, ops.reshape(rois, (-1, 4)), picture_ids, size=size)
+        return self.align(levels, ops.reshape(rois, (-1, 4)), picture_ids, size=size)
+
+    def align(self, levels: Levels, rois: Tensor, picture_ids: Tensor, *, size: int) -> Tensor:
+        """ROIAlign of boxes (R, 4) in pictures (R,): (R, size, size, C)."""
+        if self.original:
+            finest = min(levels)
+            height, width = (side << finest for side in levels[finest].shape[1:3])
+            return crop_and_resize(levels, rois, picture_ids, size=size, width=width, height=height)
+        return roi_align(levels, rois, picture_ids, size=size)
 
     def detect(
-        self, proposals: Tensor, real: Tensor, logits: Tensor, deltas: Tensor, *, width: int, height: int
+        self,
+        proposals: Tensor,
+        real: Tensor,
+        logits: Tensor,
+        deltas: Tensor,
+        *,
+        width: int,
+        height: int,
+        windows: Tensor | None = None,
     ) -> Tensor:
-        """Detections (B, D, 6) from the box head's word on proposals (B, N, 4): each proposal in its best class."""
+        """Detections (B, D, 6) from the box head's word on proposals (B, N, 4): each proposal in its best class.
+
+        windows (B, 4): the part of each input that is picture, which boxes are clipped to (matterport family).
+        """
+        return self.judge(proposals, real, logits, deltas, width=width, height=height, windows=windows)["detections"]
+
+    def judge(
+        self,
+        proposals: Tensor,
+        real: Tensor,
+        logits: Tensor,
+        deltas: Tensor,
+        *,
+        width: int,
+        height: int,
+        windows: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`detect` with its steps: class_ids, scores (B, N) and refined (B, N, 4) of every proposal; which are firm and
+        which are kept (B, N) bool; source (B, D) int32, the proposal of each detection."""
         config = self.config
         count, num_classes = proposals.shape[1], config.num_classes
-        probabilities = ops.reshape(ops.softmax(logits), (-1, count, num_classes))[..., 1:]  # (B, N, K-1)
-        scores, class_ids = (ops.squeeze(best, -1) for best in ops.top_k(probabilities, 1))  # (B, N)
-        class_ids = class_ids + 1
+        probabilities = ops.reshape(ops.softmax(logits), (-1, count, num_classes))
+        scores, class_ids = self._best_class(probabilities)  # (B, N)
         chosen = ops.one_hot(class_ids, num_classes, dtype="float32")
         deltas = ops.sum(ops.reshape(deltas, (-1, count, num_classes, 4)) * ops.expand_dims(chosen, -1), axis=2)
-        refined = boxes.clip(boxes.apply_deltas(proposals, deltas, config.delta_std), float(width), float(height))
-        real = ops.logical_and(real, scores >= config.detection_min_score)
-        real = ops.logical_and(real, ops.min(refined[..., 2:] - refined[..., :2], axis=-1) >= 0.5)
-        order = ops.where(real, scores, ops.zeros_like(scores))
-        order, index = ops.top_k(order, count)
+        if self.original:
+            refined = boxes.apply_deltas(proposals, deltas, config.delta_std, max_log_scale=None)
+            refined = clip_to(refined, windows) if windows is not None else boxes.clip(refined, 1.0, 1.0)
+            firm = ops.logical_and(class_ids > 0, scores >= config.detection_min_score)
+        else:
+            refined = boxes.apply_deltas(proposals, deltas, config.delta_std)
+            refined = boxes.clip(refined, float(width), float(height))
+            firm = ops.logical_and(real, scores >= config.detection_min_score)
+            firm = ops.logical_and(firm, ops.min(refined[..., 2:] - refined[..., :2], axis=-1) >= 0.5)
+        # a firm score of exactly 0 still stands before what is not firm
+        order, index = ops.top_k(ops.where(firm, scores, ops.full_like(scores, -1.0)), count)
         rows = ops.concatenate(
             [refined, ops.expand_dims(scores, -1), ops.expand_dims(ops.cast(class_ids, "float32"), -1)], axis=-1
         )
         rows = ops.take_along_axis(rows, ops.expand_dims(index, -1), axis=1)  # (B, N, 6) best first
+        keep = self._suppress_by_class(rows, order >= 0.0, width=width, height=height)
+        rows = ops.concatenate([rows, ops.expand_dims(ops.cast(index, "float32"), -1)], axis=-1)
+        found, there = first_kept(rows, keep, min(config.max_detections, count))
+        source = ops.where(there, ops.cast(found[..., 6], "int32"), -1)
+        return {
+            "class_ids": class_ids,
+            "scores": scores,
+            "refined": refined,
+            "firm": firm,
+            "order": index,
+            "kept": keep,
+            "detections": found[..., :6],
+            "source": source,
+        }
+
+    def _best_class(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Score and class (B, N) of probabilities (B, N, K): the background counts only in the matterport family."""
+        if self.original:
+            scores, class_ids = ops.top_k(probabilities, 1)
+            return ops.squeeze(scores, -1), ops.cast(ops.squeeze(class_ids, -1), "int32")
+        scores, class_ids = (ops.squeeze(best, -1) for best in ops.top_k(probabilities[..., 1:], 1))
+        return scores, class_ids + 1
+
+    def _suppress_by_class(self, rows: Tensor, valid: Tensor, *, width: int, height: int) -> Tensor:
+        """Which rows (B, N, 6) stay beside the better ones of their class: (B, N) bool."""
+        config = self.config
+        if self.original:
+            return ops.logical_and(
+                valid,
+                boxes.nms_exact(
+                    rows[..., :4], threshold=config.detection_nms_threshold, valid=valid, groups=rows[..., 5]
+                ),
+            )
         # boxes of different classes are moved apart, so that one suppression serves all classes
         apart = rows[..., :4] + rows[..., 5:] * (2.0 * max(width, height))
-        keep = boxes.nms_keep(
-            apart, threshold=config.detection_nms_threshold, rounds=config.nms_rounds, valid=order > 0.0
-        )
-        return first_kept(rows, keep, min(config.max_detections, count))[0]
+        return boxes.nms_keep(apart, threshold=config.detection_nms_threshold, rounds=config.nms_rounds, valid=valid)
 
     def mask_logits(self, crops: Tensor, class_ids: Tensor) -> Tensor:
         """Mask logits (R, M, M) of pooled features (R, n, n, C) for the classes (R,) int32."""
@@ -126,11 +233,74 @@ class MaskRCNN(keras.Model):
 
     def crops(self, levels: Levels, rois: Tensor, picture_ids: Tensor) -> Tensor:
         """What the mask head sees of boxes (R, 4) in pictures (R,): (R, n, n, C)."""
-        return roi_align(levels, rois, picture_ids, size=self.config.mask_pool)
+        return self.align(levels, rois, picture_ids, size=self.config.mask_pool)
 
     def masks(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> Tensor:
         """Masks (R, M, M) in [0, 1] of boxes (R, 4) of classes (R,) in pictures (R,)."""
         return ops.sigmoid(self.mask_logits(self.crops(levels, rois, picture_ids), class_ids))
+
+    def explain(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
+        """What every step says of images (B, H, W, 3), under the names that the original's notebooks use.
+
+        windows (B, 4): the part of each input that is picture; all of it by default.
+        anchors (A, 4) · rpn_logits, rpn_class (B, A, 2), rpn_bbox (B, A, 4) · pre_nms_anchor_ix (B, n) int32,
+        pre_nms_anchors, refined_anchors, refined_anchors_clipped (B, n, 4), pre_nms_scores (B, n), post_nms_keep (B, n)
+        bool · proposals (B, N, 4) · pooled (B, N, p, p, C), class_logits, probs (B, N, K), deltas (B, N, K, 4) · the
+        steps of `judge` · detections (B, D, 6), mask_pooled (B, D, q, q, C), masks (B, D, M, M, K), zeros where there
+        is no detection · C1 … C5 where the backbone has them, P2 … P6.
+        """
+        config = self.config
+        height, width = images.shape[1:3]
+        count, num_classes, side = config.num_proposals, config.num_classes, 2 * config.mask_pool
+        molded = self.molded(images)
+        named = dict(enumerate(self.backbone.walk(molded), 1)) if self.original else {}
+        levels = self.pyramid([named[i] for i in (2, 3, 4, 5)] if self.original else self.backbone(molded))
+        logits, rpn_deltas = self.rpn([levels[i] for i in config.rpn_levels])
+        anchors = ops.convert_to_tensor(make_anchors(config, width, height))
+        scores, index = rank(logits, config)
+        best = ops.take(anchors, index, axis=0)
+        best_deltas = ops.take_along_axis(rpn_deltas, ops.expand_dims(index, -1), axis=1)
+        refined, clipped = refine(best, best_deltas, config, width=width, height=height)
+        keep = suppress(clipped, config)
+        proposals, real = first_kept(clipped, keep, min(count, clipped.shape[1]))
+        count = proposals.shape[1]
+        roi_levels = {i: levels[i] for i in config.roi_levels}
+        pooled = self.pool(roi_levels, proposals, config.box_pool)
+        class_logits, deltas = self.box_head(pooled)
+        steps = self.judge(proposals, real, class_logits, deltas, width=width, height=height, windows=windows)
+        found = steps["detections"]
+        mask_pooled = self.pool(roi_levels, found[..., :4], config.mask_pool)
+        there = ops.cast(found[..., 4] > 0, "float32")[:, :, None, None, None]
+        masks = ops.reshape(ops.sigmoid(self.mask_head(mask_pooled)), (-1, found.shape[1], side, side, num_classes))
+        return {
+            **{f"C{i}": value for i, value in named.items()},
+            **{f"P{i}": value for i, value in levels.items()},
+            "anchors": anchors,
+            "rpn_logits": logits,
+            "rpn_class": ops.softmax(logits),
+            "rpn_bbox": rpn_deltas,
+            "pre_nms_anchor_ix": index,
+            "pre_nms_scores": scores,
+            "pre_nms_anchors": best,
+            "refined_anchors": refined,
+            "refined_anchors_clipped": clipped,
+            "post_nms_keep": keep,
+            "proposals": proposals,
+            "real": real,
+            "pooled": ops.reshape(pooled, (-1, count, *pooled.shape[1:])),
+            "class_logits": ops.reshape(class_logits, (-1, count, num_classes)),
+            "probs": ops.reshape(ops.softmax(class_logits), (-1, count, num_classes)),
+            "deltas": ops.reshape(deltas, (-1, count, num_classes, 4)),
+            **steps,
+            "mask_pooled": ops.reshape(mask_pooled, (-1, found.shape[1], *mask_pooled.shape[1:])),
+            "masks": masks * there,
+        }
+
+
+def clip_to(refined: Tensor, windows: Tensor) -> Tensor:
+    """Boxes (B, N, 4) cut to windows (B, 4), both xyxy."""
+    low, high = windows[:, None, :2], windows[:, None, 2:]
+    return ops.concatenate([ops.clip(refined[..., :2], low, high), ops.clip(refined[..., 2:], low, high)], axis=-1)
 
 
 def load_network(config: ModelConfig, weights: Path) -> MaskRCNN:

@@ -1,10 +1,11 @@
-"""ROIAlign over pyramid levels: one bilinear sample in the middle of each cell of a box (He et al., 2017).
+"""ROIAlign over pyramid levels: one bilinear sample for each cell of a box (He et al., 2017).
 
 Legend: B pictures, R boxes over all pictures, n cells a side, C channels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,49 +21,100 @@ CANONICAL_LEVEL = 4
 
 
 def roi_align(levels: dict[int, Tensor], boxes: Tensor, picture_ids: Tensor, *, size: int) -> Tensor:
-    """Features (R, size, size, C) of boxes (R, 4), each from the level that suits its area.
+    """Features (R, size, size, C) of boxes (R, 4) in pixels, each from the level that suits its area.
 
     levels: {l: (B, h, w, C)} with stride 2^l · picture_ids (R,) int32: which picture a box lies in.
-    Points outside a map take its nearest border.
+    Samples lie in the middle of the cells; points outside a map take its nearest border.
     """
-    names = sorted(levels)
-    shapes = [levels[name].shape for name in names]
-    batch = ops.shape(levels[names[0]])[0]
-    channels = shapes[0][-1]
-    flat = ops.concatenate([ops.reshape(levels[name], (-1, channels)) for name in names], axis=0)  # (cells, C)
-
-    # the level of each box, as an index into `names`
+    maps = _Maps(levels)
     scale = ops.sqrt(ops.maximum(box_ops.area(boxes), 1e-6)) / CANONICAL_SIZE
     level = ops.floor(CANONICAL_LEVEL + ops.log(scale) / np.log(2.0) + 1e-6)
-    level = ops.cast(ops.clip(level, names[0], names[-1]), "int32") - names[0]  # (R,)
-
-    heights = ops.take(ops.convert_to_tensor(np.array([s[1] for s in shapes], "int32")), level)
-    widths = ops.take(ops.convert_to_tensor(np.array([s[2] for s in shapes], "int32")), level)
-    strides = ops.take(ops.convert_to_tensor(np.array([2.0**name for name in names], "float32")), level)
-    cells = np.array([s[1] * s[2] for s in shapes], "int32")
-    before = ops.convert_to_tensor(np.concatenate([[0], np.cumsum(cells)[:-1]]).astype("int32"))
-    start = ops.take(before, level) * batch + picture_ids * heights * widths  # (R,)
-
+    level = maps.index_of(level)
+    strides = ops.take(ops.convert_to_tensor(np.array([2.0**name for name in maps.names], "float32")), level)
     steps = ops.convert_to_tensor((np.arange(size, dtype="float32") + 0.5) / size)
     x0, y0, x1, y1 = (boxes[:, i : i + 1] / ops.expand_dims(strides, 1) for i in range(4))  # (R, 1)
     x = x0 + steps * (x1 - x0) - 0.5  # (R, n) in cells, 0 = middle of the first
     y = y0 + steps * (y1 - y0) - 0.5
+    return maps.sample(x, y, level, picture_ids)
 
-    def corners(points: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        last = ops.cast(count, "float32")[:, None] - 1.0
-        points = ops.clip(points, 0.0, last)
-        low = ops.floor(points)
-        high = ops.minimum(low + 1.0, last)
-        share = points - low
-        index = ops.cast(ops.stack([low, high], -1), "int32")  # (R, n, 2)
-        return index, ops.stack([1.0 - share, share], -1)
 
-    column, column_share = corners(x, widths)
-    row, row_share = corners(y, heights)
-    index = row[:, :, None, :, None] * widths[:, None, None, None, None] + column[:, None, :, None, :]
-    index = index + start[:, None, None, None, None]  # (R, n, n, 2, 2)
-    share = row_share[:, :, None, :, None] * column_share[:, None, :, None, :]
-    gathered = ops.take(flat, ops.reshape(index, (-1,)), axis=0)  # (R·n·n·4, C)
-    gathered = ops.reshape(gathered, (-1, size, size, 4, channels))
-    share = ops.cast(ops.reshape(share, (-1, size, size, 4, 1)), gathered.dtype)
-    return ops.sum(gathered * share, axis=3)  # (R, n, n, C)
+def level_of(boxes: Tensor, *, width: int, height: int) -> Tensor:
+    """Pyramid level (R,) of normalised boxes (R, 4) in an input of width × height pixels, as the original chooses."""
+    area = box_ops.area(boxes)
+    side = ops.sqrt(area) / (CANONICAL_SIZE / math.sqrt(width * height))
+    level = CANONICAL_LEVEL + ops.round(ops.log(ops.where(area > 0, side, ops.ones_like(side))) / np.log(2.0))
+    return ops.where(area > 0, ops.clip(level, 2.0, 5.0), 2.0)
+
+
+def crop_and_resize(
+    levels: dict[int, Tensor], boxes: Tensor, picture_ids: Tensor, *, size: int, width: int, height: int
+) -> Tensor:
+    """Features (R, size, size, C) of normalised boxes (R, 4), as matterport/Mask_RCNN samples them.
+
+    The first and the last sample lie on the box's corners; points outside a map are 0. `level_of` chooses the map.
+    """
+    maps = _Maps(levels)
+    level = maps.index_of(level_of(boxes, width=width, height=height))
+    return maps.sample(*maps.corners(boxes, level, size=size), level, picture_ids, outside_is_zero=True)
+
+
+class _Maps:
+    """The levels as one list of cells, so that every box gathers from its own level in one go."""
+
+    def __init__(self, levels: dict[int, Tensor]) -> None:
+        self.names = sorted(levels)
+        shapes = [levels[name].shape for name in self.names]
+        self.batch = ops.shape(levels[self.names[0]])[0]
+        self.channels = shapes[0][-1]
+        self.cells = ops.concatenate([ops.reshape(levels[name], (-1, self.channels)) for name in self.names], axis=0)
+        self.heights = np.array([s[1] for s in shapes], "int32")
+        self.widths = np.array([s[2] for s in shapes], "int32")
+        self.before = np.concatenate([[0], np.cumsum(self.heights * self.widths)[:-1]]).astype("int32")
+
+    def index_of(self, level: Tensor) -> Tensor:
+        """Place (R,) int32 among `names` of level numbers (R,)."""
+        return ops.cast(ops.clip(level, self.names[0], self.names[-1]), "int32") - self.names[0]
+
+    def corners(self, boxes: Tensor, level: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
+        """Sample points x, y (R, size) in cells of normalised boxes (R, 4), from corner to corner."""
+
+        def points(start: Tensor, end: Tensor, counts: np.ndarray) -> Tensor:
+            last = ops.cast(ops.take(ops.convert_to_tensor(counts), level), "float32") - 1.0
+            if size == 1:
+                return (0.5 * (start + end) * last)[:, None]
+            step = (end - start) * last / (size - 1)
+            return (start * last)[:, None] + ops.arange(size, dtype="float32") * step[:, None]
+
+        return points(boxes[:, 0], boxes[:, 2], self.widths), points(boxes[:, 1], boxes[:, 3], self.heights)
+
+    def sample(
+        self, x: Tensor, y: Tensor, level: Tensor, picture_ids: Tensor, *, outside_is_zero: bool = False
+    ) -> Tensor:
+        """Bilinear values (R, n, n, C) at columns x (R, n) and rows y (R, n) of each box's level."""
+        size = x.shape[1]
+        heights = ops.take(ops.convert_to_tensor(self.heights), level)
+        widths = ops.take(ops.convert_to_tensor(self.widths), level)
+        start = (
+            ops.take(ops.convert_to_tensor(self.before), level) * self.batch + picture_ids * heights * widths
+        )  # (R,)
+
+        def corners(points: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+            last = ops.cast(count, "float32")[:, None] - 1.0
+            inside = ops.logical_and(points >= 0.0, points <= last)
+            points = ops.clip(points, 0.0, last)
+            low = ops.floor(points)
+            high = ops.minimum(low + 1.0, last)
+            share = points - low
+            index = ops.cast(ops.stack([low, high], -1), "int32")  # (R, n, 2)
+            shares = ops.stack([1.0 - share, share], -1)
+            return index, shares * ops.cast(inside, "float32")[..., None] if outside_is_zero else shares
+
+        column, column_share = corners(x, widths)
+        row, row_share = corners(y, heights)
+        index = row[:, :, None, :, None] * widths[:, None, None, None, None] + column[:, None, :, None, :]
+        index = index + start[:, None, None, None, None]  # (R, n, n, 2, 2)
+        share = row_share[:, :, None, :, None] * column_share[:, None, :, None, :]
+        gathered = ops.take(self.cells, ops.reshape(index, (-1,)), axis=0)  # (R·n·n·4, C)
+        gathered = ops.reshape(gathered, (-1, size, size, 4, self.channels))
+        share = ops.cast(ops.reshape(share, (-1, size, size, 4, 1)), gathered.dtype)
+        return ops.sum(gathered * share, axis=3)  # (R, n, n, C)

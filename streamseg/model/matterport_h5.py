@@ -1,0 +1,213 @@
+"""The weight files of matterport/Mask_RCNN: HDF5 as Keras 2 wrote it, by layer name, every tensor accounted for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from streamseg.config import ModelConfig, nearest
+from streamseg.types import ModelError, UsageError
+
+Tensors = dict[str, dict[str, np.ndarray]]
+"""The tensors of a file by layer and by their own name, such as `conv1` → `kernel`."""
+
+HEADS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask")
+"""The layers whose shape follows from the number of classes: what to exclude when that changes."""
+
+IGNORED = ("anchors",)
+"""Layers of a training that hold no weights of the network: a copy of its anchors, of any size."""
+
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor, each as `layer/name`.
+
+    loaded: now in the network · skipped: in the file but excluded, or not the network's · missing: the network's, not
+    in the file, so it keeps its start values
+    """
+
+    loaded: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    missing: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return f"{len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
+
+
+def read_tensors(path: Path) -> Tensors:
+    """All tensors of a file of `save_weights` or `model.save`. Raises ModelError for any other or damaged file."""
+    try:
+        with h5py.File(path, "r") as file:
+            root = file if "layer_names" in file.attrs else file.get("model_weights")
+            if root is None or "layer_names" not in root.attrs:
+                raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found no `layer_names`")
+            return dict(_layers(root, path))
+    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a readable weights file ({error})") from error
+
+
+def _layers(root: Any, path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    layers: Tensors = {}
+    for name in map(_text, root.attrs["layer_names"]):
+        if name not in root:
+            raise ModelError(f"{path}: layer {name} is listed, but not there")
+        group = root[name]
+        for weight in map(_text, group.attrs.get("weight_names", ())):
+            if weight not in group:
+                raise ModelError(f"{path}: tensor {name}/{weight} is listed, but not there")
+            # `conv1/kernel:0`; a layer inside another, such as the proposal network's, carries its own name here
+            layer, _, short = re.sub(r":\d+$", "", weight).rpartition("/")
+            tensors = layers.setdefault(layer.rpartition("/")[2] or name, {})
+            if short in tensors:
+                raise ModelError(f"{path}: tensor {name}/{weight} stands there twice")
+            tensors[short] = group[weight][()]
+    yield from layers.items()
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def named_weights(network: Any) -> dict[str, dict[str, Any]]:
+    """The variables of a network of the matterport family, by the original's layer and tensor names."""
+    from streamseg.model.layers import Convolution
+
+    found: dict[str, dict[str, Any]] = {}
+    for layer in network._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, Convolution):
+            found[layer.name] = {"kernel": layer.kernel, "bias": layer.bias}
+            if layer.norm:
+                found[layer.norm_name] = dict(
+                    zip(NORM, (layer.gamma, layer.beta, layer.mean, layer.variance), strict=True)
+                )
+        elif not list(layer._layers) and layer.weights:
+            found[layer.name] = {"kernel": layer.kernel, "bias": layer.bias}
+    return found
+
+
+def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude: Sequence[str] = ()) -> LoadReport:
+    """Fill a network of the matterport family from a weights file.
+
+    Without `by_name` every tensor of the network must be there, with its shape, and nothing else. With it, layers that
+    are missing keep their values and foreign ones are skipped; a tensor of another shape is refused all the same.
+    exclude: layers that are left alone; `HEADS` for another number of classes. It implies by_name, as in the original.
+    Raises ModelError naming the tensors that do not fit (then nothing was loaded), UsageError for an excluded layer
+    that the network does not have.
+    """
+    wanted = named_weights(network)
+    unknown = [name for name in exclude if name not in wanted and name not in HEADS]
+    if unknown:
+        raise UsageError(f"exclude: the network has no layer {unknown[0]!r}{nearest(unknown[0], wanted)}")
+    by_name = by_name or bool(exclude)
+    tensors = {name: value for name, value in read_tensors(path).items() if name not in IGNORED}
+    problems: list[str] = []
+    loaded: list[tuple[str, Any, np.ndarray]] = []
+    missing: list[str] = []
+    for layer, variables in wanted.items():
+        for short, variable in variables.items():
+            name = f"{layer}/{short}"
+            value = tensors.get(layer, {}).get(short)
+            if layer in exclude or (value is None and by_name and layer not in tensors):
+                missing.append(name)
+            elif value is None:
+                problems.append(f"{name} is missing")
+            elif value.shape != tuple(variable.shape):
+                problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {value.shape}")
+            elif value.dtype.kind != "f" or not np.isfinite(value).all():
+                problems.append(f"{name} holds values that are not numbers")
+            else:
+                loaded.append((name, variable, value))
+    foreign = [
+        f"{layer}/{short}" for layer, names in tensors.items() for short in names if short not in wanted.get(layer, {})
+    ]
+    if not by_name:
+        problems += [f"{name} does not belong to this model" for name in foreign]
+    elif not loaded and not problems:
+        problems.append("no layer of it has a name of this model's")
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ModelError(f"{path}: these are not weights of this model: {'; '.join(problems[:5])}{more}")
+    for _, variable, value in loaded:
+        variable.assign(value.astype("float32"))
+    excluded = [f"{layer}/{short}" for layer in exclude for short in tensors.get(layer, ())]
+    return LoadReport(tuple(name for name, *_ in loaded), tuple(foreign + excluded), tuple(missing))
+
+
+def save_matterport(network: Any, path: Path) -> None:
+    """Write a network of the matterport family as the original does, a group a layer. Inverse of `load_matterport`."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    layers = named_weights(network)
+    with h5py.File(part, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.2.5"
+        for layer, variables in layers.items():
+            group = file.create_group(layer)
+            names = [f"{layer}/{short}:0" for short in variables]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, variable in zip(names, variables.values(), strict=True):
+                group.create_dataset(name, data=np.asarray(variable))
+    part.replace(path)
+
+
+def config_of(path: Path, *, class_names: Sequence[str] | None = None) -> ModelConfig:
+    """The configuration of a weights file, as far as it can be read off it: classes, backbone, channels, mask size.
+
+    class_names: without the background; `class 1`, `class 2` … by default. The input is 1024 pixels wide or high,
+    unless the file holds the anchors of a square training input. Raises ModelError when the file is no Mask R-CNN of
+    this family, UsageError when the number of names is not that of its classes.
+    """
+    shapes = {
+        layer: {short: value.shape for short, value in parts.items()} for layer, parts in read_tensors(path).items()
+    }
+
+    def shape(layer: str, short: str = "kernel") -> tuple[int, ...]:
+        try:
+            return shapes[layer][short]
+        except KeyError:
+            raise ModelError(f"{path}: these are not weights of a Mask R-CNN: {layer}/{short} is missing") from None
+
+    num_classes = shape("mrcnn_class_logits", "bias")[0]
+    names = tuple(class_names or (f"class {i}" for i in range(1, num_classes)))
+    if len(names) != num_classes - 1:
+        raise UsageError(
+            f"--class-names: {path.name} knows {num_classes - 1} classes beside the background, got {len(names)} names"
+        )
+    ratios = shape("rpn_class_raw", "bias")[0] // 2
+    knobs: dict[str, Any] = {
+        "class_names": ("background", *names),
+        "backbone": "resnet101" if "res4w_branch2a" in shapes else "resnet50",
+        "fpn_channels": shape("fpn_p2", "bias")[0],
+        "rpn_channels": shape("rpn_conv_shared", "bias")[0],
+        "box_pool": shape("mrcnn_class_conv1")[0],
+        "box_channels": shape("mrcnn_class_conv1")[-1],
+        "mask_channels": shape("mrcnn_mask_conv1")[-1],
+        "input_sizes": INPUT_SIZES,
+        "detection_min_score": 0.05,
+    }
+    if ratios != 3:
+        raise ModelError(f"{path}: expected 3 anchor ratios (.5, 1, 2), found {ratios}; give a config that lists them")
+    if side := _square_of(shapes.get("anchors", {})):
+        knobs["input_sizes"] = ((side, side),)
+    return ModelConfig.matterport(**knobs)
+
+
+INPUT_SIZES = ((1024, 576), (1024, 768), (1024, 1024), (768, 1024), (576, 1024))
+"""Inputs of a video's shape for networks that were trained on 1024² squares: the same scale, less padding."""
+
+
+def _square_of(anchors: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Side of the square input that has this many anchors, three a cell at strides 4 to 64; None if there is none."""
+    for shape in anchors.values():
+        for side in range(64, 2049, 64):
+            if len(shape) > 1 and shape[-2] == 3 * sum((side // stride) ** 2 for stride in (4, 8, 16, 32, 64)):
+                return None if side == 1024 else side
+    return None
