@@ -1,0 +1,247 @@
+"""The original's `Config`: subclass it, set what differs in upper case; it becomes streamseg's own configuration."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
+from streamseg.molding import MODES
+from streamseg.types import UsageError
+
+LOSSES = {
+    "rpn_class_loss": "rpn_class",
+    "rpn_bbox_loss": "rpn_box",
+    "mrcnn_class_loss": "class",
+    "mrcnn_bbox_loss": "box",
+    "mrcnn_mask_loss": "mask",
+}
+"""The original's names of the losses and ours."""
+
+
+class Config:
+    """The settings of the original with its defaults; `model_config` and `training_config` say what each becomes here.
+
+    BATCH_SIZE, IMAGE_SHAPE and IMAGE_META_SIZE follow from the others when it is made. Raises UsageError for settings
+    that contradict each other or that a network of this family cannot have.
+    """
+
+    NAME: str | None = None
+    """Name of the experiment; in the names of its log folder and weights files."""
+    GPU_COUNT: int = 1
+    IMAGES_PER_GPU: int = 2
+    """Pictures a training step and GPU. `detect` takes any number of pictures whatever this says."""
+    STEPS_PER_EPOCH: int = 1000
+    VALIDATION_STEPS: int = 50
+
+    BACKBONE: str = "resnet101"
+    """`resnet50` or `resnet101`."""
+    COMPUTE_BACKBONE_SHAPE: None = None
+    BACKBONE_STRIDES: Sequence[int] = [4, 8, 16, 32, 64]
+    FPN_CLASSIF_FC_LAYERS_SIZE: int = 1024
+    TOP_DOWN_PYRAMID_SIZE: int = 256
+    NUM_CLASSES: int = 1
+    """Classes, background included."""
+
+    RPN_ANCHOR_SCALES: Sequence[float] = (32, 64, 128, 256, 512)
+    """Square root of the anchors' areas in pixels, one a level."""
+    RPN_ANCHOR_RATIOS: Sequence[float] = [0.5, 1, 2]
+    """Width over height of the anchors."""
+    RPN_ANCHOR_STRIDE: int = 1
+    RPN_NMS_THRESHOLD: float = 0.7
+    RPN_TRAIN_ANCHORS_PER_IMAGE: int = 256
+    PRE_NMS_LIMIT: int = 6000
+    POST_NMS_ROIS_TRAINING: int = 2000
+    POST_NMS_ROIS_INFERENCE: int = 1000
+
+    USE_MINI_MASK: bool = True
+    MINI_MASK_SHAPE: Sequence[int] = (56, 56)
+    IMAGE_RESIZE_MODE: str = "square"
+    """`square`, `pad64`, `crop` (training only) or `none`: `streamseg.molding.Mold.fit` says what each does."""
+    IMAGE_MIN_DIM: int = 800
+    IMAGE_MAX_DIM: int = 1024
+    IMAGE_MIN_SCALE: float = 0
+    IMAGE_CHANNEL_COUNT: int = 3
+    MEAN_PIXEL: Any = np.array([123.7, 116.8, 103.9])
+    """Mean R, G, B in grey levels, taken off every picture."""
+
+    TRAIN_ROIS_PER_IMAGE: int = 200
+    ROI_POSITIVE_RATIO: float = 0.33
+    POOL_SIZE: int = 7
+    MASK_POOL_SIZE: int = 14
+    MASK_SHAPE: Sequence[int] = [28, 28]
+    MAX_GT_INSTANCES: int = 100
+    RPN_BBOX_STD_DEV: Any = np.array([0.1, 0.1, 0.2, 0.2])
+    BBOX_STD_DEV: Any = np.array([0.1, 0.1, 0.2, 0.2])
+
+    DETECTION_MAX_INSTANCES: int = 100
+    DETECTION_MIN_CONFIDENCE: float = 0.7
+    DETECTION_NMS_THRESHOLD: float = 0.3
+
+    LEARNING_RATE: float = 0.001
+    LEARNING_MOMENTUM: float = 0.9
+    WEIGHT_DECAY: float = 0.0001
+    LOSS_WEIGHTS: Mapping[str, float] = dict.fromkeys(LOSSES, 1.0)
+    USE_RPN_ROIS: bool = True
+    TRAIN_BN: bool | None = False
+    GRADIENT_CLIP_NORM: float = 5.0
+
+    def __init__(self) -> None:
+        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
+        side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
+        self.IMAGE_META_SIZE = 12 + self.NUM_CLASSES
+        self._warn_of_misspellings()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by its name, in alphabetical order."""
+        return {name: getattr(self, name) for name in sorted(dir(self)) if name.isupper() and name[0] != "_"}
+
+    def display(self) -> None:
+        """Print every setting."""
+        print("\nConfigurations:")
+        for name, value in self.to_dict().items():
+            print(f"{name:30} {value}")
+        print("\n")
+
+    def _warn_of_misspellings(self) -> None:
+        """A setting of a subclass that nothing reads, but is spelt almost like one that is read."""
+        known = {name for name in vars(Config) if name.isupper()} | {"BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"}
+        for name in self.to_dict().keys() - known:
+            if close := difflib.get_close_matches(name, known, n=1, cutoff=0.92):
+                warnings.warn(f"{type(self).__name__}.{name}: did you mean {close[0]}?", stacklevel=3)
+
+
+def model_config(config: Config, *, class_names: Sequence[str] = (), training: bool = False) -> ModelConfig:
+    """The network that a `Config` describes.
+
+    class_names: of all NUM_CLASSES classes, background first; none: `class 1`, `class 2` … · training: with the number
+    of proposals of a training. Raises UsageError for a setting that a network of this family cannot have.
+    """
+    _check(config)
+    names = tuple(class_names) or ("background", *(f"class {i}" for i in range(1, config.NUM_CLASSES)))
+    if len(names) != config.NUM_CLASSES:
+        raise UsageError(
+            f"NUM_CLASSES: expected {len(names)}, one for each of the class names, got {config.NUM_CLASSES}"
+        )
+    height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
+    return ModelConfig.matterport(
+        class_names=("background", *names[1:]),
+        backbone=config.BACKBONE,
+        mean_pixel=tuple(map(float, config.MEAN_PIXEL)),
+        input_sizes=((width, height),),
+        min_score=float(config.DETECTION_MIN_CONFIDENCE),
+        fpn_channels=config.TOP_DOWN_PYRAMID_SIZE,
+        anchor_sizes=tuple((float(scale),) for scale in config.RPN_ANCHOR_SCALES),
+        anchor_ratios=tuple(map(float, config.RPN_ANCHOR_RATIOS)),
+        rpn_stride=config.RPN_ANCHOR_STRIDE,
+        rpn_delta_std=_by_x_first(config.RPN_BBOX_STD_DEV),
+        rpn_nms_threshold=float(config.RPN_NMS_THRESHOLD),
+        proposals_before_nms=config.PRE_NMS_LIMIT,
+        num_proposals=config.POST_NMS_ROIS_TRAINING if training else config.POST_NMS_ROIS_INFERENCE,
+        box_pool=config.POOL_SIZE,
+        box_channels=config.FPN_CLASSIF_FC_LAYERS_SIZE,
+        mask_pool=config.MASK_POOL_SIZE,
+        delta_std=_by_x_first(config.BBOX_STD_DEV),
+        detection_min_score=float(config.DETECTION_MIN_CONFIDENCE),
+        detection_nms_threshold=float(config.DETECTION_NMS_THRESHOLD),
+        max_detections=config.DETECTION_MAX_INSTANCES,
+    )
+
+
+def training_config(
+    config: Config,
+    *,
+    datasets: Mapping[str, Any],
+    learning_rate: float,
+    epochs: int,
+    layers: str = "all",
+    augment: AugmentConfig | None = None,
+) -> TrainingConfig:
+    """The training that a `Config` describes: one stage at a constant learning rate, as a call of `train` is.
+
+    datasets: `train` and perhaps `val`, as `TrainingConfig` takes them · epochs of this stage · layers: `heads`, `3+`,
+    `4+`, `5+`, `all` or a regular expression. Raises UsageError for a setting that has no counterpart here.
+    """
+    _check(config)
+    _expect("USE_RPN_ROIS", config.USE_RPN_ROIS, True, "the heads learn on the proposals of the network")
+    _expect(
+        "USE_MINI_MASK", config.USE_MINI_MASK, True, "true masks are kept inside their boxes; enlarge MINI_MASK_SHAPE"
+    )
+    _expect("TRAIN_BN", config.TRAIN_BN, False, "batch norms keep their statistics")
+    _expect("IMAGE_MIN_SCALE", config.IMAGE_MIN_SCALE or 0, 0, "pictures are fitted into the training's crop")
+    if set(config.LOSS_WEIGHTS) != set(LOSSES):
+        raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {', '.join(config.LOSS_WEIGHTS)}")
+    if len(set(config.MINI_MASK_SHAPE)) != 1:
+        raise UsageError(f"MINI_MASK_SHAPE: expected a square, got {tuple(config.MINI_MASK_SHAPE)}")
+    side = int(config.IMAGE_SHAPE[0])
+    stage = StageConfig(
+        epochs=epochs,
+        crop=side,
+        batch_size=config.BATCH_SIZE,
+        learning_rate=learning_rate,
+        schedule="constant",
+        warmup_steps=0,
+        scale=(1.0, 1.0),
+        augment=augment or UNCHANGED,
+        layers=layers,
+    )
+    return TrainingConfig(
+        **datasets,
+        start_from="nothing",
+        stages=(stage,),
+        frozen_stages=0,
+        precision="float32",
+        backbone_rate=1.0,
+        optimizer="sgd",
+        momentum=config.LEARNING_MOMENTUM,
+        weight_decay=config.WEIGHT_DECAY,
+        clip_norm=config.GRADIENT_CLIP_NORM,
+        ema=0.0,
+        loss_weights={LOSSES[name]: float(weight) for name, weight in config.LOSS_WEIGHTS.items()},
+        rpn_samples=config.RPN_TRAIN_ANCHORS_PER_IMAGE,
+        roi_samples=config.TRAIN_ROIS_PER_IMAGE,
+        roi_positives=config.ROI_POSITIVE_RATIO,
+        mask_samples=int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO),
+        max_objects=config.MAX_GT_INSTANCES,
+        mini_mask=config.MINI_MASK_SHAPE[0],
+    )
+
+
+UNCHANGED = AugmentConfig(flip_left_right=False, aspect=0.0, colour=0.0)
+"""No augmentation: what `train` does unless it is told otherwise."""
+
+
+def _check(config: Config) -> None:
+    """Raises UsageError for what no network of this family can have."""
+    if config.NUM_CLASSES < 2:
+        raise UsageError(f"NUM_CLASSES: expected the background and at least one class, got {config.NUM_CLASSES}")
+    if config.BACKBONE not in ("resnet50", "resnet101"):
+        raise UsageError(f"BACKBONE: expected resnet50 or resnet101, got {config.BACKBONE!r}")
+    if config.IMAGE_RESIZE_MODE not in MODES:
+        raise UsageError(f"IMAGE_RESIZE_MODE: expected {', '.join(MODES)}, got {config.IMAGE_RESIZE_MODE!r}")
+    if any(side % 64 for side in config.IMAGE_SHAPE[:2]):
+        setting = "IMAGE_MIN_DIM" if config.IMAGE_RESIZE_MODE == "crop" else "IMAGE_MAX_DIM"
+        raise UsageError(f"{setting}: expected a multiple of 64, got {config.IMAGE_SHAPE[0]}")
+    if len(config.RPN_ANCHOR_SCALES) != 5:
+        raise UsageError(f"RPN_ANCHOR_SCALES: expected 5, one a level, got {len(config.RPN_ANCHOR_SCALES)}")
+    _expect("BACKBONE_STRIDES", list(config.BACKBONE_STRIDES), [4, 8, 16, 32, 64], "that is how a ResNet shrinks")
+    _expect("COMPUTE_BACKBONE_SHAPE", config.COMPUTE_BACKBONE_SHAPE, None, "the backbones here know their shapes")
+    _expect("IMAGE_CHANNEL_COUNT", config.IMAGE_CHANNEL_COUNT, 3, "pictures are RGB")
+    masks = [2 * config.MASK_POOL_SIZE] * 2
+    _expect("MASK_SHAPE", list(config.MASK_SHAPE), masks, "the mask head doubles MASK_POOL_SIZE")
+
+
+def _expect(name: str, value: Any, expected: Any, why: str) -> None:
+    if value != expected:
+        raise UsageError(f"{name}: expected {expected}, got {value}: {why}")
+
+
+def _by_x_first(std: Sequence[float]) -> tuple[float, ...]:
+    """The unit of deltas (y, x, log h, log w) as (x, y, log w, log h)."""
+    y, x, height, width = (float(value) for value in std)
+    return x, y, width, height

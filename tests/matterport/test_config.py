@@ -1,0 +1,151 @@
+"""The original's settings: subclassed as scripts do it, shown, and turned into ours."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.config import ModelConfig
+from streamseg.matterport.config import Config, model_config, training_config
+from streamseg.types import UsageError
+from tests.matterport.conftest import Recorded
+
+
+class Balloons(Config):
+    NAME = "balloon"
+    IMAGES_PER_GPU = 3
+    GPU_COUNT = 2
+    NUM_CLASSES = 1 + 1
+    STEPS_PER_EPOCH = 100
+    DETECTION_MIN_CONFIDENCE = 0.9
+
+
+class Moles(Config):
+    NAME = "moles"
+    NUM_CLASSES = 3
+    IMAGE_MIN_DIM = IMAGE_MAX_DIM = 128
+    DETECTION_MAX_INSTANCES = 3
+    BACKBONE = "resnet50"
+    RPN_BBOX_STD_DEV = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+def test_what_follows_from_other_settings_is_computed() -> None:
+    config = Balloons()
+    assert config.BATCH_SIZE == 6
+    assert config.IMAGE_SHAPE.tolist() == [1024, 1024, 3]
+    assert config.IMAGE_META_SIZE == 14
+
+
+def test_a_cropped_input_has_the_smaller_side() -> None:
+    class Cropped(Balloons):
+        IMAGE_RESIZE_MODE = "crop"
+        IMAGE_MIN_DIM = 512
+
+    assert Cropped().IMAGE_SHAPE.tolist() == [512, 512, 3]
+
+
+def test_display_prints_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    Balloons().display()
+    lines = capsys.readouterr().out.splitlines()
+    assert "Configurations:" in lines
+    shown = dict(line.split(maxsplit=1) for line in lines if line[:1].isupper() and " " in line.strip())
+    assert shown["NAME"] == "balloon" and shown["BATCH_SIZE"] == "6" and shown["LEARNING_RATE"] == "0.001"
+    assert shown["RPN_ANCHOR_SCALES"] == "(32, 64, 128, 256, 512)"
+
+
+@pytest.mark.parametrize("case", ["mole128", "coco512", "pad64"])
+def test_the_defaults_are_those_of_the_original(parity: Path, case: str) -> None:
+    recorded = Recorded(parity / "cases" / case).facts("config")["config"]
+    assert recorded.keys() == Config().to_dict().keys()
+    own = {"NAME", "NUM_CLASSES", "BACKBONE", "IMAGES_PER_GPU", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_RESIZE_MODE"}
+    own |= {"DETECTION_MAX_INSTANCES", "DETECTION_MIN_CONFIDENCE", "BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"}
+    for name in recorded.keys() - own:
+        value = getattr(Config, name)
+        assert np.array_equal(value, recorded[name]) if np.ndim(value) else value == recorded[name], name
+
+
+def test_a_setting_spelt_almost_right_is_warned_of_and_other_constants_are_not() -> None:
+    class Misspelt(Balloons):
+        DETECTION_MIN_CONFIDENC = 0.5
+
+    class OwnConstants(Balloons):
+        IMAGE_PADDING = True
+        FOLDER = "data"
+
+    with pytest.warns(UserWarning, match=r"Misspelt\.DETECTION_MIN_CONFIDENC: did you mean DETECTION_MIN_CONFIDENCE"):
+        Misspelt()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OwnConstants()
+
+
+def test_a_config_becomes_the_model_it_describes() -> None:
+    model = model_config(Moles(), class_names=["BG", "mole", "scar"])
+    assert model == ModelConfig.matterport(
+        class_names=("background", "mole", "scar"),
+        backbone="resnet50",
+        input_sizes=((128, 128),),
+        max_detections=3,
+        rpn_delta_std=(0.2, 0.1, 0.4, 0.3),  # ours begin with x
+    )
+
+
+def test_the_default_settings_are_the_default_model() -> None:
+    class OneClass(Config):
+        NUM_CLASSES = 2
+
+    assert model_config(OneClass(), class_names=["BG", "person"]) == ModelConfig.matterport()
+    assert model_config(OneClass(), training=True).num_proposals == 2000
+    assert model_config(OneClass()).class_names == ("background", "class 1")
+
+
+def test_a_config_becomes_the_training_it_describes() -> None:
+    training = training_config(
+        Balloons(), datasets={"train": "balloons.json"}, learning_rate=0.002, epochs=30, layers="heads"
+    )
+    (stage,) = training.stages
+    assert (stage.epochs, stage.batch_size, stage.learning_rate, stage.layers) == (30, 6, 0.002, "heads")
+    assert (stage.crop, stage.scale, stage.schedule) == (1024, (1, 1), "constant")
+    assert not stage.augment.flip_left_right and stage.augment.colour == stage.augment.aspect == 0
+    assert (training.optimizer, training.momentum, training.weight_decay, training.clip_norm) == ("sgd", 0.9, 1e-4, 5)
+    assert (training.roi_samples, training.mask_samples, training.max_objects) == (200, 66, 100)
+    assert training.loss_weights == {"rpn_class": 1, "rpn_box": 1, "class": 1, "box": 1, "mask": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("NUM_CLASSES", 1, "NUM_CLASSES: expected the background and at least one class, got 1"),
+        ("BACKBONE", "resnet34", "BACKBONE: expected resnet50 or resnet101, got 'resnet34'"),
+        ("IMAGE_MAX_DIM", 1000, "IMAGE_MAX_DIM: expected a multiple of 64, got 1000"),
+        ("IMAGE_RESIZE_MODE", "sqare", "IMAGE_RESIZE_MODE: expected none, square, pad64, crop, got 'sqare'"),
+        ("IMAGE_CHANNEL_COUNT", 4, "IMAGE_CHANNEL_COUNT: expected 3, got 4"),
+        ("MASK_SHAPE", [56, 56], r"MASK_SHAPE: expected \[28, 28\], got \[56, 56\]"),
+        ("BACKBONE_STRIDES", [2, 4, 8, 16, 32], "BACKBONE_STRIDES: expected"),
+        ("RPN_ANCHOR_SCALES", (8, 16), "RPN_ANCHOR_SCALES: expected 5, one a level, got 2"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_by_the_name_of_the_setting(
+    setting: str, value: object, message: str
+) -> None:
+    config = type("Wrong", (Balloons,), {setting: value})()
+    with pytest.raises(UsageError, match=message):
+        model_config(config)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("USE_RPN_ROIS", False), ("USE_MINI_MASK", False), ("TRAIN_BN", True), ("IMAGE_MIN_SCALE", 2)],
+)
+def test_a_training_that_cannot_be_is_refused_by_the_name_of_the_setting(setting: str, value: object) -> None:
+    config = type("Wrong", (Balloons,), {setting: value})()
+    with pytest.raises(UsageError, match=f"{setting}: expected"):
+        training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
+
+
+def test_names_and_number_of_classes_must_agree() -> None:
+    with pytest.raises(UsageError, match="NUM_CLASSES: expected 3, one for each of the class names, got 2"):
+        model_config(Balloons(), class_names=["BG", "a", "b"])
