@@ -49,11 +49,17 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def sample_of(
-    path: Path, *, image_id: int, size: tuple[int, int], masks: Sequence[np.ndarray], class_ids: Sequence[int]
+    path: Path,
+    *,
+    image_id: int,
+    size: tuple[int, int],
+    masks: Sequence[np.ndarray],
+    class_ids: Sequence[int],
+    rgb: np.ndarray | None = None,
 ) -> Sample:
     """A sample of masks (H, W) bool, each with a pixel at least; the boxes are the smallest around them.
 
-    size: (width, height) of the picture.
+    size: (width, height) of the picture · rgb: the picture where it is no file.
     """
     boxes = np.zeros((len(masks), 4), np.float32)
     for row, mask in zip(boxes, masks, strict=True):
@@ -68,6 +74,7 @@ def sample_of(
         class_ids=np.array(class_ids, np.int32),
         masks=tuple(run_lengths(mask) for mask in masks),
         crowd=np.zeros(len(masks), bool),
+        rgb=rgb,
     )
 
 
