@@ -113,6 +113,7 @@ class Coco:
             class_ids=np.array([self.category_ids.index(a["category_id"]) for a in objects], np.int32),
             masks=tuple(a["segmentation"] for a in objects),
             crowd=np.array([bool(a.get("iscrowd", 0)) for a in objects], bool),
+            areas=np.array([a.get("area", np.nan) for a in objects], np.float64),
         )
 
 
