@@ -123,3 +123,19 @@ def write_tiny_model(folder: Path, config: ModelConfig = TINY, *, seed: int = 0)
     save_weights(network, folder / "model.weights.h5")
     (folder / "model.yaml").write_text(yaml.safe_dump({"model": config.model_dump(mode="json")}))
     return folder
+
+
+def tiny_training_model(experiment: ExperimentConfig) -> Any:
+    """A model that is ready to be trained as `experiment` says, four steps a stage; needs Keras."""
+    from streamseg.model.losses import TrainedMaskRCNN
+    from streamseg.training.fit import make_network
+    from streamseg.training.optimizers import Schedule, make_optimizer
+
+    training = experiment.training
+    assert training is not None
+    model = TrainedMaskRCNN(make_network(experiment), training, name="training")
+    model.build()
+    optimizer = make_optimizer(training, Schedule(training.stages, [4] * len(training.stages)))
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
     part.replace(path)
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Fill a model from a file of `save_weights`.
+def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None:
+    """Fill a model from a file of `save_weights`; the variables `without` keep their values, whatever the file holds.
 
     Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was
     loaded.
@@ -47,6 +47,10 @@ def load_weights(model: Any, path: Path) -> None:
             )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
+    kept = {variable.path for variable in without}
+    left_out = {name for name, variable in wanted.items() if variable.path in kept}
+    wanted = {name: variable for name, variable in wanted.items() if name not in left_out}
+    found = {name: value for name, value in found.items() if name not in left_out}
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} does not belong to this model" for name in found if name not in wanted]
     for name, variable in wanted.items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import h5py
 import keras
 import numpy as np
 import yaml
-from keras import ops
 
 from streamseg import zoo
 from streamseg.config import ExperimentConfig, StageConfig, TrainingConfig
@@ -21,7 +21,10 @@ from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.training.data import open_datasets
-from streamseg.training.loader import Batches, Picture, read_pictures
+from streamseg.training.devices import all_devices
+from streamseg.training.layers import Selection, matches
+from streamseg.training.loader import Batches, Picture, Pictures, steps_of_epoch
+from streamseg.training.optimizers import Schedule, averages, make_optimizer
 from streamseg.training.teach import load_taught, save_taught, teach
 from streamseg.types import ModelError, UsageError
 
@@ -47,69 +50,6 @@ def imagenet_weights() -> Path:
     return found[0]
 
 
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of every step: per stage a linear warm-up, then half a cosine down."""
-
-    def __init__(self, stages: tuple[StageConfig, ...], steps: list[int]) -> None:
-        self.stages, self.steps = stages, steps
-
-    def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
-        rate: Any = 0.0
-        start = 0
-        for i, (stage, count) in enumerate(zip(self.stages, self.steps, strict=True)):
-            done = step - start
-            warm = (done + 1.0) / max(1, stage.warmup_steps)
-            share = ops.clip((done - stage.warmup_steps) / max(1, count - stage.warmup_steps), 0.0, 1.0)
-            span = stage.learning_rate - stage.final_learning_rate
-            cosine = stage.final_learning_rate + span * 0.5 * (1.0 + ops.cos(math.pi * share))
-            here = ops.where(done < stage.warmup_steps, stage.learning_rate * warm, cosine)
-            rate = here if i == 0 else ops.where(step >= start, here, rate)
-            start += count
-        return rate
-
-    def get_config(self) -> dict[str, Any]:
-        return {"stages": self.stages, "steps": self.steps}
-
-
-class BackboneAdamW(keras.optimizers.AdamW):
-    """AdamW with a learning rate of its own for the variables of the backbone."""
-
-    def __init__(self, *, backbone_rate: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.backbone_rate = backbone_rate
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # the TensorFlow optimizer hands over the raw variable; Keras' own knows its path
-        path = self._trainable_variables[self._get_variable_index(variable)].path
-        rate = self.backbone_rate if "/backbone/" in path else 1.0
-        super().update_step(gradient, variable, learning_rate * rate)
-
-    def finalize_variable_values(self, var_list: list[Any]) -> None:
-        """Keep the weights: Keras would put the average in their place, and the next stage start from another point."""
-
-
-def make_optimizer(training: TrainingConfig, schedule: Schedule) -> BackboneAdamW:
-    """AdamW as the configuration asks, with the average of the weights."""
-    optimizer = BackboneAdamW(
-        backbone_rate=training.backbone_rate,
-        learning_rate=schedule,
-        weight_decay=training.weight_decay,
-        global_clipnorm=training.clip_norm,
-        use_ema=True,
-        ema_momentum=training.ema,
-        ema_overwrite_frequency=None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
-
-
-def averages(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """The averaged weights by the path of their variable."""
-    pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
-    return {variable.path: average for variable, average in pairs}
-
-
 def save_state(model: TrainedMaskRCNN, path: Path, *, epoch: int) -> None:
     """Write all that an exact resume needs: weights, optimizer, random state, finished epochs."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
@@ -123,8 +63,17 @@ def save_state(model: TrainedMaskRCNN, path: Path, *, epoch: int) -> None:
     part.replace(path)
 
 
-def load_state(model: TrainedMaskRCNN, path: Path) -> int:
-    """Fill model and optimizer from a file of `save_state`; returns the finished epochs. Raises ModelError."""
+def finished_epochs(path: Path) -> int:
+    """How many epochs a file of `save_state` has behind it. Raises ModelError."""
+    try:
+        with h5py.File(path, "r") as file:
+            return int(file.attrs["epoch"])
+    except (OSError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
+
+
+def load_state(model: TrainedMaskRCNN, path: Path) -> None:
+    """Fill model and optimizer from a file of `save_state`. Raises ModelError."""
     try:
         with h5py.File(path, "r") as file:
             for name, variable in weights_by_name(model.network).items():
@@ -132,7 +81,6 @@ def load_state(model: TrainedMaskRCNN, path: Path) -> int:
             for i, variable in enumerate(model.optimizer.variables):
                 variable.assign(file[f"optimizer/{i}"][()])
             model.seed_generator.state.assign(file["seed"][()])
-            return int(file.attrs["epoch"])
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
 
@@ -177,7 +125,7 @@ class StopAtNan(keras.callbacks.Callback):
         if bad:
             size = self.batches.stage.batch_size
             rows = self.batches.order[batch * size : (batch + 1) * size]
-            names = ", ".join(self.batches.pictures[i].sample.path.name for i in rows)
+            names = ", ".join(self.batches.picture(i).sample.path.name for i in rows)
             raise ModelError(
                 f"{' and '.join(bad)} became NaN or infinite in epoch {self.epoch + 1}, "
                 f"batch {batch + 1} ({names}); "
@@ -188,22 +136,22 @@ class StopAtNan(keras.callbacks.Callback):
 class EventLog(keras.callbacks.Callback):
     """Losses for TensorBoard, written without TensorFlow."""
 
-    def __init__(self, folder: Path, *, every: int = 20) -> None:
+    def __init__(self, folder: Path, *, steps_before: int = 0, every: int = 20) -> None:
         super().__init__()
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         self.writer = EventFileWriter(str(folder))
-        self.every, self.step = every, 0
+        self.every, self.steps_before = every, steps_before
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self.step = int(self.model.optimizer.iterations)
-        if self.step % self.every == 0:
+        step = self.steps_before + int(self.model.optimizer.iterations)
+        if step % self.every == 0:
             values = [Summary.Value(tag=f"train/{name}", simple_value=float(v)) for name, v in (logs or {}).items()]
-            self.writer.add_event(Event(wall_time=time.time(), step=self.step, summary=Summary(value=values)))
+            self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.writer.close()
@@ -258,26 +206,55 @@ def make_network(experiment: ExperimentConfig) -> MaskRCNN:
     return network
 
 
-def start_weights(network: MaskRCNN, start_from: str) -> None:
-    """Fill a new network: `imagenet`, `nothing`, or a model whose every tensor must fit."""
-    if start_from == "imagenet":
+def newest_run(name: str, runs: Path, *, besides: Path) -> Path:
+    """The folder in `runs` of the newest model of that name, `besides` left out. Raises UsageError without one."""
+    found = []
+    for card in runs.glob("*/model.yaml"):
+        weights = card.with_name("model.weights.h5")
+        if card.parent.resolve() != besides.resolve() and weights.exists():
+            content = yaml.safe_load(card.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.get("name") == name:
+                found.append((weights.stat().st_mtime, card.parent))
+    if not found:
+        raise UsageError(f"start_from: last: expected an earlier run of {name} in {runs}, found none")
+    return max(found)[1]
+
+
+def start_file(experiment: ExperimentConfig, folder: Path) -> Path | None:
+    """The weights file that a training in `folder` starts from; None for `imagenet` and `nothing`."""
+    assert experiment.training is not None
+    start_from = experiment.training.start_from
+    if start_from in ("imagenet", "nothing"):
+        return None
+    if start_from == "last":
+        return newest_run(experiment.name, folder.parent, besides=folder) / "model.weights.h5"
+    path = Path(start_from)
+    return path if path.suffix == ".h5" else zoo.resolve(start_from) / "model.weights.h5"
+
+
+def start_weights(network: MaskRCNN, training: TrainingConfig, file: Path | None) -> None:
+    """Fill a new network from a file whose every tensor must fit, but for the layers that are to start anew."""
+    if file is not None:
+        anew = matches(network, training.start_without) if training.start_without else []
+        load_weights(network, file, without=anew)
+    elif training.start_from == "imagenet":
         load_imagenet(network.backbone, imagenet_weights())
-    elif start_from != "nothing":
-        load_weights(network, zoo.resolve(start_from) / "model.weights.h5")
 
 
 def pictures_of_stage(
-    pictures: list[Picture],
+    pictures: Pictures,
     stage: StageConfig,
     model: TrainedMaskRCNN,
     path: Path,
     *,
     weight: float,
     progress: Progress,
-) -> list[Picture]:
+) -> Sequence[Picture]:
     """The pictures as a stage sees them; masks that the model teaches itself are kept at `path` for a resume."""
     if not stage.teach_masks:
         return pictures
+    if len(pictures.kept) < len(pictures):
+        raise UsageError("teach_masks: expected all pictures in memory; a larger training.cache_gb keeps them there")
     if path.exists():
         return load_taught(pictures, path)
     weights = path.with_suffix(".h5")
@@ -319,54 +296,90 @@ def train(
     if resume and not state.exists():
         raise UsageError(f"{folder} holds no checkpoint to resume from; expected {state}")
     dataset = open_datasets(training.train, experiment.model.class_names)
+    start = None if resume else start_file(experiment, folder)
+    epochs = sum(stage.epochs for stage in training.stages)
+    finished = min(finished_epochs(state), epochs) if resume else 0
     folder.mkdir(parents=True, exist_ok=True)
     write_model_card(experiment, folder, command=command)
-    pictures = read_pictures(
-        dataset, side=training.mini_mask, progress=lambda done, total: progress({"reading": done, "total": total})
+    pictures = Pictures(
+        dataset,
+        side=training.mini_mask,
+        cache_gb=training.cache_gb,
+        progress=lambda done, total: progress({"reading": done, "total": total}),
     )
-    keras.utils.set_random_seed(training.seed)
-    network = make_network(experiment)
-    start_weights(network, training.start_from)
-    model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
-    model.build()
-    stages = training.stages
-    steps = [stage.epochs * max(1, len(pictures) // stage.batch_size) for stage in stages]
-    optimizer = make_optimizer(training, Schedule(stages, steps))
-    optimizer.build(model.trainable_variables)
+    with all_devices() as num_devices:
+        check_batches(training.stages, num_devices)
+        keras.utils.set_random_seed(training.seed)
+        network = make_network(experiment)
+        if not resume:
+            start_weights(network, training, start)
+        model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
+        model.build()
+        run_stages(model, training, pictures, folder=folder, finished=finished, progress=progress)
+    return folder
+
+
+def check_batches(stages: Sequence[StageConfig], num_devices: int) -> None:
+    """Raises UsageError unless every batch can be split among the devices."""
+    for stage in stages:
+        if stage.batch_size % num_devices:
+            raise UsageError(f"batch_size: expected a multiple of the {num_devices} devices, got {stage.batch_size}")
+
+
+def run_stages(
+    model: TrainedMaskRCNN,
+    training: TrainingConfig,
+    pictures: Pictures,
+    *,
+    folder: Path,
+    finished: int,
+    progress: Progress,
+) -> None:
+    """All stages from epoch `finished` on; where other layers learn than in the one before, a new optimizer begins."""
 
     def take(truth: Any, loss: Any) -> Any:
         return loss
 
-    finished = 0
-    first_epoch = 0
-    epochs = sum(stage.epochs for stage in stages)
-    for stage in stages:
-        model.compile(
-            optimizer=optimizer,
-            loss={name: take for name in LOSSES},
-            loss_weights={name: training.loss_weights[name] for name in LOSSES},
-            jit_compile=keras.backend.backend() == "jax",
-        )
-        if resume and finished == 0:
-            finished = load_state(model, state)
-        last_epoch = first_epoch + stage.epochs
-        if finished < last_epoch:
-            start = max(first_epoch, finished)
-            seen = pictures_of_stage(
-                pictures,
-                stage,
-                model,
-                folder / f"taught-{first_epoch}.npz",
-                weight=training.taught_weight,
-                progress=progress,
+    selection = Selection(model.network)
+    epochs = sum(stage.epochs for stage in training.stages)
+    first_epoch, steps_before = 0, 0
+    for layers, group in itertools.groupby(training.stages, key=lambda stage: stage.layers):
+        stages = list(group)
+        steps = [stage.epochs * steps_of_epoch(pictures.facts, stage) for stage in stages]
+        selection.choose(layers)
+        optimizer = make_optimizer(training, Schedule(stages, steps))
+        optimizer.build(model.trainable_variables)
+        to_load = first_epoch < finished <= first_epoch + sum(stage.epochs for stage in stages)
+        for stage in stages:
+            model.compile(
+                optimizer=optimizer,
+                loss={name: take for name in LOSSES},
+                loss_weights={name: training.loss_weights[name] for name in LOSSES},
+                jit_compile=keras.backend.backend() == "jax",
             )
-            batches = Batches(seen, training, stage, epoch=start)
-            callbacks = [
-                StopAtNan(batches),
-                Checkpoints(folder),
-                EventLog(folder / "logs"),
-                Report(progress, epochs=epochs, steps=len(batches)),
-            ]
-            model.fit(batches, initial_epoch=start, epochs=last_epoch, callbacks=callbacks, verbose=0, shuffle=False)
-        first_epoch = last_epoch
-    return folder
+            if to_load:
+                load_state(model, folder / "checkpoint.h5")
+                to_load = False
+            last_epoch = first_epoch + stage.epochs
+            if finished < last_epoch:
+                start = max(first_epoch, finished)
+                seen = pictures_of_stage(
+                    pictures,
+                    stage,
+                    model,
+                    folder / f"taught-{first_epoch}.npz",
+                    weight=training.taught_weight,
+                    progress=progress,
+                )
+                batches = Batches(seen, training, stage, epoch=start, padding=model.network.config.padding)
+                callbacks = [
+                    StopAtNan(batches),
+                    Checkpoints(folder),
+                    EventLog(folder / "logs", steps_before=steps_before),
+                    Report(progress, epochs=epochs, steps=len(batches)),
+                ]
+                model.fit(
+                    batches, initial_epoch=start, epochs=last_epoch, callbacks=callbacks, verbose=0, shuffle=False
+                )
+            first_epoch = last_epoch
+        steps_before += sum(steps)

@@ -16,11 +16,10 @@ import pytest
 
 from streamseg.config import ExperimentConfig
 from streamseg.engines._model_folder import ModelFolder
-from streamseg.model.losses import TrainedMaskRCNN
-from streamseg.model.mask_rcnn import load_network
-from streamseg.training.fit import Schedule, averages, make_network, make_optimizer, save_average, start_weights, train
+from streamseg.model.mask_rcnn import MaskRCNN, load_network
+from streamseg.training.fit import make_network, newest_run, save_average, start_file, start_weights, train
 from streamseg.types import InputError, ModelError, UsageError
-from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage
+from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage, tiny_training_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,7 +116,7 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(
 
 def test_a_stage_begins_with_the_weights_that_the_one_before_ended_with() -> None:
     """The average is for the model that is saved, not for the training."""
-    model = trained_model(tiny_experiment(Path("none.json")))
+    model = tiny_training_model(tiny_experiment(Path("none.json")))
     before = keras.ops.convert_to_numpy(model.network.rpn.shared.kernel)
     model.optimizer.finalize_variable_values(model.trainable_variables)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.network.rpn.shared.kernel), before)
@@ -174,83 +173,61 @@ def test_a_damaged_checkpoint_is_named(
         train(experiment, output=tmp_path, resume=True)
 
 
-def test_a_training_starts_from_another_models_weights(learnt: tuple[list[dict[str, float]], Path]) -> None:
-    _, folder = learnt
-    network = make_network(tiny_experiment(Path("none.json")))
-    start_weights(network, str(folder))
-    kernel = tensors(folder / "model.weights.h5")["rpn/shared/kernel"]
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(network.rpn.shared.kernel), kernel.astype(np.float32))
+def values(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
-def trained_model(experiment: ExperimentConfig) -> TrainedMaskRCNN:
+def started(experiment: ExperimentConfig, folder: Path) -> MaskRCNN:
     training = experiment.training
     assert training is not None
-    model = TrainedMaskRCNN(make_network(experiment), training, name="training")
-    model.build()
-    optimizer = make_optimizer(training, Schedule(training.stages, [4] * len(training.stages)))
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer)
-    return model
+    network = make_network(experiment)
+    start_weights(network, training, start_file(experiment, folder))
+    return network
+
+
+def test_a_training_starts_from_another_models_weights(
+    learnt: tuple[list[dict[str, float]], Path], tmp_path: Path
+) -> None:
+    _, folder = learnt
+    kernel = tensors(folder / "model.weights.h5")["rpn/shared/kernel"].astype(np.float32)
+    for start_from in (str(folder), str(folder / "model.weights.h5")):
+        network = started(tiny_experiment(Path("none.json"), start_from=start_from), tmp_path / "new")
+        np.testing.assert_array_equal(values(network.rpn.shared.kernel), kernel)
+
+
+def test_layers_that_start_anew_need_not_fit(learnt: tuple[list[dict[str, float]], Path], tmp_path: Path) -> None:
+    _, folder = learnt
+    two = TINY.model_copy(update={"class_names": ("background", "ball", "cube")})
+    experiment = tiny_experiment(Path("none.json"), start_from=str(folder)).model_copy(update={"model": two})
+    with pytest.raises(ModelError, match=r"box_head/logits/kernel: expected shape \(32, 3\), got \(32, 2\)"):
+        started(experiment, tmp_path)
+    assert experiment.training is not None
+    anew = experiment.training.model_copy(update={"start_without": "(box|mask)_head/(logits|deltas)"})
+    network = started(experiment.model_copy(update={"training": anew}), tmp_path)
+    kept = tensors(folder / "model.weights.h5")
+    np.testing.assert_array_equal(values(network.box_head.first.kernel), kept["box_head/first/kernel"])
+    assert network.box_head.logits.kernel.shape == (32, 3)
+
+
+def test_last_is_the_newest_run_of_the_name(tmp_path: Path) -> None:
+    for number, (folder, name) in enumerate([("a", "balls"), ("b", "balls"), ("c", "cubes"), ("d", "balls")]):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.yaml").write_text(f"name: {name}")
+        (tmp_path / folder / "model.weights.h5").touch()
+        os.utime(tmp_path / folder / "model.weights.h5", (number, number))
+    assert newest_run("balls", tmp_path, besides=tmp_path / "d") == tmp_path / "b"
+    experiment = tiny_experiment(Path("none.json"), start_from="last")
+    assert start_file(experiment, tmp_path / "d") == tmp_path / "b" / "model.weights.h5"
+    with pytest.raises(UsageError, match="start_from: last: expected an earlier run of cones"):
+        newest_run("cones", tmp_path, besides=tmp_path / "d")
 
 
 def test_the_average_before_the_first_step_is_the_weights(tmp_path: Path) -> None:
-    model = trained_model(tiny_experiment(Path("none.json")))
+    model = tiny_training_model(tiny_experiment(Path("none.json")))
     save_average(model, tmp_path / "model.weights.h5")
     kernel = keras.ops.convert_to_numpy(model.network.rpn.shared.kernel)
     saved = tensors(tmp_path / "model.weights.h5")["rpn/shared/kernel"]
     np.testing.assert_array_equal(saved, kernel.astype(np.float16))
-
-
-def test_the_average_follows_the_weights_by_its_momentum() -> None:
-    model = trained_model(tiny_experiment(Path("none.json"), ema=0.75, weight_decay=0))
-    optimizer = model.optimizer
-    bias = model.network.rpn.logits.bias
-    expected, mean = [], None
-    for _ in range(3):
-        optimizer.apply([keras.ops.ones_like(variable) for variable in model.trainable_variables])
-        value = keras.ops.convert_to_numpy(bias)
-        mean = value if mean is None else 0.75 * mean + 0.25 * value
-        expected.append(mean)
-    found = keras.ops.convert_to_numpy(averages(optimizer)[bias.path])
-    np.testing.assert_allclose(found, expected[-1], rtol=1e-5)
-
-
-def test_the_backbone_learns_at_its_own_rate_and_frozen_parts_not_at_all() -> None:
-    model = trained_model(tiny_experiment(Path("none.json"), backbone_rate=0.5, frozen_stages=3, weight_decay=0))
-    names = {variable.path for variable in model.trainable_variables}
-    assert not any("/stem/" in name or "stage0" in name or "stage1" in name for name in names)
-    assert not any(name.endswith(("gamma", "beta", "moving_mean")) or "/filter/" in name for name in names)
-    before = {variable.path: np.array(keras.ops.convert_to_numpy(variable)) for variable in model.trainable_variables}
-    model.optimizer.apply([keras.ops.ones_like(variable) for variable in model.trainable_variables])
-    steps = {v.path: np.abs(keras.ops.convert_to_numpy(v) - before[v.path]).mean() for v in model.trainable_variables}
-    inside = [step for name, step in steps.items() if "/backbone/" in name]
-    outside = [step for name, step in steps.items() if "/backbone/" not in name]
-    np.testing.assert_allclose(inside, 0.5 * np.mean(outside), rtol=1e-2)
-    np.testing.assert_allclose(outside, np.mean(outside), rtol=1e-2)
-
-
-def test_biases_do_not_decay() -> None:
-    model = trained_model(tiny_experiment(Path("none.json"), weight_decay=0.1))
-    for variable in model.trainable_variables:
-        variable.assign(keras.ops.ones_like(variable))
-    model.optimizer.apply([keras.ops.zeros_like(variable) for variable in model.trainable_variables])
-    rate = 1e-3
-    for variable in model.trainable_variables:
-        expected = 1.0 if variable.name == "bias" else 1 - 0.1 * rate
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), expected, atol=1e-6, err_msg=variable.path)
-
-
-def test_the_learning_rate_warms_up_falls_like_a_cosine_and_begins_anew_with_a_stage() -> None:
-    stages = (
-        tiny_stage(learning_rate=1.0, final_learning_rate=0.0, warmup_steps=4),
-        tiny_stage(learning_rate=0.5, final_learning_rate=0.1, warmup_steps=0),
-    )
-    rate = Schedule(stages, [12, 8])
-    found = [float(keras.ops.convert_to_numpy(rate(step))) for step in range(20)]
-    np.testing.assert_allclose(found[:4], [0.25, 0.5, 0.75, 1], atol=1e-6)
-    np.testing.assert_allclose([found[4], found[8]], [1, 0.5], atol=1e-6)
-    assert found[4:12] == sorted(found[4:12], reverse=True) and found[11] > 0
-    np.testing.assert_allclose([found[12], found[16]], [0.5, 0.3], atol=1e-6)
 
 
 ALONE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from streamseg.config import TrainingConfig
 from streamseg.datasets.coco import Coco
-from streamseg.training.loader import Batches, Picture, mini_mask, read_picture, read_pictures
+from streamseg.training.loader import Batches, Picture, Pictures, mini_mask, outline, read_picture
 from streamseg.types import InputError, Sample
 from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
 
@@ -73,7 +74,7 @@ def test_a_polygon_drawn_small_is_the_pixels_that_it_covers() -> None:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
     path = make_balls(tmp_path_factory.mktemp("balls"), 5)
-    return read_pictures(Coco(path=path), side=14)
+    return list(Pictures(Coco(path=path), side=14))
 
 
 def training(**changes: object) -> TrainingConfig:
@@ -160,7 +161,7 @@ def test_crowds_are_marked_and_have_no_mask(pictures: list[Picture]) -> None:
 
 
 def test_an_unknown_mask_has_no_weight(tmp_path: Path) -> None:
-    picture = read_pictures(Coco(path=make_balls(tmp_path / "b", 1, masks=False)), side=14)[0]
+    picture = Pictures(Coco(path=make_balls(tmp_path / "b", 1, masks=False)), side=14)[0]
     assert picture.mask_weights.tolist() == [0, 0] and not picture.mini_masks.any()
 
 
@@ -178,3 +179,46 @@ def test_damaged_missing_and_resized_pictures_are_named(pictures: list[Picture],
             read_picture(changed_sample(pictures[0].sample, path=tmp_path / name), side=14)
     with pytest.raises(InputError, match="1.png: expected 128x97 pixels as annotated, got 128x96"):
         read_picture(changed_sample(pictures[0].sample, height=97), side=14)
+
+
+def test_the_outline_of_a_mask_goes_around_its_pixels() -> None:
+    rle = coco_mask.encode(full_mask(LEFT_HALF))
+    for segmentation in (rle, [polygon_of(np.array(LEFT_HALF))]):
+        corners = outline(segmentation, width=80, height=120)
+        assert corners is not None
+        assert {(float(x), float(y)) for x, y in corners} == {(10, 20), (30, 20), (30, 100), (10, 100)}
+    assert outline(coco_mask.encode(np.zeros((4, 4), np.uint8, order="F")), width=4, height=4) is None
+
+
+def test_pictures_beyond_the_cache_are_read_when_they_are_seen(tmp_path: Path) -> None:
+    dataset = Coco(path=make_balls(tmp_path / "b", 4))
+    one = read_picture(dataset[0], side=14).num_bytes
+    pictures = Pictures(dataset, side=14, cache_gb=1.5 * one / 1e9)
+    assert len(pictures) == 4 and len(pictures.kept) == 2
+    assert pictures[1] is pictures[1] and pictures[3] is not pictures[3]
+    everything = Batches(Pictures(dataset, side=14), training(), tiny_stage(batch_size=4))[0][0]
+    for name, array in Batches(pictures, training(), tiny_stage(batch_size=4))[0][0].items():
+        np.testing.assert_array_equal(array, everything[name])
+
+
+def test_a_picture_that_breaks_later_is_left_out_until_too_many_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_balls(tmp_path / "b", 4)
+    batches = Batches(Pictures(Coco(path=path), side=14, cache_gb=0), training(), tiny_stage(batch_size=4))
+    (path.parent / "images" / "2.png").write_bytes(b"broken")
+    assert batches[0][0]["images"].shape == (4, 96, 96, 3) == batches[0][0]["images"].shape
+    assert [record.message for record in caplog.records] == [
+        f"left out: {path.parent}/images/2.png: the picture is missing or damaged"
+    ]
+    for number in (1, 3, 4):
+        (path.parent / "images" / f"{number}.png").unlink()
+    with pytest.raises(InputError, match="the picture is missing or damaged"):
+        batches[0]
+
+
+def test_an_epoch_balanced_by_size_shows_rare_sizes_more_often(pictures: list[Picture]) -> None:
+    wide = [replace(picture, sample=changed_sample(picture.sample, width=127)) for picture in pictures[:1]]
+    batches = Batches([*wide, *pictures[1:]], training(), tiny_stage(balance="size", batch_size=2))
+    assert len(batches) == 4
+    assert sorted(batches.order) == [0, 0, 0, 0, 1, 2, 3, 4]

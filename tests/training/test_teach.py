@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamseg.datasets.coco import Coco
-from streamseg.training.loader import Picture, read_pictures
+from streamseg.training.loader import Picture, Pictures
 from streamseg.training.teach import load_taught, save_taught, teach
 from tests.tiny_model import TINY, make_balls, write_tiny_model
 
@@ -17,7 +17,7 @@ from tests.tiny_model import TINY, make_balls, write_tiny_model
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
     """Three pictures of two objects: all masks known; the first alone; none, and the second object is a crowd."""
-    known = read_pictures(Coco(path=make_balls(tmp_path_factory.mktemp("balls") / "b", 3)), side=14)
+    known = Pictures(Coco(path=make_balls(tmp_path_factory.mktemp("balls") / "b", 3)), side=14)
     second = replace(known[1], mask_weights=np.float32([1, 0]))
     crowd = replace(known[2].sample, crowd=np.array([False, True]))
     return [known[0], second, replace(known[2], sample=crowd, mask_weights=np.zeros(2, np.float32))]
