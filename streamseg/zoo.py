@@ -1,7 +1,8 @@
 """Models by name: those embedded in this package, those downloaded before, and any folder that holds one.
 
-A model is a folder with `model.yaml` (its configuration) and `model.weights.h5`. What was downloaded lies in the
-platform's cache folder. A download is taken only with the SHA-256 that was promised for it.
+A model is a folder with `model.yaml` (its configuration) and `model.weights.h5`, or one `.h5` file of
+matterport/Mask_RCNN. What was downloaded lies in the platform's cache folder. A download is taken only with the
+checksum that was promised for it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamseg.config import nearest
+from streamseg.fetch import fetch
 from streamseg.types import ModelError, UsageError
 
 CONFIG, WEIGHTS = "model.yaml", "model.weights.h5"
@@ -47,51 +48,103 @@ class Download:
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(self.url).path)).stem
 
 
-KNOWN: Mapping[str, Download] = {}
-"""Models that are known by a name of their own and lie elsewhere; none is published yet."""
+@dataclass(frozen=True)
+class WeightsFile:
+    """A model of matterport/Mask_RCNN that can be fetched: its `.h5` file as it is.
+
+    checksum: `md5:…` or `sha256:…` · class_names: of its classes, without the background
+    """
+
+    url: str
+    checksum: str
+    class_names: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies once it is downloaded, or is put by hand; it may not be there."""
+        return downloaded() / self.url.rpartition("/")[2]
+
+
+_COCO = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
+    "parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, "
+    "handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
+    "surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
+    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, "
+    "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, "
+    "scissors, teddy bear, hair drier, toothbrush"
+)
+COCO_CLASSES = tuple(_COCO.split(", "))
+"""The 80 classes of COCO in the order of their ids there, which is that of matterport's networks from 1 on."""
+
+KNOWN: Mapping[str, Download | WeightsFile] = {
+    "coco": WeightsFile(
+        "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
+        "md5:e98aaff6f99e307b5e2a8a3ff741a518",
+        COCO_CLASSES,
+    ),
+}
+"""Models that are known by a name of their own and lie elsewhere."""
 
 
 def names() -> list[str]:
     """The models that `resolve` finds by name on this machine: embedded and downloaded."""
-    found = [path for folder in (EMBEDDED, _downloaded()) for path in folder.glob("*/") if _whole(path)]
-    return sorted({path.name for path in found})
+    found = [path for folder in (EMBEDDED, downloaded()) for path in folder.glob("*/") if _whole(path)]
+    files = [name for name, known in KNOWN.items() if isinstance(known, WeightsFile) and known.path.is_file()]
+    return sorted({path.name for path in found} | set(files))
 
 
 def resolve(name_or_path: str | Path) -> Path:
     """The folder of a model, with both files in it: a name of `names()`, or a path such as `runs/people`.
 
-    Raises UsageError for a name that nothing has, ModelError for a folder that lacks one of the files.
+    For weights of matterport/Mask_RCNN (`coco`, or the path of a `.h5` file) it is the file itself, which says what
+    it is. Raises UsageError for a name that nothing has, ModelError for a model that is not here or lacks one of the
+    files.
     """
     text = str(name_or_path)
-    for folder in (EMBEDDED / text, _downloaded() / text):
+    for folder in (EMBEDDED / text, downloaded() / text):
         if re.fullmatch(r"[\w.-]+", text) and _whole(folder):
             return folder
+    known = KNOWN.get(text)
+    if isinstance(known, WeightsFile) and known.path.is_file():
+        return known.path
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         missing = [file for file in (CONFIG, WEIGHTS) if not (path / file).is_file()]
         if missing:
             raise ModelError(f"{path}: no model, it holds no {' and no '.join(missing)}")
         return path
+    if path.is_file() and path.suffix == ".h5":
+        return path
     if path.exists():
-        raise ModelError(f"{path}: expected the folder of a model ({CONFIG} and {WEIGHTS}), got a file")
-    if text in KNOWN:
-        raise ModelError(f"the model {text!r} is not here yet; get it with: streamseg models download {text}")
+        raise ModelError(f"{path}: expected the folder of a model ({CONFIG} and {WEIGHTS}) or a .h5 file")
+    if known:
+        by_hand = f" (or put {known.path.name} at {known.path})" if isinstance(known, WeightsFile) else ""
+        raise ModelError(f"the model {text!r} is not here yet; get it with: streamseg models download {text}{by_hand}")
     raise UsageError(f"no model is called {text!r}{nearest(text, [*names(), *KNOWN])} (or the folder of a model)")
+
+
+def class_names_of(path: Path) -> tuple[str, ...] | None:
+    """The classes of a known weights file, without the background, by the file's name; None for any other."""
+    files = (known for known in KNOWN.values() if isinstance(known, WeightsFile))
+    return next((known.class_names for known in files if known.path.name == path.name), None)
 
 
 def download(
     name_or_url: str,
     *,
-    known: Mapping[str, Download] = KNOWN,
+    known: Mapping[str, Download | WeightsFile] = KNOWN,
     progress: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Fetch a model and return its folder; one that is there with the same checksum is not fetched again.
+    """Fetch a model and return its folder or file; one that is there with the same checksum is not fetched again.
 
     name_or_url: a name in `known`, or `https://host/birds.zip#sha256=…`, which then is the model `birds`.
     progress shows a bar on stderr; `report` gets a line when something is fetched.
-    Raises ModelError when it cannot be fetched or is not what was promised; then nothing is kept.
+    Raises ModelError when it cannot be fetched or is not what was promised; then the model that was here before, if
+    any, is still here. A download that broke off goes on in the next call.
     """
+    wanted: Download | WeightsFile
     if "://" in name_or_url:
         wanted = Download.parse(name_or_url)
         name = wanted.name
@@ -101,23 +154,36 @@ def download(
         return EMBEDDED / name_or_url
     else:
         raise UsageError(f"no model to download is called {name_or_url!r}{nearest(name_or_url, [*known, *names()])}")
+    if isinstance(wanted, WeightsFile):
+        by_hand = f"fetch the file elsewhere and put it at {wanted.path}"
+        return fetch(
+            wanted.url, wanted.path, checksum=wanted.checksum, by_hand=by_hand, progress=progress, report=report
+        )
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"{wanted.url}: {name!r} is no name for a model: letters, digits, dots and dashes")
     if (EMBEDDED / name / CONFIG).is_file():
         raise UsageError(f"{wanted.url}: the name {name!r} belongs to an embedded model; rename the file")
-    folder = _downloaded() / name
+    folder = downloaded() / name
     mark = folder / "sha256"
     if _whole(folder) and mark.is_file() and mark.read_text() == wanted.sha256:
         return folder
-    report(f"downloading {wanted.url}")
-    _downloaded().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_downloaded(), prefix=".") as scratch:
-        archive = _fetch(wanted, Path(scratch), progress=progress)
-        unpacked = Path(scratch) / name
-        _unpack(archive, unpacked, origin=wanted.url)
-        (unpacked / "sha256").write_text(wanted.sha256)
-        shutil.rmtree(folder, ignore_errors=True)
-        unpacked.rename(folder)
+    archive = fetch(
+        wanted.url,
+        downloaded() / f"{name}.zip",
+        checksum=f"sha256:{wanted.sha256}",
+        by_hand="fetch the file elsewhere, unzip it and give its folder: --model FOLDER",
+        progress=progress,
+        report=report,
+    )
+    try:
+        with tempfile.TemporaryDirectory(dir=downloaded(), prefix=".") as scratch:
+            unpacked = Path(scratch) / name
+            _unpack(archive, unpacked, origin=wanted.url)
+            (unpacked / "sha256").write_text(wanted.sha256)
+            shutil.rmtree(folder, ignore_errors=True)
+            unpacked.rename(folder)
+    finally:
+        archive.unlink()
     return folder
 
 
@@ -128,36 +194,13 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("streamseg"))
 
 
-def _downloaded() -> Path:
+def downloaded() -> Path:
+    """The folder in the cache that holds what was downloaded; may not exist."""
     return cache_folder() / "models"
 
 
 def _whole(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
-
-
-def _fetch(wanted: Download, folder: Path, *, progress: bool) -> Path:
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel("WARNING")
-    fetcher: Any = pooch.HTTPDownloader(progressbar=progress, timeout=30)
-    try:
-        return Path(
-            pooch.retrieve(wanted.url, f"sha256:{wanted.sha256}", fname="model.zip", path=folder, downloader=fetcher)
-        )
-    except (requests.ConnectionError, requests.Timeout) as error:
-        host = urllib.parse.urlsplit(wanted.url).netloc
-        raise ModelError(
-            f"{wanted.url}: {host} cannot be reached. Without a network, fetch the file elsewhere, unzip it and give "
-            "its folder: --model FOLDER"
-        ) from error
-    except requests.RequestException as error:
-        raise ModelError(f"{wanted.url}: {error}") from error
-    except ValueError as error:
-        raise ModelError(f"{wanted.url}: it is not the file that was promised: its SHA-256 is another one") from error
-    except OSError as error:
-        raise ModelError(f"{wanted.url}: cannot be kept in {folder.parent}: {error.strerror or error}") from error
 
 
 def _unpack(archive: Path, folder: Path, *, origin: str) -> None:

@@ -1,19 +1,27 @@
-"""Models are found by name or folder, and a download is kept only when it is what was promised."""
+"""Models are found by name or path, and a download is kept only when it is what was promised."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from streamseg import zoo
+from streamseg.fetch import fetch
 from streamseg.types import ModelError, UsageError
+
+COCO_MINI = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco-mini" / "annotations"
 
 
 def zipped(**files: bytes) -> bytes:
@@ -26,24 +34,48 @@ def zipped(**files: bytes) -> bytes:
 
 MODEL = zipped(**{"birds/model.yaml": b"class_names: [background, bird]", "birds/model.weights.h5": b"weights"})
 NOT_A_MODEL = zipped(**{"birds/model.yaml": b"class_names: [background, bird]"})
+LARGE = np.random.default_rng(0).bytes(400_000)
+"""What `/large/…` answers with: enough for several packets, so that an answer can break off between them."""
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves the two zips and one answer that breaks off half-way; counts what it was asked."""
+    """Serves two zips, and a large file in several manners; keeps what it was asked, as (path, Range).
 
-    asked: list[str] = []
+    /large/ranges/… honours Range · /large/whole/… always answers with all of it · /large/breaks/… breaks off
+    after 200,000 bytes, unless it was asked for a Range · /large/elsewhere/… answers a Range with another one
+    """
+
+    asked: list[tuple[str, str | None]] = []
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
-        content = {"/birds.zip": MODEL, "/empty.zip": NOT_A_MODEL, "/text.zip": b"text", "/half.zip": MODEL}.get(
-            self.path
-        )
+        self.asked.append((self.path, self.headers["Range"]))
+        if self.path.startswith("/large/"):
+            return self.answer_large(self.path.split("/")[2])
+        content = {"/birds.zip": MODEL, "/empty.zip": NOT_A_MODEL, "/text.zip": b"text"}.get(self.path)
         if content is None:
             return self.send_error(404)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        self.answer(200, content, length=len(content))
+
+    def answer_large(self, manner: str) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        start = int(asked[1]) if asked else 0
+        if manner == "whole" or not asked:
+            end = len(LARGE) // 2 if manner == "breaks" else len(LARGE)
+            return self.answer(200, LARGE[:end], length=len(LARGE))
+        if start >= len(LARGE):
+            return self.answer(416, b"", length=0, content_range=f"bytes */{len(LARGE)}")
+        if manner == "elsewhere":
+            start //= 2
+        content_range = f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}"
+        self.answer(206, LARGE[start:], length=len(LARGE) - start, content_range=content_range)
+
+    def answer(self, status: int, content: bytes, *, length: int, content_range: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        if content_range:
+            self.send_header("Content-Range", content_range)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if self.path == "/half.zip" else content)
+        self.wfile.write(content)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -84,7 +116,8 @@ def test_a_downloaded_model_is_found_by_its_name_and_not_fetched_twice(server: s
     assert (folder / "model.weights.h5").read_bytes() == b"weights"
     assert "birds" in zoo.names()
     zoo.download(url)
-    assert Server.asked == ["/birds.zip"]
+    assert Server.asked == [("/birds.zip", None)]
+    assert list(cache.iterdir()) == [folder]
 
 
 def test_a_known_name_is_fetched_from_its_address(server: str, cache: Path) -> None:
@@ -96,7 +129,6 @@ def test_a_known_name_is_fetched_from_its_address(server: str, cache: Path) -> N
     ("file", "content", "words"),
     [
         ("birds.zip", b"other", "not the file that was promised"),
-        ("half.zip", MODEL, "half.zip"),
         ("absent.zip", MODEL, "404"),
         ("empty.zip", NOT_A_MODEL, "expected one model.weights.h5 in it, found 0"),
         ("text.zip", b"text", "expected a zip"),
@@ -155,7 +187,135 @@ def test_a_folder_without_weights_says_what_it_lacks(tmp_path: Path) -> None:
         zoo.resolve(tmp_path / "half")
 
 
-def test_a_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "weights.h5").write_bytes(b"")
-    with pytest.raises(ModelError, match="expected the folder of a model"):
-        zoo.resolve(tmp_path / "weights.h5")
+def test_any_other_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"")
+    with pytest.raises(ModelError, match="expected the folder of a model .* or a .h5 file"):
+        zoo.resolve(tmp_path / "weights.pth")
+
+
+def test_a_weights_file_is_found_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "moles.h5").write_bytes(b"")
+    assert zoo.resolve(tmp_path / "moles.h5") == tmp_path / "moles.h5"
+
+
+# --- a file that is fetched as it is
+
+
+def large(server: str, manner: str) -> dict[str, zoo.Download | zoo.WeightsFile]:
+    """`coco`, but the large file of the test's own server."""
+    md5 = hashlib.md5(LARGE).hexdigest()
+    address = f"{server}/large/{manner}/mask_rcnn_coco.h5"
+    return {"coco": zoo.WeightsFile(address, f"md5:{md5}", ("person",))}
+
+
+def test_a_weights_file_is_fetched_once_and_then_is_the_model(server: str, cache: Path) -> None:
+    known = large(server, "ranges")
+    with pytest.raises(ModelError, match=r"streamseg models download coco .*put mask_rcnn_coco.h5 at "):
+        zoo.resolve("coco")
+    assert "coco" not in zoo.names()
+    assert zoo.download("coco", known=known) == cache / "mask_rcnn_coco.h5" == zoo.resolve("coco")
+    assert (cache / "mask_rcnn_coco.h5").read_bytes() == LARGE
+    assert "coco" in zoo.names()
+    zoo.download("coco", known=known)
+    assert len(Server.asked) == 1
+    assert list(cache.iterdir()) == [cache / "mask_rcnn_coco.h5"]
+
+
+def test_a_download_that_broke_off_goes_on_where_it_stopped(server: str, cache: Path) -> None:
+    known = large(server, "breaks")
+    with pytest.raises(ModelError, match="it broke off; 0.[12] MB are here, and the same command goes on"):
+        zoo.download("coco", known=known)
+    (part,) = cache.iterdir()
+    size = part.stat().st_size
+    assert part.name == "mask_rcnn_coco.part.h5" and 0 < size <= 200_000
+    said: list[str] = []
+    zoo.download("coco", known=known, report=said.append)
+    assert Server.asked[1][1] == f"bytes={size}-"
+    assert (cache / "mask_rcnn_coco.h5").read_bytes() == LARGE and not part.exists()
+    assert "going on after 0." in said[0]
+
+
+@pytest.mark.parametrize(
+    ("manner", "part", "asked"),
+    [
+        ("whole", LARGE[:1000], ["bytes=1000-"]),  # the server knows no ranges
+        ("elsewhere", LARGE[:1000], ["bytes=1000-", None]),
+        ("ranges", LARGE, ["bytes=400000-"]),  # it was killed before the last rename
+        ("ranges", b"another" * 100, ["bytes=700-", None]),
+        ("ranges", LARGE + b"more", ["bytes=400004-", None]),
+    ],
+)
+def test_whatever_an_earlier_download_left_the_file_is_right_in_the_end(
+    server: str, cache: Path, manner: str, part: bytes, asked: list[str | None]
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / "mask_rcnn_coco.part.h5").write_bytes(part)
+    path = zoo.download("coco", known=large(server, manner))
+    assert path.read_bytes() == LARGE
+    assert [header for _, header in Server.asked] == asked
+    assert list(cache.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("part", [b"", LARGE[:1000]])
+def test_a_wrong_file_is_never_under_the_final_name(server: str, cache: Path, part: bytes) -> None:
+    cache.mkdir(parents=True)
+    (cache / "mask_rcnn_coco.part.h5").write_bytes(part)
+    (known,) = large(server, "ranges").values()
+    assert isinstance(known, zoo.WeightsFile)
+    with pytest.raises(ModelError, match="not the file that was promised: its MD5 is another one"):
+        zoo.download("coco", known={"coco": replace(known, checksum="md5:" + "0" * 32)})
+    assert list(cache.iterdir()) == []
+
+
+def test_a_zip_goes_on_where_it_stopped_too(server: str, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / "large.part.zip").write_bytes(LARGE[:1000])
+    with pytest.raises(ModelError, match="expected a zip"):
+        zoo.download(f"{server}/large/ranges/large.zip#sha256={sha256(LARGE)}")
+    assert Server.asked == [("/large/ranges/large.zip", "bytes=1000-")]
+    assert list(cache.iterdir()) == []
+
+
+def test_without_a_network_a_weights_file_can_be_put_by_hand_where_the_message_says(cache: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        zoo.download("coco", known=large("http://127.0.0.1:9", "ranges"))
+    said = re.search(r"127.0.0.1:9 cannot be reached.*put it at (\S+)$", str(error.value))
+    assert said
+    put = Path(said[1])
+    put.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(put, "w"):
+        pass
+    assert zoo.resolve("coco") == put and "coco" in zoo.names()
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checksum = f"sha256:{sha256(LARGE)}"
+    fetch(f"{server}/large/ranges/a.h5", tmp_path / "a.h5", checksum=checksum, by_hand="", progress=True)
+    assert "a.h5: " in (bar := capsys.readouterr().err) and "400k" in bar
+    fetch(f"{server}/large/ranges/b.h5", tmp_path / "b.h5", checksum=checksum, by_hand="")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_is_named(server: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot be kept in .*file/models"):
+        fetch(f"{server}/birds.zip", tmp_path / "file" / "models" / "a.zip", checksum=f"sha256:{'0' * 64}", by_hand="")
+
+
+def test_the_original_of_matterport_is_known_by_its_name(cache: Path) -> None:
+    known = zoo.KNOWN["coco"]
+    assert isinstance(known, zoo.WeightsFile)
+    assert known.path == cache / "mask_rcnn_coco.h5"
+    names = zoo.class_names_of(Path("anywhere/mask_rcnn_coco.h5"))
+    assert names is not None and len(names) == 80
+    assert (names[0], names[-1]) == ("person", "toothbrush")
+    assert zoo.class_names_of(Path("mask_rcnn_coco_0160.h5")) is None
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="COCO's annotations are not here")
+def test_its_classes_are_those_of_coco_in_the_order_of_their_ids() -> None:
+    (first, *_) = sorted(COCO_MINI.glob("instances_*.json"))
+    categories = json.loads(first.read_text())["categories"]
+    assert tuple(each["name"] for each in sorted(categories, key=lambda each: each["id"])) == zoo.COCO_CLASSES
