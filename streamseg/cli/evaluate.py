@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-_HELP = """Measure a model's box and mask AP, as COCO does.
+_HELP = """Measure a model: COCO's box and mask AP, VOC's mAP, the Data Science Bowl's mean precision.
 
 The pictures go through the same engine that a stream runs through.
 
@@ -16,16 +16,47 @@ The pictures go through the same engine that a stream runs through.
 Examples:
   streamseg evaluate --model people --data people/val.json
   streamseg evaluate --model runs/people --data configs/people.yaml --limit 20 --json
+  streamseg evaluate --model nuclei --data nuclei.yaml --metric bowl --augment fifteen
+  streamseg evaluate --model nuclei --data stage1_test --submission nuclei.csv
 """
 
 
 def evaluate(
-    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER", help="See `streamseg models`."),
+    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|H5", help="See `streamseg models`."),
+    class_names: str = typer.Option(
+        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
+    ),
     data: Path = typer.Option(
         ...,
         "--data",
-        metavar="JSON|CONFIG",
-        help="COCO's json with the pictures in or beside its folder, or a training's YAML file, for its `val`.",
+        metavar="JSON|CONFIG|FOLDER",
+        help="COCO's json with the pictures in or beside its folder; a training's YAML file, for its `val`; or, for "
+        "--submission alone, a folder of pictures.",
+    ),
+    metric: list[str] = typer.Option(
+        [], "--metric", metavar="NAME", help="coco (the default), voc or bowl. May stand several times."
+    ),
+    iou: float = typer.Option(0.5, "--iou", min=0.0, max=1.0, help="Where voc is told beside its range 0.5 to 0.95."),
+    min_score: float = typer.Option(
+        None,
+        "--min-score",
+        min=0.0,
+        max=1.0,
+        help="From which score objects count in voc, bowl and --submission. Default: the model's own.",
+    ),
+    augment: str = typer.Option(
+        None,
+        "--augment",
+        metavar="WAYS",
+        help="Look at each picture in several ways and let them vote: fifteen, or a list such as "
+        "plain,left_right,up_down+quarter_turns=1,channel_shift=20,width_scale=0.8+height_scale=1.2.",
+    ),
+    min_votes: float = typer.Option(
+        0.5, "--min-votes", min=0.0, max=1.0, help="Share of the ways in which an object must be found."
+    ),
+    dilate: int = typer.Option(0, "--dilate", min=0, metavar="N", help="Grow found masks by N pixels."),
+    submission: Path = typer.Option(
+        None, "--submission", metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
     ),
     engine: str = typer.Option("auto", "--engine", help="auto, openvino or keras."),
     precision: str = typer.Option(None, "--precision", help="bf16 or f32. Default: the best that the machine has."),
@@ -38,15 +69,27 @@ def evaluate(
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     with greetings_hidden():
+        from streamseg.training.evaluate import Method
         from streamseg.training.evaluate import evaluate as measure
+        from streamseg.training.voting import looks
 
+    method = Method(
+        metrics=tuple(dict.fromkeys(metric)) or (() if data.is_dir() else ("coco",)),
+        min_score=min_score,
+        iou=iou,
+        limit=limit,
+        views=looks(augment) if augment else (),
+        min_votes=min_votes,
+        dilation=dilate,
+        submission=submission,
+    )
     with Progress(num_streams=1, quiet=quiet, unit="picture") as progress:
         figures = measure(
             model,
             _pictures(data),
+            method=method,
             engine=engine,
-            precision=precision,
-            limit=limit,
+            options=_options(precision=precision, class_names=class_names),
             progress=lambda done, total: progress("pictures", done, total),
         )
     if as_json:
@@ -57,30 +100,55 @@ def evaluate(
         typer.echo(as_table(figures))
 
 
+def _options(*, precision: str | None, class_names: str | None) -> dict[str, Any]:
+    """The options that the engine is told."""
+    options: dict[str, Any] = {}
+    if precision:
+        options["precision"] = precision
+    if class_names:
+        options["class_names"] = [name.strip() for name in class_names.split(",") if name.strip()]
+    return options
+
+
 def _pictures(data: Path) -> Any:
-    """The json itself, or the `val` of a training's YAML file."""
-    if data.suffix not in (".yaml", ".yml"):
+    """The json or folder itself, or the `val` of a training's YAML file, which may be named as `train` names it."""
+    if data.is_dir() or data.suffix == ".json":
         return data
-    from streamseg.config import ExperimentConfig, read_config
+    from streamseg.config import ExperimentConfig, config_file, read_config
     from streamseg.types import UsageError
 
-    training = read_config(data, ExperimentConfig).training
+    training = read_config(config_file(str(data)), ExperimentConfig).training
     if training is None or not training.val:
         raise UsageError(f"{data}: it names no pictures to evaluate on; expected `val` in its `training` section")
-    if len(training.val) > 1:
-        raise UsageError(f"{data}: expected one dataset in `val`, got {len(training.val)}")
-    return training.val[0]
+    return training.val
 
 
 def as_table(figures: Mapping[str, Any]) -> str:
-    """The figures of `evaluate --json` as a small table; what does not occur is a dash."""
-    names = list(figures["box"])
-    head = f"{figures['model']}: {figures['images']} pictures in {figures['seconds']:.1f} s"
-    rows = [f"{'':6}" + "".join(f"{name:>8}" for name in names)]
-    for kind in ("box", "mask"):
-        cells = (f"{value:8.3f}" if (value := figures[kind][name]) >= 0 else f"{'-':>8}" for name in names)
-        rows.append(f"{kind:6}" + "".join(cells))
-    return "\n".join([head, *rows])
+    """The figures of `evaluate --json` as small tables; what does not occur is a dash."""
+    lines = [f"{figures['model']}: {figures['images']} pictures in {figures['seconds']:.1f} s"]
+    if "box" in figures:
+        lines += _rows(figures["box"], {kind: list(figures[kind].values()) for kind in ("box", "mask")})
+    if "voc" in figures:
+        voc = figures["voc"]
+        names = (f"mAP@{voc['iou']:g}", "mAP@.5:.95", "score")
+        lines += _rows(names, {"voc": [voc["AP"], voc["AP_range"], voc["min_score"]]})
+    if "bowl" in figures:
+        bowl = figures["bowl"]
+        lines += _rows(("mean", "score", "best", "at score"), {"bowl": list(bowl.values())})
+    if "submission" in figures:
+        written = figures["submission"]
+        lines.append(f"{written['objects']} objects from score {written['min_score']:g} up in {written['path']}")
+    return "\n".join(lines)
+
+
+def _rows(names: Sequence[str] | Mapping[str, Any], rows: Mapping[str, Sequence[float]]) -> list[str]:
+    """A line of names and a line of numbers for each row."""
+    widths = [max(8, len(name) + 2) for name in names]
+    lines = [f"{'':6}" + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
+    for label, values in rows.items():
+        cells = (f"{value:.3f}" if value >= 0 else "-" for value in values)
+        lines.append(f"{label:6}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    return lines
 
 
 evaluate.__doc__ = _HELP

@@ -1,145 +1,204 @@
-"""How good a model is: COCO's box and mask AP, measured with the engine that streams run on."""
+"""How good a model is, measured with the engine that streams run on: COCO's AP, VOC's, the Data Science Bowl's."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from streamseg import masks, plugins
-from streamseg.config import Component
-from streamseg.datasets.coco import Coco
+from streamseg import plugins
+from streamseg.config import Component, nearest
+from streamseg.datasets._picture_files import ENDINGS, picture_size
+from streamseg.masks import box_iou
+from streamseg.training.bowl import mean_precision
+from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
-from streamseg.types import Engine, Frame, Instances, Sample, UsageError
+from streamseg.training.objects import Picture, found_objects, true_objects
+from streamseg.training.submission import write_submission
+from streamseg.training.voc_metric import voc_average_precision
+from streamseg.training.voting import Look, Voting
+from streamseg.types import Dataset, Engine, Frame, InputError, Sample, UsageError
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+METRICS = ("coco", "voc", "bowl")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model is measured.
+
+    metrics: of METRICS · min_score: from which found objects count in `voc` and `bowl` and stand in a submission; None:
+    the model's own · iou: at which `voc` is told beside its range · limit: only so many pictures, the first · views:
+    ways to look at each picture · min_votes: share of them that must see an object · dilation: found masks grow so many
+    times by the pixels beside, above and below · submission: CSV to write
+    """
+
+    metrics: tuple[str, ...] = ("coco",)
+    min_score: float | None = None
+    iou: float = 0.5
+    limit: int | None = None
+    views: tuple[Look, ...] = ()
+    min_votes: float = 0.5
+    dilation: int = 0
+    submission: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if name not in METRICS:
+                raise UsageError(f"no metric is called {name!r}{nearest(name, METRICS)}")
+
+
+class Unlabelled:
+    """The pictures of a folder and of the folders in it, without any truth: to write a submission of."""
+
+    class_names: tuple[str, ...] = ("background",)
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.parent.name != "masks")
+        if not self.paths:
+            raise InputError(f"{folder}: expected pictures ({', '.join(ENDINGS)}) in it or below, found none")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        width, height = picture_size(self.paths[index])
+        boxes, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+        return Sample(index, self.paths[index], width, height, boxes, none, (), none.astype(bool))
+
+
+def open_parts(data: Path | Sequence[Component]) -> list[Dataset]:
+    """The pictures to measure on: of a COCO json, of a configuration's datasets, or of a folder, without truth."""
+    if not isinstance(data, Path):
+        return [plugins.build("datasets", each.name, each.options) for each in data]
+    if data.is_dir():
+        return [Unlabelled(data)]
+    return [plugins.build("datasets", "coco", {"path": data})]
 
 
 def read_frame(sample: Sample, index: int) -> Frame:
     """A sample's picture as a frame. Raises InputError when it cannot be read."""
-    picture = av.VideoFrame.from_ndarray(read_rgb(sample), format="rgb24")
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(read_rgb(sample)), format="rgb24")
     return Frame(picture, index, float(index), 0.0, sample.path.stem)
 
 
-def detect_all(
-    engine: Engine, dataset: Coco, *, limit: int | None = None, progress: Callable[[int, int], None] = lambda *_: None
-) -> list[tuple[Sample, Instances]]:
-    """The engine's detections for every picture of a dataset, in order."""
+def look_at(
+    dataset: Dataset,
+    engine: Engine,
+    *,
+    limit: int | None = None,
+    dilation: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> list[Picture]:
+    """The pictures of a dataset in order, with what is true of them and what the engine finds.
+
+    Only classes that both know are kept, and all of them where the dataset knows none.
+    """
+    shared = set(engine.class_names[1:]) & set(dataset.class_names[1:] or engine.class_names[1:])
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    found: list[tuple[Sample, Instances]] = []
+    pictures: list[Picture] = []
     for start in range(0, count, engine.batch_size):
         samples = [dataset[i] for i in range(start, min(start + engine.batch_size, count))]
         frames = [read_frame(sample, start + i) for i, sample in enumerate(samples)]
-        found += zip(samples, engine.predict(frames), strict=True)
-        progress(len(found), count)
-    return found
+        for sample, instances in zip(samples, engine.predict(frames), strict=True):
+            size = {"width": sample.width, "height": sample.height}
+            instances = instances.of(*shared) if shared else instances[:0]
+            found = found_objects(instances, dilation=dilation, **size)
+            truth = true_objects(sample, dataset.class_names).of(shared)
+            pictures.append(Picture(sample.path.stem, truth=truth, found=found, **size))
+        progress(len(pictures), count)
+    return pictures
 
 
-def coco_results(found: list[tuple[Sample, Instances]], category_ids: dict[str, int]) -> list[dict[str, Any]]:
-    """Detections as a COCO results list; classes that the dataset does not have are left out."""
-    results = []
-    for sample, instances in found:
-        size = {"width": sample.width, "height": sample.height}
-        limit = np.array([sample.width, sample.height] * 2, np.float32)
-        for i, name in enumerate(instances.names):
-            if name in category_ids:
-                x0, y0, x1, y1 = (float(v) for v in np.clip(instances.boxes[i], 0, limit))
-                results.append(
-                    {
-                        "image_id": sample.image_id,
-                        "category_id": category_ids[name],
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "score": float(instances.scores[i]),
-                        "segmentation": masks.rle(instances.masks[i], instances.boxes[i], **size),
-                    }
-                )
-    return results
-
-
-def average_precision(
-    dataset: Coco,
-    image_ids: list[int],
-    results: list[dict[str, Any]],
-    kind: str,
+def evaluate(
+    model: str,
+    data: Path | Sequence[Component],
     *,
-    category_ids: Sequence[int] | None = None,
-) -> dict[str, float]:
-    """COCO's numbers for `kind` "bbox" or "segm", each between 0 and 1, or -1 where there is no such object.
+    method: Method = Method(),  # noqa: B008 - it is frozen
+    engine: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """A model measured: {"model", "images", "seconds", "box": {…}, "mask": {…}, "voc": {…}, "bowl": {…}}.
 
-    category_ids: which of the dataset's categories count; all by default.
+    data: a COCO json, the datasets of a configuration, or for a submission a folder of pictures · options: further ones
+    of the engine. `box` and `mask` are of the metric `coco`. Raises UsageError when model and data have no class in
+    common.
     """
-    if not results:
-        return dict.fromkeys(REPORTED, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth = truth_of(dataset, kind)
-        # with a box in it, pycocotools would take a mask's size from the box
-        left_out = "bbox" if kind == "segm" else "segmentation"
-        kept = [{key: value for key, value in result.items() if key != left_out} for result in results]
-        evaluation = COCOeval(truth, truth.loadRes(kept), kind)
-        evaluation.params.imgIds = image_ids
-        if category_ids is not None:
-            evaluation.params.catIds = list(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    numbers = dict(zip(METRICS, (float(value) for value in evaluation.stats), strict=False))
-    return {name: numbers[name] for name in REPORTED}
+    parts = open_parts(data)
+    unlabelled = any(isinstance(part, Unlabelled) for part in parts)
+    if unlabelled and (method.metrics or method.submission is None):
+        raise UsageError(f"{data}: a folder of pictures has no truth to measure on; it is for a submission alone")
+    runner: Engine = plugins.build("engines", engine, {"model": model, **(options or {})})
+    known = list(dict.fromkeys(name for part in parts for name in part.class_names[1:]))
+    shared = [name for name in runner.class_names[1:] if name in known]
+    if not shared and not unlabelled:
+        raise UsageError(
+            f"{data if isinstance(data, Path) else ', '.join(each.name for each in data)}: expected at least one class "
+            f"of the model ({', '.join(runner.class_names[1:])}), got {', '.join(known)}"
+        )
+    if method.views:
+        runner = Voting(runner, views=method.views, min_votes=method.min_votes)
+    started = time.monotonic()
+    pictures = _look_at_all(parts, runner, method, progress)
+    figures: dict[str, Any] = {
+        "model": Path(model).name,
+        "images": len(pictures),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    min_score = runner.min_score if method.min_score is None else method.min_score
+    if "coco" in method.metrics:
+        figures["box"] = coco_average_precision(pictures, "bbox", class_names=shared)
+        figures["mask"] = coco_average_precision(pictures, "segm", class_names=shared)
+    if "voc" in method.metrics:
+        figures["voc"] = voc_average_precision(pictures, min_score=min_score, iou=method.iou)
+    if "bowl" in method.metrics:
+        figures["bowl"] = mean_precision(pictures, min_score=min_score)
+    if method.submission is not None:
+        count = write_submission(method.submission, pictures, min_score=min_score)
+        figures["submission"] = {"path": str(method.submission), "objects": count, "min_score": min_score}
+    return figures
 
 
-def truth_of(dataset: Coco, kind: str) -> COCO:
-    """The dataset as pycocotools wants it: what a file may leave out filled in.
-
-    An object whose mask is unknown counts neither way in the mask AP, like a crowd.
-    """
-    content = json.loads(dataset.path.read_text())
-    for number, annotation in enumerate(content["annotations"], start=1):
-        x, y, width, height = annotation["bbox"]
-        annotation["id"] = number
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("area", width * height)
-        if kind == "segm" and not annotation.get("segmentation"):
-            annotation["iscrowd"] = 1
-            annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-    truth = COCO()
-    truth.dataset = content
-    truth.createIndex()
-    return truth
+def _look_at_all(parts: Sequence[Dataset], engine: Engine, method: Method, progress: Progress) -> list[Picture]:
+    total = sum(len(part) for part in parts)
+    total = total if method.limit is None else min(total, method.limit)
+    pictures: list[Picture] = []
+    for part in parts:
+        before = len(pictures)
+        pictures += look_at(
+            part,
+            engine,
+            limit=total - before,
+            dilation=method.dilation,
+            progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
+        )
+    return pictures
 
 
-def best_min_score(
-    found: list[tuple[Sample, Instances]], *, class_names: Sequence[str] | None = None, iou: float = 0.5
-) -> float:
-    """The score threshold with the best F1 of boxes of their class at this IoU, in steps of 0.01.
-
-    class_names: name of every class id of the samples; the model's own by default.
-    """
+def best_min_score(pictures: Sequence[Picture], *, iou: float = 0.5) -> float:
+    """The score threshold with the best F1 of boxes of their class at this IoU, in steps of 0.01."""
     scores, hits, total = [], [], 0
-    for sample, instances in found:
-        truth, ignored = sample.boxes[~sample.crowd], sample.boxes[sample.crowd]
+    for picture in pictures:
+        truth, ignored, found = picture.truth[~picture.truth.crowd], picture.truth[picture.truth.crowd], picture.found
         total += len(truth)
-        names = class_names or instances.class_names
-        true_names = [names[i] for i in sample.class_ids[~sample.crowd]]
-        same = np.array([[name == other for other in true_names] for name in instances.names], bool)
-        overlap = masks.box_iou(instances.boxes, truth) * same.reshape(len(instances), len(truth))
+        same = np.array([[name == other for other in truth.names] for name in found.names], bool)
+        overlap = box_iou(found.boxes, truth.boxes) * same.reshape(len(found), len(truth))
         taken = np.zeros(len(truth), bool)
-        for i in np.argsort(-instances.scores):
+        for i in np.argsort(-found.scores):
             row = np.where(taken, 0.0, overlap[i]) if len(truth) else np.zeros(0)
             hit = bool(len(row)) and row.max() >= iou
             if hit:
                 taken[row.argmax()] = True
-            elif len(ignored) and _share_inside(instances.boxes[i], ignored) > 0.5:
+            elif len(ignored) and _share_inside(found.boxes[i], ignored.boxes) > 0.5:
                 continue
-            scores.append(float(instances.scores[i]))
+            scores.append(float(found.scores[i]))
             hits.append(hit)
     candidates = np.arange(0.05, 0.96, 0.01)
     kept = [np.array(scores) >= threshold for threshold in candidates]
@@ -150,44 +209,3 @@ def best_min_score(
 def _share_inside(box: np.ndarray, regions: np.ndarray) -> float:
     size = np.minimum(box[2:], regions[:, 2:]) - np.maximum(box[:2], regions[:, :2])
     return float(np.prod(np.maximum(size, 0), axis=1).max() / max(float(np.prod(box[2:] - box[:2])), 1e-6))
-
-
-def evaluate(
-    model: str,
-    data: Path | Component,
-    *,
-    engine: str = "auto",
-    precision: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[int, int], None] = lambda *_: None,
-) -> dict[str, Any]:
-    """COCO box and mask AP of a model on a COCO json: {"model", "images", "seconds", "box": {…}, "mask": {…}}.
-
-    data: the json, or a dataset of a configuration. Raises UsageError when model and data have no class in common.
-    """
-    dataset = plugins.build("datasets", data.name, data.options) if isinstance(data, Component) else Coco(path=data)
-    if not isinstance(dataset, Coco):
-        raise UsageError(f"expected a coco dataset to evaluate on, got {type(dataset).__name__}")
-    options: dict[str, Any] = {"model": model}
-    if precision is not None:
-        options["precision"] = precision
-    runner = plugins.build("engines", engine, options)
-    shared = [name for name in runner.class_names[1:] if name in dataset.class_names]
-    if not shared:
-        raise UsageError(
-            f"{dataset.path}: expected at least one class of the model ({', '.join(runner.class_names[1:])}), "
-            f"got {', '.join(dataset.class_names[1:])}"
-        )
-    started = time.monotonic()
-    found = detect_all(runner, dataset, limit=limit, progress=progress)
-    seconds = time.monotonic() - started
-    category_ids = {name: dataset.category_ids[dataset.class_names.index(name)] for name in shared}
-    results = coco_results(found, category_ids)
-    image_ids = [sample.image_id for sample, _ in found]
-    return {
-        "model": Path(model).name,
-        "images": len(found),
-        "seconds": round(seconds, 2),
-        "box": average_precision(dataset, image_ids, results, "bbox", category_ids=list(category_ids.values())),
-        "mask": average_precision(dataset, image_ids, results, "segm", category_ids=list(category_ids.values())),
-    }

@@ -1,0 +1,90 @@
+"""The Data Science Bowl's submission file: the masks of each picture as run lengths in a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from streamseg.training.bowl import apart
+from streamseg.training.objects import Picture, encoded
+from streamseg.types import InputError, OutputError, UsageError
+
+HEADER = ("ImageId", "EncodedPixels")
+
+
+def write_submission(path: Path, pictures: Sequence[Picture], *, min_score: float) -> int:
+    """Write the found objects from `min_score` up, one row each, and return how many there are.
+
+    No pixel stands in two rows: the better score has it. A picture in which nothing was found has one row without runs.
+    Raises UsageError when two pictures have one name, OutputError when the file cannot be written.
+    """
+    names = [picture.name for picture in pictures]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{path}: expected pictures with names of their own, got {doubled[0]!r} twice")
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(HEADER)
+            for picture in pictures:
+                found = picture.found[picture.found.scores >= min_score]
+                masks = apart(found, width=picture.width, height=picture.height).masks
+                rows.writerows([picture.name, " ".join(map(str, runs(mask)))] for mask in masks)
+                if not masks:
+                    rows.writerow([picture.name, ""])
+                count += len(masks)
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    return count
+
+
+def read_submission(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, list[dict[str, Any]]]:
+    """The masks of each picture in the file, in its order, as COCO run lengths.
+
+    sizes: (height, width) of each picture by name. Raises InputError naming the line that is wrong.
+    """
+    masks: dict[str, list[dict[str, Any]]] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            if (header := next(rows, [])) != list(HEADER):
+                raise InputError(f"{path}, line 1: expected {','.join(HEADER)}, got {','.join(header)}")
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                if len(row) != 2 or row[0] not in sizes:
+                    raise InputError(f"{where}: expected a picture's name and its runs, got {','.join(row)[:60]!r}")
+                found = masks.setdefault(row[0], [])
+                if row[1]:
+                    found.append(mask_of(row[1], *sizes[row[0]], where=where))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return masks
+
+
+def runs(mask: Mapping[str, Any]) -> list[int]:
+    """First pixel and length of every run of a mask (COCO run lengths): pixels counted from 1, down the columns."""
+    inside = coco_mask.decode(mask).ravel(order="F")
+    edges = np.flatnonzero(np.diff(inside, prepend=0, append=0)).reshape(-1, 2)
+    pairs: list[int] = np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1).ravel().tolist()
+    return pairs
+
+
+def mask_of(text: str, height: int, width: int, *, where: str = "runs") -> dict[str, Any]:
+    """The mask of `runs` written as text, as COCO run lengths. Raises InputError, opened with `where`."""
+    numbers = text.split()
+    if len(numbers) % 2 or not all(number.isdecimal() for number in numbers):
+        raise InputError(f"{where}: expected pairs of a first pixel and a length, got {text[:60]!r}")
+    inside = np.zeros(height * width, np.uint8)
+    for first, length in zip(map(int, numbers[::2]), map(int, numbers[1::2]), strict=True):
+        if min(first, length) < 1 or first + length - 1 > len(inside):
+            raise InputError(f"{where}: expected runs within {width}x{height} pixels, got {first} {length}")
+        inside[first - 1 : first - 1 + length] = 1
+    return encoded(inside.reshape((height, width), order="F"))
