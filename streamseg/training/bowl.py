@@ -22,14 +22,6 @@ CANDIDATES = np.arange(5, 96) / 100
 """Scores that `best_min_score` tries."""
 
 
-def label_map(found: Objects, *, width: int, height: int) -> np.ndarray:
-    """(height, width) int32: in each pixel the number, from 1, of the best object that covers it; 0 for none."""
-    labels = np.zeros((height, width), np.int32)
-    for i in np.argsort(-found.scores, kind="stable"):
-        labels[(coco_mask.decode(found.masks[i]) > 0) & (labels == 0)] = i + 1
-    return labels
-
-
 def apart(found: Objects, *, width: int, height: int) -> Objects:
     """The objects without the pixels that a better one has; an object with none left is gone.
 

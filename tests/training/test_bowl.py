@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.training.bowl import THRESHOLDS, apart, best_min_score, label_map, mean_precision, overlaps, precisions
+from streamseg.training.bowl import THRESHOLDS, apart, best_min_score, mean_precision, overlaps, precisions
 from streamseg.training.objects import Objects, Picture, encoded
 
 WIDTH, HEIGHT = 40, 10
@@ -38,6 +38,14 @@ def picture(truth: Objects, found: Objects) -> Picture:
 
 def pixels(found: Objects) -> list[np.ndarray]:
     return [coco_mask.decode(mask).astype(bool) for mask in found.masks]
+
+
+def label_map(found: Objects, *, width: int, height: int) -> np.ndarray:
+    """(height, width) int32: in each pixel the number, from 1, of the best object that covers it; 0 for none."""
+    labels = np.zeros((height, width), np.int32)
+    for i in np.argsort(-found.scores, kind="stable"):
+        labels[(coco_mask.decode(found.masks[i]) > 0) & (labels == 0)] = i + 1
+    return labels
 
 
 def test_hits_are_shared_by_hits_misses_and_false_alarms() -> None:

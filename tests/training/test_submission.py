@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.training.bowl import label_map
 from streamseg.training.objects import Objects, Picture, encoded
 from streamseg.training.submission import mask_of, read_submission, runs, write_submission
 from streamseg.types import InputError, OutputError, UsageError
-from tests.training.test_bowl import of_masks
+from tests.training.test_bowl import label_map, of_masks
 
 
 def seen(name: str, found: Objects, *, width: int, height: int) -> Picture:
