@@ -50,6 +50,7 @@ class Request:
     effects: Sequence[Any] | None = None
     classes: Sequence[str] = ()
     model: str | None = None
+    class_names: Sequence[str] = ()
     engine: str | None = None
     min_score: float | None = None
     start: float | None = None
@@ -143,6 +144,8 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
         engine = parse_component(request.engine, what="--engine")
     if request.model is not None:
         engine = _with_option(engine, "engines", "model", request.model, what="--model")
+    if request.class_names:
+        engine = _with_option(engine, "engines", "class_names", list(request.class_names), what="--class-names")
     changes = {
         "engine": engine,
         "parallel": request.parallel,

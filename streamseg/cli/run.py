@@ -32,6 +32,11 @@ def seconds(text: str) -> float:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
 
 
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names in `person, car`."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
 def run(
     inputs: list[str] = typer.Argument(None, metavar="INPUT", help="What to work on.", show_default=False),
     output: list[str] = typer.Option(
@@ -53,7 +58,10 @@ def run(
     pipeline: str = typer.Option(None, "--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file."),
     classes: str = typer.Option(None, "--classes", metavar="A,B", help="Keep only these classes."),
     model: str = typer.Option(
-        None, "--model", metavar="NAME|FOLDER", help="Default: people. See `streamseg models`.", show_default=False
+        None, "--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.", show_default=False
+    ),
+    class_names: str = typer.Option(
+        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
     ),
     engine: str = typer.Option(
         None, "--engine", metavar="NAME[:KEY=VALUE,...]", help="auto, openvino, keras, or replay:path=LABELS.jsonl."
@@ -88,8 +96,9 @@ def run(
             pipeline=pipeline,
             outputs=tuple(output),
             effects=tuple(effect) if effect else None,
-            classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
+            classes=names_of(classes),
             model=model,
+            class_names=names_of(class_names),
             engine=engine,
             min_score=min_score,
             start=start,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,37 +11,47 @@ from pydantic import ValidationError
 
 from streamseg import zoo
 from streamseg.config import ModelConfig, read_yaml
-from streamseg.letterbox import Letterbox, nearest_shape
+from streamseg.letterbox import Letterbox, in_pixels, nearest_shape, normalised
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on disk: its folder, its configuration, its weights file."""
+    """A model on disk: its folder, or the one file of a foreign model, its configuration, its weights file."""
 
     path: Path
     config: ModelConfig
+    weights: Path
 
     @classmethod
-    def open(cls, model: str | Path) -> ModelFolder:
-        """Read a model by name or folder. Raises UsageError for an unknown name, ModelError for a broken folder."""
+    def open(cls, model: str | Path, *, class_names: Sequence[str] | None = None) -> ModelFolder:
+        """Read a model by name, by folder or by the path of a `.h5` file of matterport/Mask_RCNN.
+
+        class_names: what the classes of such a file are called, without the background. What cannot be read off the
+        file, its input size above all, may stand beside it: `NAME.yaml` for `NAME.h5`, laid out like `configs/`.
+        Raises UsageError for an unknown name or a wrong number of class names, ModelError for a broken model.
+        """
         path = zoo.resolve(model)
-        try:
-            card = read_yaml(path / zoo.CONFIG)
-            config = ModelConfig.model_validate(card["model"])
-        except UsageError as error:
-            raise ModelError(str(error)) from error
-        except KeyError as error:
-            raise ModelError(f"{path / zoo.CONFIG}: the section `model` is missing") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, ("model", *first["loc"])))
-            raise ModelError(f"{path / zoo.CONFIG}: {place}: {first['msg']}, got {first['input']!r}") from error
-        return cls(path, config)
+        if path.is_dir():
+            if class_names:
+                raise UsageError(f"--class-names: the model {path.name} has names of its own; they are for a .h5 file")
+            return cls(path, _config_in(path / zoo.CONFIG), path / zoo.WEIGHTS)
+        beside = path.with_suffix(".yaml")
+        if beside.is_file():
+            config = _config_in(beside)
+            names = ("background", *class_names) if class_names else config.class_names
+            if len(names) != config.num_classes:
+                raise UsageError(
+                    f"--class-names: {beside} says {config.num_classes - 1} classes, got {len(names) - 1} names"
+                )
+            return cls(path, config.model_copy(update={"class_names": names}), path)
+        from streamseg.model.matterport_h5 import config_of
+
+        return cls(path, config_of(path, class_names=class_names or zoo.class_names_of(path)), path)
 
     @property
-    def weights(self) -> Path:
-        return self.path / zoo.WEIGHTS
+    def name(self) -> str:
+        return self.path.stem if self.path.is_file() else self.path.name
 
     def check_weights(self) -> None:
         """Raise ModelError when the weights file is none at all; whether its tensors fit, only the network can tell."""
@@ -63,12 +74,25 @@ class ModelFolder:
         return letterbox
 
     def found(self, detections: np.ndarray, letterbox: Letterbox) -> np.ndarray:
-        """The rows of detections (D, 6) that are some, with more than a sliver inside the picture."""
+        """The rows of a network's detections (D, 6) that are some, in pixels of the input.
+
+        Rows with no more than a sliver inside the picture are left out.
+        """
+        detections = detections.copy()
+        if self.config.family == "matterport":
+            size = (letterbox.input_width, letterbox.input_height)
+            detections[:, :4] = in_pixels(detections[:, :4], *size)
         inner = np.array([letterbox.inner_width, letterbox.inner_height] * 2, np.float32)
         boxes = np.clip(detections[:, :4], 0, inner)
         real = (detections[:, 4] >= self.config.detection_min_score) & (detections[:, 5] > 0)
         real &= (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 0.5
         return detections[real]
+
+    def network_boxes(self, boxes: np.ndarray, letterbox: Letterbox) -> np.ndarray:
+        """Boxes (N, 4) in pixels of the input, as the network takes them."""
+        if self.config.family == "matterport":
+            return normalised(boxes, letterbox.input_width, letterbox.input_height)
+        return boxes
 
     def instances(self, detections: np.ndarray, masks: np.ndarray, letterbox: Letterbox) -> Instances:
         """Detections (N, 6) in the input's pixels with their masks (N, M, M), in the picture's pixels.
@@ -84,6 +108,28 @@ class ModelFolder:
             track_ids=np.full(len(detections), -1, np.int32),
             class_names=self.config.class_names,
         )
+
+
+def _config_in(file: Path) -> ModelConfig:
+    """The section `model` of a YAML file. Raises ModelError."""
+    try:
+        return ModelConfig.model_validate(read_yaml(file)["model"])
+    except UsageError as error:
+        raise ModelError(str(error)) from error
+    except KeyError as error:
+        raise ModelError(f"{file}: the section `model` is missing") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("model", *first["loc"])))
+        raise ModelError(f"{file}: {place}: {first['msg']}, got {first['input']!r}") from error
+
+
+def grouped(frames: Sequence[Frame], size_of: Callable[[Frame], tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Which frames go to an input of which size, by their places."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for i, frame in enumerate(frames):
+        by_size.setdefault(size_of(frame), []).append(i)
+    return by_size
 
 
 def at_least_one(name: str, value: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from streamseg.types import Engine
@@ -29,10 +30,16 @@ class Auto:
         cls,
         *,
         model: str = "people",
+        class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Literal["bf16", "f32"] | None = None,
     ) -> Engine:
-        options: dict[str, Any] = {"model": model, "batch_size": batch_size, "precision": precision}
+        options: dict[str, Any] = {
+            "model": model,
+            "class_names": class_names,
+            "batch_size": batch_size,
+            "precision": precision,
+        }
         if nvidia_driver():
             from streamseg.engines.keras import Keras
 

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up messages that say
 import keras
 import numpy as np
 
-from streamseg.engines._model_folder import ModelFolder, at_least_one
+from streamseg.engines._model_folder import ModelFolder, at_least_one, grouped
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.types import Frame, Instances
 
@@ -19,14 +19,20 @@ from streamseg.types import Frame, Instances
 class Keras:
     """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
 
-    model: a name or folder · batch_size: pictures of one call; a short batch is filled up, so the graph is traced
-    once · precision: `bf16` or `f32`; default bf16 on a GPU, f32 on a CPU.
+    model: a name, folder or .h5 file · class_names: what the classes of such a file are called · batch_size: pictures
+    of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; default bf16 on
+    a GPU, f32 on a CPU.
     """
 
     def __init__(
-        self, *, model: str = "people", batch_size: int | None = None, precision: Literal["bf16", "f32"] | None = None
+        self,
+        *,
+        model: str = "people",
+        class_names: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        precision: Literal["bf16", "f32"] | None = None,
     ) -> None:
-        self.folder = ModelFolder.open(model)
+        self.folder = ModelFolder.open(model, class_names=class_names)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         on_gpu = has_gpu()
@@ -48,10 +54,7 @@ class Keras:
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         """The objects of each frame, in order. Frames may be of any sizes and any number."""
         results: list[Instances | None] = [None] * len(frames)
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for i, frame in enumerate(frames):
-            by_size.setdefault(self.input_size(frame), []).append(i)
-        for size, places in by_size.items():
+        for size, places in grouped(frames, self.input_size).items():
             for start in range(0, len(places), self.batch_size):
                 batch = places[start : start + self.batch_size]
                 for i, instances in zip(batch, self._predict(size, [frames[i] for i in batch]), strict=True):
@@ -72,6 +75,7 @@ class Keras:
             # rounded up to a power of two, so that few graphs are traced
             rows = np.zeros((1 << (total - 1).bit_length(), 6), np.float32)
             rows[:total] = np.concatenate(found)
+            rows[:total, :4] = self.folder.network_boxes(rows[:total, :4], letterboxes[0])
             rows[total:, 5] = 1
             picture_ids = np.zeros(len(rows), np.int32)
             picture_ids[:total] = np.repeat(np.arange(len(found)), [len(part) for part in found])

@@ -20,23 +20,30 @@ import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
 from streamseg import zoo
-from streamseg.engines._model_folder import ModelFolder, at_least_one
+from streamseg.engines._decisions import best_rows, detect, propose
+from streamseg.engines._model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 """Part of a cached export's name: raised when what is exported changes."""
 
-FAMILY = ("features", "heads", "crops", "masks")
+PARTS = {
+    "lite": ("features", "heads", "crops", "masks"),
+    "matterport": ("features", "pools", "box_head", "crops", "masks"),
+}
+"""The networks that a model of each family is exported as."""
+
 SCRATCH = ".export-"
 
 
 class Openvino:
     """Detections of a model through OpenVINO.
 
-    model: a name or folder · batch_size: most pictures of one call; they run side by side, one a core ·
-    precision: `bf16` (default where the CPU has it) or `f32` · threads: cores to use, all by default.
+    model: a name, folder or .h5 file · class_names: what the classes of such a file are called ·
+    batch_size: most pictures of one call; they run side by side, one a core · precision: `bf16` (default where the CPU
+    has it) or `f32` · threads: cores to use, all by default.
     The first use of a shape of picture exports the model (up to half a minute, once).
     """
 
@@ -44,11 +51,12 @@ class Openvino:
         self,
         *,
         model: str = "people",
+        class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Literal["bf16", "f32"] | None = None,
         threads: int | None = None,
     ) -> None:
-        self.folder = ModelFolder.open(model)
+        self.folder = ModelFolder.open(model, class_names=class_names)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         self.threads = at_least_one("threads", threads) or num_cores()
@@ -64,10 +72,7 @@ class Openvino:
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         """The objects of each frame, in order. Frames may be of any sizes."""
         results: list[Instances | None] = [None] * len(frames)
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for i, frame in enumerate(frames):
-            by_size.setdefault(self.input_size(frame), []).append(i)
-        for size, places in by_size.items():
+        for size, places in grouped(frames, self.input_size).items():
             networks = self._networks.get(size) or self._open(size)
             for i, instances in zip(places, networks.predict([frames[i] for i in places]), strict=True):
                 results[i] = instances
@@ -107,16 +112,13 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     The name holds a hash of weights and configuration, so a changed model is exported anew. The export runs in a
     process of its own, so that this one never loads TensorFlow.
     """
-    shipped = folder.path / "openvino" / f"{width}x{height}"
-    if is_whole(shipped):
-        return shipped
     name = export_name(folder, width=width, height=height)
     cache = zoo.cache_folder() / "openvino"
     target = cache / name
-    if is_whole(target):
+    if is_whole(target, folder.config.family):
         return target
     folder.check_weights()
-    log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.path.name, width, height)
+    log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.name, width, height)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
@@ -130,7 +132,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
         try:
             (scratch / "new").rename(target)
         except OSError:
-            if not is_whole(target):  # else another process was faster, with the same content
+            if not is_whole(target, folder.config.family):  # else another process was faster, with the same content
                 shutil.rmtree(target, ignore_errors=True)
                 (scratch / "new").rename(target)
     finally:
@@ -141,23 +143,32 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
 
 def export_name(folder: ModelFolder, *, width: int, height: int) -> str:
     """Name of a model's export in the cache; another one for other weights or another configuration."""
-    content = folder.weights.read_bytes() + folder.config.model_dump_json().encode()
-    mark = hashlib.sha256(content).hexdigest()[:16]
-    return f"{folder.path.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
+    settings = folder.config.model_dump_json(exclude={"class_names", "min_score"})
+    mark = hashlib.sha256(folder.weights.read_bytes() + settings.encode()).hexdigest()[:16]
+    return f"{folder.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
 
 
-def is_whole(exported: Path) -> bool:
-    """Whether a folder holds all that an export writes."""
-    files = ["anchors.npy", *(f"{part}.{ending}" for part in FAMILY for ending in ("xml", "bin"))]
+def is_whole(exported: Path, family: str) -> bool:
+    """Whether a folder holds all that an export of a model of this family writes."""
+    files = ["anchors.npy", *(f"{part}.{ending}" for part in PARTS[family] for ending in ("xml", "bin"))]
     return all((exported / file).is_file() for file in files)
 
 
 def _export(folder: ModelFolder, target: Path, *, width: int, height: int) -> None:
     """Export into the folder `target` in another process; raises ModelError with what that one said."""
-    command = [sys.executable, "-m", "streamseg.model.export", str(folder.path), str(target), str(width), str(height)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamseg.model.export",
+        str(folder.weights),
+        str(target),
+        str(width),
+        str(height),
+    ]
     with subprocess.Popen(
         command,
         env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,7 +176,7 @@ def _export(folder: ModelFolder, target: Path, *, width: int, height: int) -> No
     ) as child:
         atexit.register(child.kill)  # a process that leaves this thread behind takes the child along
         try:
-            _, said = child.communicate(timeout=600)
+            _, said = child.communicate(folder.config.model_dump_json(), timeout=600)
         except subprocess.TimeoutExpired as error:
             child.kill()
             raise ModelError(f"{folder.path}: preparing the model took more than {error.timeout:.0f} s") from error
@@ -187,7 +198,7 @@ def _remove_abandoned(cache: Path) -> None:
 
 
 class _Networks:
-    """The three networks of one input size, with as many requests for the first as pictures run side by side."""
+    """The networks of one input size, with as many requests for the first as pictures run side by side."""
 
     def __init__(
         self,
@@ -211,6 +222,9 @@ class _Networks:
         # heads and crops compute with coordinates, which bfloat16 would round to 2 or 4 pixels; what is small runs on
         # one thread, which spares it the waiting for others
         small = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        lite = self.config.family == "lite"
+        if not lite:
+            many["NUM_STREAMS"], small["INFERENCE_NUM_THREADS"] = 1, threads
         exact = {**small, "INFERENCE_PRECISION_HINT": "f32"}
 
         def opened(name: str, properties: dict[str, Any]) -> Any:
@@ -219,10 +233,14 @@ class _Networks:
             )
 
         features = opened("features", many)
-        self.features = [features.create_infer_request() for _ in range(streams)]
-        self.heads = opened("heads", exact).create_infer_request()
+        self.features = [features.create_infer_request() for _ in range(streams if lite else 1)]
         self.crops = opened("crops", exact).create_infer_request()
         self.masks = opened("masks", small).create_infer_request()
+        if lite:
+            self.heads = opened("heads", exact).create_infer_request()
+        else:
+            self.pools = opened("pools", exact).create_infer_request()
+            self.box_head = opened("box_head", small).create_infer_request()
 
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         results: list[Instances] = []
@@ -238,27 +256,46 @@ class _Networks:
         return results
 
     def _finish(self, request: Any, letterbox: Any) -> Instances:
-        """Wait for a picture's features, choose the best anchors, and run heads and masks on them."""
+        """Wait for a picture's features, find the objects in them, and draw their masks."""
         request.wait()
-        scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        count = min(self.config.proposals_before_nms, len(scores))
-        best = np.argpartition(-scores, count - 1)[:count]
-        best = best[np.argsort(-scores[best], kind="stable")]
-        for name in self.levels:
-            self.heads.set_tensor(name, request.get_tensor(name))
-            self.crops.set_tensor(name, request.get_tensor(name))
-        self.heads.get_tensor("anchors").data[:] = self.anchors[best]
-        self.heads.get_tensor("deltas").data[:] = deltas[best]
-        self.heads.infer()
-        found = self.folder.found(self.heads.get_output_tensor(0).data, letterbox)
+        decide = self._heads if self.config.family == "lite" else self._box_head
+        found = self.folder.found(decide(request), letterbox)
         if not len(found):
             return Instances.empty(self.config.class_names, mask_size=2 * self.config.mask_pool)
-        self.crops.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(found[:, :4])))
+        self._take_levels(self.crops, request)
+        boxes = self.folder.network_boxes(found[:, :4], letterbox)
+        self.crops.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(boxes)))
         self.crops.infer()
         self.masks.set_tensor("crops", self.crops.get_output_tensor(0))
         self.masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
         self.masks.infer()
-        return self.folder.instances(found.copy(), self.masks.get_output_tensor(0).data.copy(), letterbox)
+        return self.folder.instances(found, self.masks.get_output_tensor(0).data.copy(), letterbox)
+
+    def _take_levels(self, network: Any, request: Any) -> None:
+        for name in self.levels:
+            network.set_tensor(name, request.get_tensor(name))
+
+    def _heads(self, request: Any) -> np.ndarray:
+        """Detections (D, 6) of the lite family: the best anchors go through one network."""
+        scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
+        best = best_rows(scores, self.config.proposals_before_nms)
+        self._take_levels(self.heads, request)
+        self.heads.get_tensor("anchors").data[:] = self.anchors[best]
+        self.heads.get_tensor("deltas").data[:] = deltas[best]
+        self.heads.infer()
+        return self.heads.get_output_tensor(0).data
+
+    def _box_head(self, request: Any) -> np.ndarray:
+        """Detections (D, 6) of the matterport family: choices among thousands of boxes are made outside of graphs."""
+        scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
+        proposals = propose(scores, deltas, self.anchors, self.config)
+        self._take_levels(self.pools, request)
+        self.pools.set_tensor("boxes", ov.Tensor(proposals))
+        self.pools.infer()
+        self.box_head.set_tensor("crops", self.pools.get_output_tensor(0))
+        self.box_head.infer()
+        logits, deltas = (self.box_head.get_tensor(name).data for name in ("logits", "deltas"))
+        return detect(proposals, logits, deltas, self.config)
 
 
 def handing_over(network: ov.Model, between: ov.Type) -> ov.Model:

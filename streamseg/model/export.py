@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from streamseg.config import ModelConfig, read_yaml
+from streamseg.config import ModelConfig
 from streamseg.types import ModelError
 
 
@@ -16,7 +17,9 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     """Write a model's networks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
 
     features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
-    heads: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → detections (D, 6).
+    heads: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → detections (D, 6). In the
+    matterport family, with its thousands of boxes, two smaller ones: pools, the levels and boxes (N, 4) → what the box
+    head sees (N, p, p, C), and box_head, these crops → logits (N, K) and deltas (N, K, 4).
     crops: the levels and boxes (N, 4) → what the mask head sees (N, n, n, C); N is free.
     masks: these crops and class_ids (N,) int32 → masks (N, M, M).
     Networks that compute with coordinates stand apart, because they must stay float32 where the others need not.
@@ -38,6 +41,7 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     from streamseg.model.mask_rcnn import load_network
 
     network = load_network(config, weights)
+    lite = config.family == "lite"
     names = sorted(config.roi_levels)
     maps = [
         tf.TensorSpec((1, -(-height // 2**i), -(-width // 2**i), config.fpn_channels), tf.float32, name=f"level{i}")
@@ -50,7 +54,7 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         levels = network.features(picture)
         logits, deltas = network.rpn([levels[i] for i in config.rpn_levels])
-        scores = logits[0, :, 1] - logits[0, :, 0]
+        scores = logits[0, :, 1] - logits[0, :, 0] if lite else tf.nn.softmax(logits)[0, :, 1]
         return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in names}}
 
     @tf.function(input_signature=[*maps, chosen, chosen])
@@ -59,38 +63,51 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         pyramid = dict(zip(names, levels, strict=True))
         return {"detections": network.heads(pyramid, best[None], deltas[None], width=width, height=height)[0]}
 
-    @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
-    def crops(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        *levels, boxes = inputs
-        pyramid = dict(zip(names, levels, strict=True))
-        return {"crops": network.crops(pyramid, boxes, tf.zeros_like(boxes[:, 0], tf.int32))}
+    def cropping(size: int) -> Any:
+        @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
+        def crops(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            *levels, boxes = inputs
+            pyramid = dict(zip(names, levels, strict=True))
+            return {"crops": network.align(pyramid, boxes, tf.zeros_like(boxes[:, 0], tf.int32), size=size)}
 
-    pooled = tf.TensorSpec((None, config.mask_pool, config.mask_pool, config.fpn_channels), tf.float32)
+        return crops
 
-    @tf.function(input_signature=[pooled, tf.TensorSpec((None,), tf.int32)])
+    def cropped(size: int) -> tf.TensorSpec:
+        return tf.TensorSpec((None, size, size, config.fpn_channels), tf.float32)
+
+    @tf.function(input_signature=[cropped(config.box_pool)])
+    def box_head(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, deltas = network.box_head(inputs)
+        return {"logits": logits, "deltas": deltas}
+
+    @tf.function(input_signature=[cropped(config.mask_pool), tf.TensorSpec((None,), tf.int32)])
     def masks(inputs: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"masks": tf.sigmoid(network.mask_logits(inputs, class_ids))}
 
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = {
-        "features": ["picture"],
-        "heads": [*(f"level{i}" for i in names), "anchors", "deltas"],
-        "crops": [*(f"level{i}" for i in names), "boxes"],
-        "masks": ["crops", "class_ids"],
+    levels = [f"level{i}" for i in names]
+    parts = {
+        "features": (features, ["picture"]),
+        "crops": (cropping(config.mask_pool), [*levels, "boxes"]),
+        "masks": (masks, ["crops", "class_ids"]),
     }
-    for name, function in (("features", features), ("heads", heads), ("crops", crops), ("masks", masks)):
+    if lite:
+        parts["heads"] = (heads, [*levels, "anchors", "deltas"])
+    else:
+        parts["pools"] = (cropping(config.box_pool), [*levels, "boxes"])
+        parts["box_head"] = (box_head, ["crops"])
+    for name, (function, inputs) in parts.items():
         converted = ov.convert_model(function.get_concrete_function())
-        for port, tensor in zip(converted.inputs, inputs[name], strict=True):
+        for port, tensor in zip(converted.inputs, inputs, strict=True):
             port.set_names({tensor})
         ov.save_model(converted, folder / f"{name}.xml", compress_to_fp16=False)
     np.save(folder / "anchors.npy", anchors)
 
 
-def main(model: str, folder: str, width: str, height: str) -> None:
-    """Export the model in the folder `model`: what the OpenVINO engine runs in a process of its own."""
-    card = read_yaml(Path(model) / "model.yaml")
-    config = ModelConfig.model_validate(card.get("model", {}))
-    export_openvino(config, Path(model) / "model.weights.h5", Path(folder), width=int(width), height=int(height))
+def main(weights: str, folder: str, width: str, height: str) -> None:
+    """Export a weights file; its configuration comes as JSON. The OpenVINO engine runs this in a process of its own."""
+    config = ModelConfig.model_validate_json(sys.stdin.read())
+    export_openvino(config, Path(weights), Path(folder), width=int(width), height=int(height))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from streamseg.model.checkpoint import load_weights
 from streamseg.model.efficientnet_lite import EfficientNetLite0
 from streamseg.model.fpn import FeaturePyramid
 from streamseg.model.heads import BoxHead, MaskHead, MatterportBoxHead
+from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.resnet import ResNet
 from streamseg.model.roi_align import crop_and_resize, roi_align
 from streamseg.model.rpn import ProposalNetwork, best_anchors, first_kept, propose, rank, refine, suppress
@@ -33,7 +34,7 @@ class MaskRCNN(keras.Model):
     """The network of one configuration, for inputs of any of its sizes.
 
     `call(images)`: (B, H, W, 3) RGB 0…255 → detections (B, D, 6) of x1, y1, x2, y2, score, class, best first and zero
-    rows at the end, and the pyramid levels that the heads pool from.
+    rows at the end, and the pyramid levels that the heads pool from. `windows` as in `detect`.
     `masks(levels, boxes, class_ids, picture_ids)` → (R, M, M) in [0, 1] for as many boxes as there are.
     `explain(images)` → what every step says.
     """
@@ -107,21 +108,33 @@ class MaskRCNN(keras.Model):
         """The pyramid {2: P2, …, 6: P6} of images (B, H, W, 3)."""
         return self.pyramid(self.backbone(self.molded(images), training=training))
 
-    def call(self, images: Tensor) -> dict[str, Any]:
+    def call(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Any]:
         height, width = images.shape[1:3]
         levels = self.features(images)
         logits, deltas = self.rpn([levels[i] for i in self.config.rpn_levels])
         anchors = ops.convert_to_tensor(make_anchors(self.config, width, height))
         best = best_anchors(logits, deltas, anchors, self.config)
         pooled = {i: levels[i] for i in self.config.roi_levels}
-        return {"detections": self.heads(pooled, *best, width=width, height=height), "levels": pooled}
+        found = self.heads(pooled, *best, width=width, height=height, windows=windows)
+        return {"detections": found, "levels": pooled}
 
-    def heads(self, levels: Levels, anchors: Tensor, deltas: Tensor, *, width: int, height: int) -> Tensor:
-        """Detections (B, D, 6) from the best anchors (B, n, 4) with their deltas (B, n, 4)."""
+    def heads(
+        self,
+        levels: Levels,
+        anchors: Tensor,
+        deltas: Tensor,
+        *,
+        width: int,
+        height: int,
+        windows: Tensor | None = None,
+    ) -> Tensor:
+        """Detections (B, D, 6) from the best anchors (B, n, 4) with their deltas (B, n, 4); windows as in `detect`."""
         proposals, real = propose(anchors, deltas, self.config, width=width, height=height)
         pooled = self.pool(levels, proposals, self.config.box_pool)
         class_logits, box_deltas = self.box_head(pooled)
-        return self.detect(proposals, real, class_logits, box_deltas, width=width, height=height)
+        return self.detect(
+            proposals, real, class_logits, box_deltas, width=width, height=height, windows=windows
+        )
 
     def pool(self, levels: Levels, rois: Tensor, size: int) -> Tensor:
         """ROIAlign of rois (B, N, 4): (B·N, size, size, C)."""
@@ -304,9 +317,15 @@ def clip_to(refined: Tensor, windows: Tensor) -> Tensor:
 
 
 def load_network(config: ModelConfig, weights: Path) -> MaskRCNN:
-    """A network ready to predict, filled from a weights file. Raises ModelError when the weights are not its own."""
+    """A network ready to predict, filled from a weights file of ours or of matterport/Mask_RCNN.
+
+    Raises ModelError when the weights are not its own.
+    """
     network = MaskRCNN(config, name="network")
     network.build()
-    load_weights(network, weights)
+    if is_matterport(weights):
+        load_matterport(network, weights)
+    else:
+        load_weights(network, weights)
     network.trainable = False
     return network

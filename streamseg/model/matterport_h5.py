@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,20 +42,38 @@ class LoadReport:
         return f"{len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
 
 
+def is_matterport(path: Path) -> bool:
+    """Whether a file holds weights in the layout of Keras 2; False for one that cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "layer_names" in file.attrs or "model_weights" in file
+    except OSError:
+        return False
+
+
 def read_tensors(path: Path) -> Tensors:
     """All tensors of a file of `save_weights` or `model.save`. Raises ModelError for any other or damaged file."""
+    return _read(path, lambda dataset: dataset[()])
+
+
+def read_shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The shapes of all tensors of such a file, none of them read. Raises ModelError."""
+    return _read(path, lambda dataset: dataset.shape)
+
+
+def _read(path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
             root = file if "layer_names" in file.attrs else file.get("model_weights")
             if root is None or "layer_names" not in root.attrs:
                 raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found no `layer_names`")
-            return dict(_layers(root, path))
+            return _layers(root, path, take)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
 
 
-def _layers(root: Any, path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    layers: Tensors = {}
+def _layers(root: Any, path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
+    layers: dict[str, dict[str, Any]] = {}
     for name in map(_text, root.attrs["layer_names"]):
         if name not in root:
             raise ModelError(f"{path}: layer {name} is listed, but not there")
@@ -68,8 +86,8 @@ def _layers(root: Any, path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]
             tensors = layers.setdefault(layer.rpartition("/")[2] or name, {})
             if short in tensors:
                 raise ModelError(f"{path}: tensor {name}/{weight} stands there twice")
-            tensors[short] = group[weight][()]
-    yield from layers.items()
+            tensors[short] = take(group[weight])
+    return layers
 
 
 def _text(name: Any) -> str:

@@ -101,6 +101,8 @@ class _Maps:
         def corners(points: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
             last = ops.cast(count, "float32")[:, None] - 1.0
             inside = ops.logical_and(points >= 0.0, points <= last)
+            if outside_is_zero:  # a box that is no number lies outside, too
+                points = ops.where(inside, points, ops.zeros_like(points))
             points = ops.clip(points, 0.0, last)
             low = ops.floor(points)
             high = ops.minimum(low + 1.0, last)

@@ -1,0 +1,83 @@
+"""The matterport family's choices among boxes, on numpy: what an engine does where a graph would be slow.
+
+The same rules as `streamseg.model.rpn` and `MaskRCNN.judge`, which the tests hold them against. Legend: A anchors,
+n best anchors, N proposals, D detections, K classes. Boxes are normalised xyxy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamseg.config import ModelConfig
+
+
+def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Proposals (N, 4), best first, zeros at the end, from scores (A,), deltas (A, 4) and anchors (A, 4)."""
+    best = best_rows(scores, config.proposals_before_nms)
+    boxes = np.clip(apply_deltas(anchors[best], deltas[best], config.rpn_delta_std), 0.0, 1.0)
+    kept = boxes[nms(boxes, threshold=config.rpn_nms_threshold, most=config.num_proposals)]
+    proposals = np.zeros((config.num_proposals, 4), np.float32)
+    proposals[: len(kept)] = kept
+    return proposals
+
+
+def detect(proposals: np.ndarray, logits: np.ndarray, deltas: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Detections (D, 6) of x1, y1, x2, y2, score, class, best first, from class logits (N, K) and deltas (N, K, 4)."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+    class_ids = probabilities.argmax(axis=1)
+    rows = np.arange(len(class_ids))
+    scores = probabilities[rows, class_ids]
+    refined = np.clip(apply_deltas(proposals, deltas[rows, class_ids], config.delta_std), 0.0, 1.0)
+    firm = np.flatnonzero((class_ids > 0) & (scores >= config.detection_min_score))
+    firm = firm[np.argsort(-scores[firm], kind="stable")]
+    kept = nms(
+        refined[firm], threshold=config.detection_nms_threshold, most=config.max_detections, groups=class_ids[firm]
+    )
+    chosen = firm[kept]
+    found = np.concatenate([refined[chosen], scores[chosen, None], class_ids[chosen, None]], axis=1)
+    return found.astype(np.float32)
+
+
+def best_rows(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the `count` best scores (A,), best first; of equal ones the lower index first."""
+    if count >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    limit = np.partition(scores, len(scores) - count)[len(scores) - count]
+    candidates = np.flatnonzero(scores >= limit)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+
+
+def apply_deltas(boxes: np.ndarray, deltas: np.ndarray, std: tuple[float, ...]) -> np.ndarray:
+    """Boxes (n, 4) moved by deltas (n, 4) in units of `std`."""
+    deltas = deltas * np.array(std, np.float32)
+    size = boxes[:, 2:] - boxes[:, :2]
+    centre = boxes[:, :2] + 0.5 * size + deltas[:, :2] * size
+    with np.errstate(over="ignore"):
+        size = size * np.exp(deltas[:, 2:])
+    start = centre - 0.5 * size
+    return np.concatenate([start, start + size], axis=1)
+
+
+def nms(boxes: np.ndarray, *, threshold: float, most: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Which boxes (n, 4), ordered best first, greedy suppression keeps, at most `most`: their indices.
+
+    groups (n,): only boxes of one group suppress each other. Boxes without an area suppress nothing.
+    """
+    left = np.arange(len(boxes))
+    x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
+    area = (x1 - x0) * (y1 - y0)
+    kept: list[int] = []
+    while len(left) and len(kept) < most:
+        best = left[0]
+        kept.append(int(best))
+        left = left[1:]
+        width = np.minimum(x1[best], x1[left]) - np.maximum(x0[best], x0[left])
+        height = np.minimum(y1[best], y1[left]) - np.maximum(y0[best], y0[left])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        union = area[best] + area[left] - common
+        beaten = common > threshold * union
+        if groups is not None:
+            beaten &= groups[left] == groups[best]
+        left = left[~beaten]
+    return np.array(kept, np.int64)

@@ -1,0 +1,164 @@
+"""The matterport family in the engines: the choices on numpy against those of the graph, and a whole file on both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamseg.config import ModelConfig
+from streamseg.engines._decisions import best_rows, detect, nms, propose
+from streamseg.engines._model_folder import ModelFolder
+from streamseg.types import Frame, ModelError, UsageError
+
+SMALL = {
+    "backbone": "resnet50",
+    "fpn_channels": 8,
+    "rpn_channels": 8,
+    "box_channels": 16,
+    "mask_channels": 8,
+    "proposals_before_nms": 300,
+    "num_proposals": 40,
+    "max_detections": 10,
+    "detection_min_score": 0.05,
+}
+
+
+def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    start = rng.uniform(0, 0.7, (count, 2))
+    return np.concatenate([start, start + rng.uniform(0.02, 0.3, (count, 2))], axis=1).astype(np.float32)
+
+
+def test_equal_scores_are_ranked_by_their_index() -> None:
+    scores = np.float32([0.5, 0.9, 0.5, 0.5, 0.1, 0.9])
+    assert best_rows(scores, 4).tolist() == [1, 5, 0, 2]
+    assert best_rows(scores, 9).tolist() == [1, 5, 0, 2, 3, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(0, 40), most=st.integers(1, 40), grouped=st.booleans(), seed=st.integers(0, 1000))
+def test_suppression_is_the_greedy_one(count: int, most: int, grouped: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, count)
+    boxes[: count // 5, 2] = boxes[: count // 5, 0]  # without an area
+    groups = rng.integers(1, 3, count) if grouped else np.ones(count, int)
+    kept: list[int] = []
+    for i in range(count):
+        if len(kept) < most and not any(groups[i] == groups[k] and slow_iou(boxes[i], boxes[k]) > 0.5 for k in kept):
+            kept.append(i)
+    assert nms(boxes, threshold=0.5, most=most, groups=groups if grouped else None).tolist() == kept
+
+
+def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def test_the_choices_on_numpy_are_those_of_the_graph() -> None:
+    from keras import ops
+
+    from streamseg.model import rpn
+    from streamseg.model.mask_rcnn import MaskRCNN
+
+    config = ModelConfig.matterport(class_names=("background", "a", "b"), **SMALL)
+    rng = np.random.default_rng(3)
+    anchors = random_boxes(rng, 500)
+    logits = rng.normal(size=(500, 2)).astype(np.float32)
+    deltas = rng.normal(size=(500, 4)).astype(np.float32)
+    best = rpn.best_anchors(logits[None], deltas[None], ops.convert_to_tensor(anchors), config)
+    expected = np.asarray(rpn.propose(*best, config, width=128, height=128)[0])[0]
+    scores = np.asarray(ops.softmax(logits))[:, 1]
+    proposals = propose(scores, deltas, anchors, config)
+    np.testing.assert_allclose(proposals, expected, atol=1e-6)
+
+    class_logits = rng.normal(size=(40, 3)).astype(np.float32)
+    class_deltas = rng.normal(size=(40, 3, 4)).astype(np.float32)
+    network = MaskRCNN(config, name="network")
+    real = np.ones((1, 40), bool)
+    wanted = np.asarray(network.detect(proposals[None], real, class_logits, class_deltas, width=128, height=128))[0]
+    found = detect(proposals, class_logits, class_deltas, config)
+    assert len(found) >= 5
+    np.testing.assert_allclose(found, wanted[: len(found)], atol=1e-5)
+    assert not wanted[len(found) :].any()
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the original's layout with small heads and random weights that find something."""
+    import keras
+
+    from streamseg.model.mask_rcnn import MaskRCNN
+    from streamseg.model.matterport_h5 import save_matterport
+
+    keras.utils.set_random_seed(5)
+    config = ModelConfig.matterport(class_names=("background", "a", "b"), **SMALL)
+    network = MaskRCNN(config, name="network")
+    network.build()
+    for convolution in network.backbone.convolutions:
+        convolution.gamma.assign(0.5 * convolution.gamma)  # else random weights swell from block to block
+    folder = tmp_path_factory.mktemp("matterport")
+    path = folder / "mask_rcnn_small.h5"
+    save_matterport(network, path)
+    settings = config.model_copy(update={"input_sizes": ((128, 64),)}).model_dump_json(exclude_defaults=True)
+    path.with_suffix(".yaml").write_text(f"name: small\nmodel: {settings}\n")
+    return path
+
+
+def noise(width: int, height: int, index: int) -> Frame:
+    pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Frame(av.VideoFrame.from_ndarray(pixels, format="rgb24"), index, float(index), 0.0, "noise")
+
+
+def test_one_file_finds_the_same_in_both_engines_whatever_the_shape(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamseg.engines.keras import Keras
+    from streamseg.engines.openvino import Openvino
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frames = [noise(160, 80, 0), noise(50, 100, 1), noise(128, 64, 2)]
+    options = {"model": weights_file, "class_names": ["cat", "dog"], "precision": "f32"}
+    one, other = Openvino(**options).predict(frames), Keras(**options).predict(frames)  # type: ignore[arg-type]
+    assert sum(map(len, one)) > 3
+    for a, b in zip(one, other, strict=True):
+        assert a.class_names == ("background", "cat", "dog")
+        # random weights score many boxes alike, so that now and then another one of equals is kept
+        distance = np.abs(a.boxes[:, None] - b.boxes).max(axis=2) + 1000.0 * (a.class_ids[:, None] != b.class_ids)
+        partner = distance.argmin(axis=1)
+        same = distance.min(axis=1) < 0.5
+        assert same.mean() >= 0.8
+        np.testing.assert_allclose(a.scores[same], b.scores[partner][same], atol=1e-3)
+        np.testing.assert_allclose(a.masks[same], b.masks[partner][same], atol=1e-3)
+
+
+def test_what_a_file_says_of_itself_is_used_and_the_rest_has_defaults(weights_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "mask_rcnn_small.h5"
+    alone.symlink_to(weights_file)
+    config = ModelFolder.open(alone).config
+    assert config.class_names == ("background", "class 1", "class 2") and config.backbone == "resnet50"
+    assert (config.fpn_channels, config.box_channels, config.mask_channels) == (8, 16, 8)
+    assert (1024, 576) in config.input_sizes and config.min_score == 0.7
+
+
+def test_a_wrong_number_of_class_names_is_refused(weights_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "mask_rcnn_small.h5"
+    alone.symlink_to(weights_file)
+    for path in (alone, weights_file):
+        with pytest.raises(UsageError, match="2 classes.*got 3 names"):
+            ModelFolder.open(path, class_names=["a", "b", "c"])
+    with pytest.raises(UsageError, match="people has names of its own"):
+        ModelFolder.open("people", class_names=["a"])
+
+
+def test_a_file_that_is_no_mask_rcnn_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_bytes(b"no HDF5")
+    with pytest.raises(ModelError, match="not a readable weights file"):
+        ModelFolder.open(tmp_path / "x.h5")
