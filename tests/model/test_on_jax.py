@@ -7,17 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
-def test_the_tests_of_the_model_pass_on_jax_alone() -> None:
-    names = ("boxes", "roi_align", "targets", "losses")
+@pytest.mark.parametrize(
+    "names", [("boxes", "roi_align", "targets", "losses"), ("matterport_parity",)], ids=["model", "matterport"]
+)
+def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...]) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", CODE, "-q", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
-        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stdout[-3000:]
-    assert " passed" in ran.stdout and " failed" not in ran.stdout
+    assert " failed" not in ran.stdout
+    assert " passed" in ran.stdout or " skipped" in ran.stdout
