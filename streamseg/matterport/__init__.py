@@ -1,1 +1,28 @@
-"""The API that scripts written for matterport/Mask_RCNN know, on the parts of streamseg."""
+"""The API that scripts written for matterport/Mask_RCNN know, on the parts of streamseg.
+
+from streamseg.matterport import Config, Dataset, MaskRCNN, utils, visualize
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamseg.matterport import mask_rcnn, utils, visualize
+    from streamseg.matterport.config import Config
+    from streamseg.matterport.dataset import Dataset
+    from streamseg.matterport.mask_rcnn import MaskRCNN
+
+__all__ = ["Config", "Dataset", "MaskRCNN", "mask_rcnn", "utils", "visualize"]
+
+_CLASSES = {"Config": "config", "Dataset": "dataset", "MaskRCNN": "mask_rcnn"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes, imported when they are first asked for: `utils` and `Dataset` need no Keras."""
+    if name in _CLASSES:
+        return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

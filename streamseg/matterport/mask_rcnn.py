@@ -1,0 +1,328 @@
+"""The original's `MaskRCNN`: the same calls and the same numbers, on streamseg's network.
+
+Boxes are y1, x1, y2, x2. B pictures, D rows of detections, n objects, K classes, m cells along a side of a mask.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from streamseg import molding
+from streamseg.engines.keras import compiled, has_gpu
+from streamseg.matterport import utils
+from streamseg.matterport.config import Config, model_config
+from streamseg.model.mask_rcnn import MaskRCNN as Network
+from streamseg.model.matterport_h5 import LoadReport, load_matterport, named_weights
+from streamseg.types import ModelError, UsageError
+
+Y_FIRST = [1, 0, 3, 2]
+"""Boxes x1, y1, x2, y2 and deltas x, y, log w, log h to the original's order, and back."""
+
+RUN = re.compile(r"[\w-]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[\w-]+(\d{4})\.h5$")
+"""A weights file of a training: …/balloon20190301T1830/mask_rcnn_balloon_0012.h5."""
+
+
+class MaskRCNN:
+    """A Mask R-CNN of the original's kind: detects with `mode="inference"`, trains with `mode="training"`.
+
+    config: a `Config` · model_dir: the folder of the trainings' logs and weights.
+    keras_model: the network itself · epoch, log_dir, checkpoint_path: of the training, by `set_log_dir`.
+    """
+
+    def __init__(self, mode: Literal["training", "inference"], config: Config, model_dir: str | Path) -> None:
+        if mode not in ("training", "inference"):
+            raise UsageError(f"mode: expected training or inference, got {mode!r}")
+        self.mode, self.config, self.model_dir = mode, config, str(model_dir)
+        training = mode == "training"
+        self.keras_model = Network(model_config(config, training=training), trains_norm=training, name="network")
+        self.keras_model.build()
+        self._detect = compiled(self.keras_model, Network.call, use_xla=has_gpu())
+        self._masks = compiled(self.keras_model, Network.masks, use_xla=has_gpu())
+        self._explain = compiled(self.keras_model, Network.explain, use_xla=has_gpu())
+        self.set_log_dir()
+
+    # --- weights ------------------------------------------------------------------------------------------------------
+
+    def load_weights(
+        self, filepath: str | Path, by_name: bool = False, exclude: Sequence[str] | None = None
+    ) -> LoadReport:
+        """Fill the network from an `.h5` of the original; says what was loaded, skipped and missing.
+
+        by_name: layers that only the file or only the network has are let be · exclude: layers that are left alone,
+        such as the heads of another number of classes; implies by_name. A training goes on from the file's epoch.
+        Raises ModelError naming the tensors that do not fit; then nothing was loaded.
+        """
+        report = load_matterport(self.keras_model, Path(filepath), by_name=by_name, exclude=exclude or ())
+        self.set_log_dir(filepath)
+        return report
+
+    def find_last(self) -> str:
+        """The newest weights file of the newest training of this configuration's name. Raises ModelError for none."""
+        runs = sorted(path for path in Path(self.model_dir).glob(f"{self._name}*/") if path.is_dir())
+        if not runs:
+            raise ModelError(f"{self.model_dir}: no training of {self._name} lies there")
+        files = sorted(runs[-1].glob("mask_rcnn*.h5"))
+        if not files:
+            raise ModelError(f"{runs[-1]}: no weights lie there")
+        return str(files[-1])
+
+    def set_log_dir(self, model_path: str | Path | None = None) -> None:
+        """Where this training logs: the run that `model_path` is of, from its epoch on, else a new one from now."""
+        self.epoch, began = 0, datetime.datetime.now()
+        if found := RUN.search(str(model_path or "")):
+            year, month, day, hour, minute, self.epoch = map(int, found.groups())
+            began = datetime.datetime(year, month, day, hour, minute)
+        self.log_dir = str(Path(self.model_dir) / f"{self._name}{began:%Y%m%dT%H%M}")
+        self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{self._name}_{{epoch:04d}}.h5")
+
+    @property
+    def _name(self) -> str:
+        if not self.config.NAME:
+            raise UsageError("NAME: expected the name of the experiment, got none; the Config has to say it")
+        return self.config.NAME.lower()
+
+    # --- detection ----------------------------------------------------------------------------------------------------
+
+    def detect(self, images: Sequence[np.ndarray], verbose: int = 0) -> list[dict[str, np.ndarray]]:
+        """What is on each picture (H, W, 3) uint8 RGB; any number of pictures of any sizes.
+
+        For each: rois (n, 4) int32 in its pixels, class_ids (n,) int32, scores (n,) float32, masks (H, W, n) bool;
+        best first. verbose prints what is done.
+        """
+        self._expect("inference", "detect")
+        if verbose:
+            log(f"Processing {len(images)} images")
+            for image in images:
+                log("image", image)
+        molds = [self._mold(image) for image in images]
+        molded = [mold.picture(image) for mold, image in zip(molds, images, strict=True)]
+        found = self._found(molded, [mold.window for mold in molds])
+        results = []
+        for i, (detections, masks) in enumerate(found):
+            shape, input_shape = images[i].shape, molded[i].shape
+            boxes, class_ids, scores, rows = molding.unmold(
+                detections, shape=shape, input_shape=input_shape, window=molds[i].window
+            )
+            full = _full(masks[rows], boxes, shape=shape)
+            results.append({"rois": boxes, "class_ids": class_ids, "scores": scores, "masks": full})
+        return results
+
+    def detect_molded(
+        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0
+    ) -> list[dict[str, np.ndarray]]:
+        """`detect` for pictures (B, H, W, 3) and metas (B, 12 + K) of `mold_inputs`; results in molded pixels."""
+        self._expect("inference", "detect_molded")
+        if len(molded_images) != len(image_metas):
+            raise UsageError(f"image_metas: expected {len(molded_images)}, one a picture, got {len(image_metas)}")
+        if verbose:
+            log(f"Processing {len(molded_images)} images")
+            log("molded_images", molded_images)
+            log("image_metas", image_metas)
+        windows = utils.parse_image_meta(image_metas)["window"]
+        results = []
+        for detections, masks in self._found(list(self._unmean(molded_images)), windows):
+            shape = molded_images.shape[1:]
+            whole = 0, 0, *shape[:2]
+            boxes, class_ids, scores, rows = molding.unmold(detections, shape=shape, input_shape=shape, window=whole)
+            full = _full(masks[rows], boxes, shape=shape)
+            results.append({"rois": boxes, "class_ids": class_ids, "scores": scores, "masks": full})
+        return results
+
+    def mold_inputs(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pictures as the network takes them: molded (B, H, W, 3) float64, metas (B, 12 + K), windows (B, 4).
+
+        Raises UsageError when they do not become inputs of one size.
+        """
+        molds = [self._mold(image) for image in images]
+        molded = [mold.picture(image) for mold, image in zip(molds, images, strict=True)]
+        shapes = sorted({each.shape for each in molded})
+        if len(shapes) != 1:
+            raise UsageError(f"images: expected one or more that become inputs of one size, got sizes {shapes}")
+        none_active = np.zeros(self.config.NUM_CLASSES, np.int32)
+        metas = [
+            utils.compose_image_meta(0, image.shape, shapes[0], mold.window, mold.scale, none_active)
+            for image, mold in zip(images, molds, strict=True)
+        ]
+        windows = np.stack([mold.window for mold in molds])
+        return utils.mold_image(np.stack(molded), self.config), np.stack(metas), windows
+
+    def unmold_detections(
+        self,
+        detections: np.ndarray,
+        mrcnn_mask: np.ndarray,
+        original_image_shape: Sequence[int],
+        image_shape: Sequence[int],
+        window: Sequence[int] | np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rois, class ids, scores and masks (`detect`) from what the network says of one picture.
+
+        detections (D, 6): normalised box, class, score · mrcnn_mask (D, m, m, K) · window of the picture in the input.
+        """
+        boxes, class_ids, scores, rows = molding.unmold(
+            detections, shape=original_image_shape, input_shape=image_shape, window=window
+        )
+        masks = np.asarray(mrcnn_mask)[rows, :, :, class_ids]
+        return boxes, class_ids, scores, _full(masks, boxes, shape=original_image_shape)
+
+    def _found(
+        self, molded: Sequence[np.ndarray], windows: Sequence[Sequence[int]] | np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Detections (n, 6) and the masks (n, m, m) of their classes, for each molded picture with its mean."""
+        found: list[Any] = [None] * len(molded)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(molded):
+            by_shape.setdefault(image.shape, []).append(i)
+        for shape, places in by_shape.items():
+            for start in range(0, len(places), self.config.BATCH_SIZE):
+                batch = places[start : start + self.config.BATCH_SIZE]
+                images = np.stack([molded[i] for i in batch]).astype(np.float32)
+                parts = self._predict(images, utils.norm_boxes(np.stack([windows[i] for i in batch]), shape))
+                for i, part in zip(batch, parts, strict=True):
+                    found[i] = part
+        return found
+
+    def _predict(self, images: np.ndarray, windows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`_found` for one batch (B, H, W, 3) with normalised windows (B, 4)."""
+        output = self._detect(images, windows[:, Y_FIRST])
+        rows = np.asarray(keras.ops.convert_to_numpy(output["detections"]))  # (B, D, 6)
+        picture_ids, places = np.nonzero(rows[..., 5] > 0)
+        real = rows[picture_ids, places]  # (R, 6)
+        # rounded up to a power of two, so that few graphs are traced
+        padded = np.zeros((1 << max(0, len(real) - 1).bit_length(), 6), np.float32)
+        padded[: len(real)] = real
+        pictures = np.zeros(len(padded), np.int32)
+        pictures[: len(real)] = picture_ids
+        drawn = self._masks(output["levels"], padded[:, :4], padded[:, 5].astype(np.int32), pictures)
+        masks = np.asarray(keras.ops.convert_to_numpy(drawn), np.float32)[: len(real)]
+        detections = real[:, [*Y_FIRST, 5, 4]]  # class before score
+        return [(detections[picture_ids == i], masks[picture_ids == i]) for i in range(len(images))]
+
+    def _mold(self, image: np.ndarray) -> molding.Mold:
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise UsageError(f"image: expected (height, width, 3) RGB, got {image.shape}")
+        if self.config.IMAGE_RESIZE_MODE == "crop":
+            raise UsageError("IMAGE_RESIZE_MODE: expected square, pad64 or none to detect; crop is for training")
+        if self.config.IMAGE_RESIZE_MODE == "none" and any(side % 64 for side in image.shape[:2]):
+            raise UsageError(f"image: expected sides that are multiples of 64 with resize mode none, got {image.shape}")
+        height, width = image.shape[:2]
+        return molding.Mold.fit(
+            height,
+            width,
+            mode=self.config.IMAGE_RESIZE_MODE,
+            min_side=self.config.IMAGE_MIN_DIM,
+            max_side=self.config.IMAGE_MAX_DIM,
+            min_scale=self.config.IMAGE_MIN_SCALE,
+        )
+
+    def _unmean(self, molded_images: np.ndarray) -> np.ndarray:
+        """Molded pictures with the mean that the network itself takes off."""
+        return (np.asarray(molded_images) + np.asarray(self.config.MEAN_PIXEL, np.float64)).astype(np.float32)
+
+    def _expect(self, mode: str, verb: str) -> None:
+        if self.mode != mode:
+            raise UsageError(f'{verb}: make the model with mode="{mode}"; this one has "{self.mode}"')
+
+    # --- inspection ---------------------------------------------------------------------------------------------------
+
+    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
+        """The anchors (A, 4) float32 of an input of `image_shape`, normalised; `anchors` then has them in pixels."""
+        config = self.config
+        self.anchors = utils.generate_pyramid_anchors(
+            config.RPN_ANCHOR_SCALES,
+            config.RPN_ANCHOR_RATIOS,
+            utils.compute_backbone_shapes(config, image_shape),
+            config.BACKBONE_STRIDES,
+            config.RPN_ANCHOR_STRIDE,
+        )
+        return utils.norm_boxes(self.anchors, image_shape[:2])
+
+    def run_graph(
+        self, images: Sequence[np.ndarray], outputs: Sequence[str], image_metas: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """What the network computes on its way, by the names of `OUTPUTS`, each with the pictures first.
+
+        images as for `detect`; with image_metas they are molded already. Boxes and deltas begin with y as everywhere
+        here, detections (B, D, 6) are normalised box, class, score. `post_nms_anchor_ix`: of one picture (n,), of
+        several a list. They must become inputs of one size.
+        """
+        unknown = [name for name in outputs if name not in OUTPUTS]
+        if unknown:
+            raise UsageError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {unknown[0]!r}")
+        if image_metas is None:
+            molded, image_metas, _ = self.mold_inputs(images)
+        else:
+            molded = np.asarray(images)
+        windows = utils.norm_boxes(utils.parse_image_meta(image_metas)["window"], molded.shape[1:])
+        steps = self._explain(self._unmean(molded), windows[:, Y_FIRST])
+        return {name: _as_original(name, steps) for name in outputs}
+
+    def named_weights(self) -> dict[str, dict[str, np.ndarray]]:
+        """The weights by the original's layer and tensor names: `conv1` → `kernel`, `bias`."""
+        layers = named_weights(self.keras_model)
+        return {
+            layer: {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in tensors.items()}
+            for layer, tensors in layers.items()
+        }
+
+
+FEATURES = ("C1", "C2", "C3", "C4", "C5", "P2", "P3", "P4", "P5", "P6")
+
+Y_FIRST_OUTPUTS = (
+    "rpn_bbox",
+    "pre_nms_anchors",
+    "refined_anchors",
+    "refined_anchors_clipped",
+    "proposals",
+    "deltas",
+)
+
+OUTPUTS = (
+    *FEATURES,
+    *Y_FIRST_OUTPUTS,
+    "rpn_logits",
+    "rpn_class",
+    "pre_nms_anchor_ix",
+    "post_nms_anchor_ix",
+    "class_logits",
+    "probs",
+    "detections",
+    "masks",
+)
+"""What `run_graph` knows, under the names that the notebooks use."""
+
+
+def _as_original(name: str, steps: dict[str, Any]) -> Any:
+    """One of the network's own steps in the original's order of coordinates."""
+    if name == "post_nms_anchor_ix":
+        kept = np.asarray(keras.ops.convert_to_numpy(steps["post_nms_keep"]))
+        most = steps["proposals"].shape[1]
+        places = [np.flatnonzero(row)[:most] for row in kept]
+        return places[0] if len(places) == 1 else places
+    value = np.asarray(keras.ops.convert_to_numpy(steps[name]))
+    if name == "detections":
+        return value[..., [*Y_FIRST, 5, 4]]
+    return value[..., Y_FIRST] if name in Y_FIRST_OUTPUTS else value
+
+
+def _full(masks: np.ndarray, boxes: np.ndarray, *, shape: Sequence[int]) -> np.ndarray:
+    """Masks (n, m, m) in their boxes (n, 4) of a whole picture of `shape`: (H, W, n) bool."""
+    full = np.zeros((*shape[:2], len(boxes)), bool)
+    for i, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
+        full[..., i] = molding.paste(mask, box, shape=shape)
+    return full
+
+
+def log(text: str, array: np.ndarray | None = None) -> None:
+    """Print a line, with the shape, range and dtype of an array behind it."""
+    if array is not None:
+        array = np.asarray(array)
+        span = f"min: {array.min():10.5f}  max: {array.max():10.5f}" if array.size else "min: empty  max: empty"
+        text = f"{text:25}shape: {array.shape!s:20}  {span}  {array.dtype}"
+    print(text)
