@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from streamseg.training.objects import Objects, Picture, encoded, that_count
+from streamseg.training.objects import Comparison, Objects, encoded, that_count
 
 THRESHOLDS = np.arange(10, 20) / 20
 """IoU 0.5, 0.55 … 0.95; a hit overlaps by more."""
@@ -60,7 +60,7 @@ def precisions(overlap: np.ndarray) -> np.ndarray:
     return hits / (num_found + num_true - hits)
 
 
-def mean_precision(pictures: Sequence[Picture], *, min_score: float) -> dict[str, float]:
+def mean_precision(pictures: Sequence[Comparison], *, min_score: float) -> dict[str, float]:
     """The bowl's number for the found objects from `min_score` up, and what it is at the best score for these pictures.
 
     {"AP", "min_score", "best_AP", "best_min_score"}; AP is the mean over thresholds, then over pictures.

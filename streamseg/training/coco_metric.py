@@ -10,13 +10,15 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from streamseg.training.objects import Picture
+from streamseg.training.objects import Comparison
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
-def coco_average_precision(pictures: Sequence[Picture], kind: str, *, class_names: Sequence[str]) -> dict[str, float]:
+def coco_average_precision(
+    pictures: Sequence[Comparison], kind: str, *, class_names: Sequence[str]
+) -> dict[str, float]:
     """COCO's numbers for `kind` "bbox" or "segm", each between 0 and 1, or -1 where there is no such object.
 
     class_names: the classes that count; others are neither true nor found.
@@ -37,7 +39,7 @@ def coco_average_precision(pictures: Sequence[Picture], kind: str, *, class_name
     return {name: numbers[name] for name in REPORTED}
 
 
-def coco_truth(pictures: Sequence[Picture], kind: str, category_ids: dict[str, int]) -> dict[str, Any]:
+def coco_truth(pictures: Sequence[Comparison], kind: str, category_ids: dict[str, int]) -> dict[str, Any]:
     """The true objects as the content of a COCO file; pictures are numbered from 1.
 
     An object whose mask is unknown counts neither way in the mask AP, like a crowd.
@@ -65,7 +67,7 @@ def coco_truth(pictures: Sequence[Picture], kind: str, category_ids: dict[str, i
     }
 
 
-def coco_results(pictures: Sequence[Picture], kind: str, category_ids: dict[str, int]) -> list[dict[str, Any]]:
+def coco_results(pictures: Sequence[Comparison], kind: str, category_ids: dict[str, int]) -> list[dict[str, Any]]:
     """The found objects of these categories as COCO's list of results, with their boxes ("bbox") or masks ("segm")."""
     results = []
     for number, picture in enumerate(pictures, start=1):

@@ -18,7 +18,7 @@ from streamseg.masks import box_iou
 from streamseg.training.bowl import mean_precision
 from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
-from streamseg.training.objects import Picture, found_objects, true_objects
+from streamseg.training.objects import Comparison, found_objects, true_objects
 from streamseg.training.submission import write_submission
 from streamseg.training.voc_metric import voc_average_precision
 from streamseg.training.voting import Look, Voting
@@ -95,14 +95,14 @@ def look_at(
     limit: int | None = None,
     dilation: int = 0,
     progress: Progress = lambda done, total: None,
-) -> list[Picture]:
+) -> list[Comparison]:
     """The pictures of a dataset in order, with what is true of them and what the engine finds.
 
     Only classes that both know are kept, and all of them where the dataset knows none.
     """
     shared = set(engine.class_names[1:]) & set(dataset.class_names[1:] or engine.class_names[1:])
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    pictures: list[Picture] = []
+    pictures: list[Comparison] = []
     for start in range(0, count, engine.batch_size):
         samples = [dataset[i] for i in range(start, min(start + engine.batch_size, count))]
         frames = [read_frame(sample, start + i) for i, sample in enumerate(samples)]
@@ -111,7 +111,7 @@ def look_at(
             instances = instances.of(*shared) if shared else instances[:0]
             found = found_objects(instances, dilation=dilation, **size)
             truth = true_objects(sample, dataset.class_names).of(shared)
-            pictures.append(Picture(sample.path.stem, truth=truth, found=found, **size))
+            pictures.append(Comparison(sample.path.stem, truth=truth, found=found, **size))
         progress(len(pictures), count)
     return pictures
 
@@ -166,10 +166,10 @@ def evaluate(
     return figures
 
 
-def _look_at_all(parts: Sequence[Dataset], engine: Engine, method: Method, progress: Progress) -> list[Picture]:
+def _look_at_all(parts: Sequence[Dataset], engine: Engine, method: Method, progress: Progress) -> list[Comparison]:
     total = sum(len(part) for part in parts)
     total = total if method.limit is None else min(total, method.limit)
-    pictures: list[Picture] = []
+    pictures: list[Comparison] = []
     for part in parts:
         before = len(pictures)
         pictures += look_at(
@@ -182,7 +182,7 @@ def _look_at_all(parts: Sequence[Dataset], engine: Engine, method: Method, progr
     return pictures
 
 
-def best_min_score(pictures: Sequence[Picture], *, iou: float = 0.5) -> float:
+def best_min_score(pictures: Sequence[Comparison], *, iou: float = 0.5) -> float:
     """The score threshold with the best F1 of boxes of their class at this IoU, in steps of 0.01."""
     scores, hits, total = [], [], 0
     for picture in pictures:

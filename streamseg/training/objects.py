@@ -56,7 +56,7 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Comparison:
     """One picture with its true objects and what was found in it, best score first; name: that of its file."""
 
     name: str
@@ -132,7 +132,7 @@ def dilated(mask: dict[str, Any], *, times: int) -> dict[str, Any]:
     return encoded(cv2.dilate(coco_mask.decode(mask), _CROSS, iterations=times))
 
 
-def that_count(picture: Picture) -> tuple[Objects, Objects]:
+def that_count(picture: Comparison) -> tuple[Objects, Objects]:
     """The true and the found objects without what counts neither way, for metrics that know of no crowds.
 
     Crowds and objects of unknown mask are no true objects; what was found mostly inside such a region of its class,

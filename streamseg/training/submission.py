@@ -11,13 +11,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from streamseg.training.bowl import apart
-from streamseg.training.objects import Picture, encoded
+from streamseg.training.objects import Comparison, encoded
 from streamseg.types import InputError, OutputError, UsageError
 
 HEADER = ("ImageId", "EncodedPixels")
 
 
-def write_submission(path: Path, pictures: Sequence[Picture], *, min_score: float) -> int:
+def write_submission(path: Path, pictures: Sequence[Comparison], *, min_score: float) -> int:
     """Write the found objects from `min_score` up, one row each, and return how many there are.
 
     No pixel stands in two rows: the better score has it. A picture in which nothing was found has one row without runs.

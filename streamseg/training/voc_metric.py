@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from streamseg.training.average_precision import average_precision, average_precision_range, best_first, overlaps
-from streamseg.training.objects import Picture, that_count
+from streamseg.training.objects import Comparison, that_count
 
 
-def voc_average_precision(pictures: Sequence[Picture], *, min_score: float, iou: float = 0.5) -> dict[str, Any]:
+def voc_average_precision(pictures: Sequence[Comparison], *, min_score: float, iou: float = 0.5) -> dict[str, Any]:
     """The mAP at `iou` and over IoU 0.5 to 0.95 of the found objects from `min_score` up.
 
     {"AP", "iou", "AP_range", "images", "min_score"}. A picture without a true object has no AP and is left out; images

@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from streamseg.training.bowl import THRESHOLDS, apart, best_min_score, mean_precision, overlaps, precisions
-from streamseg.training.objects import Objects, Picture, encoded
+from streamseg.training.objects import Comparison, Objects, encoded
 
 WIDTH, HEIGHT = 40, 10
 
@@ -32,8 +32,8 @@ def of_masks(masks: Sequence[np.ndarray], scores: Sequence[float], name: str = "
     return Objects((name,) * n, np.zeros((n, 4)), runs, np.array(scores, np.float32), areas, no, no)
 
 
-def picture(truth: Objects, found: Objects) -> Picture:
-    return Picture("a", WIDTH, HEIGHT, truth, found)
+def picture(truth: Objects, found: Objects) -> Comparison:
+    return Comparison("a", WIDTH, HEIGHT, truth, found)
 
 
 def pixels(found: Objects) -> list[np.ndarray]:

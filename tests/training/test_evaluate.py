@@ -22,7 +22,7 @@ from streamseg.datasets.shapes import Shapes
 from streamseg.training.coco_metric import coco_average_precision, coco_results
 from streamseg.training.evaluate import Method, best_min_score, evaluate, look_at, read_frame
 from streamseg.training.loader import mini_mask
-from streamseg.training.objects import Picture, found_objects, true_objects
+from streamseg.training.objects import Comparison, found_objects, true_objects
 from streamseg.training.submission import read_submission
 from streamseg.training.voting import Look
 from streamseg.types import Dataset, Frame, InputError, Instances, Sample, UsageError
@@ -111,7 +111,7 @@ def test_a_box_over_the_edge_is_cut_to_the_picture(balls: Coco) -> None:
         class_names=NAMES,
     )
     found = found_objects(over, width=128, height=96)
-    picture = Picture("1", 128, 96, true_objects(sample, NAMES), found)
+    picture = Comparison("1", 128, 96, true_objects(sample, NAMES), found)
     box, mask = (coco_results([picture], kind, {"ball": 7})[0] for kind in ("bbox", "segm"))
     assert box["bbox"] == [100, 60, 28, 36] and box["category_id"] == 7 and box["image_id"] == 1
     assert mask["segmentation"]["size"] == [96, 128] and found.areas.tolist() == [28 * 36]
@@ -240,9 +240,9 @@ def truth(*left: float, crowd: Sequence[bool] | None = None) -> Sample:
     return Sample(1, Path("a.png"), 200, 100, boxes, ids, (None,) * len(left), crowds)
 
 
-def seen(sample: Sample, found: Instances, names: tuple[str, ...] = ("background", "ball", "cat")) -> Picture:
+def seen(sample: Sample, found: Instances, names: tuple[str, ...] = ("background", "ball", "cat")) -> Comparison:
     size = {"width": sample.width, "height": sample.height}
-    return Picture("a", truth=true_objects(sample, names), found=found_objects(found, **size), **size)
+    return Comparison("a", truth=true_objects(sample, names), found=found_objects(found, **size), **size)
 
 
 def test_the_best_score_lets_hits_in_and_false_alarms_out() -> None:

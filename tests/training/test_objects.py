@@ -10,8 +10,8 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_dilation
 
 from streamseg.training.objects import (
+    Comparison,
     Objects,
-    Picture,
     compressed,
     dilated,
     encoded,
@@ -92,8 +92,8 @@ def test_masks_grow_as_scipys_do_and_stay_in_the_picture() -> None:
     assert found_objects(instances((0, 0.9, 1)), **SIZE, dilation=1).areas.tolist() == [100 + 10 + 10]
 
 
-def picture(truth: Sample, found: Instances) -> Picture:
-    return Picture("a", 60, 40, true_objects(truth, NAMES), found_objects(found, **SIZE))
+def picture(truth: Sample, found: Instances) -> Comparison:
+    return Comparison("a", 60, 40, true_objects(truth, NAMES), found_objects(found, **SIZE))
 
 
 def left_edges(objects: Objects) -> list[int]:

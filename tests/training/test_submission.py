@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.training.objects import Objects, Picture, encoded
+from streamseg.training.objects import Comparison, Objects, encoded
 from streamseg.training.submission import mask_of, read_submission, runs, write_submission
 from streamseg.types import InputError, OutputError, UsageError
 from tests.training.test_bowl import label_map, of_masks
 
 
-def seen(name: str, found: Objects, *, width: int, height: int) -> Picture:
-    return Picture(name, width, height, found[np.zeros(len(found), bool)], found)
+def seen(name: str, found: Objects, *, width: int, height: int) -> Comparison:
+    return Comparison(name, width, height, found[np.zeros(len(found), bool)], found)
 
 
 def test_runs_are_counted_from_one_down_the_columns() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamseg.training.objects import Objects, Picture
+from streamseg.training.objects import Comparison, Objects
 from streamseg.training.voc_metric import voc_average_precision
 from tests.training.test_bowl import objects
 
 
-def picture(truth: Objects, found: Objects) -> Picture:
-    return Picture("a", 40, 10, truth, found)
+def picture(truth: Objects, found: Objects) -> Comparison:
+    return Comparison("a", 40, 10, truth, found)
 
 
-def measured(*pictures: Picture, min_score: float = 0.5, iou: float = 0.5) -> dict:
+def measured(*pictures: Comparison, min_score: float = 0.5, iou: float = 0.5) -> dict:
     return voc_average_precision(pictures, min_score=min_score, iou=iou)
 
 
