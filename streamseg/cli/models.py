@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from streamseg.config import ModelConfig, TrainingConfig
 
 app = typer.Typer(
     help=(
@@ -13,6 +16,8 @@ app = typer.Typer(
         "\b\nExamples:\n"
         "  streamseg models\n"
         "  streamseg models show people\n"
+        "  streamseg models show mask_rcnn_moles.h5 --class-names mole,naevus\n"
+        "  streamseg models download coco\n"
         "  streamseg models download https://example.com/birds.zip#sha256=..."
     ),
     invoke_without_command=True,
@@ -27,24 +32,43 @@ def models(ctx: typer.Context) -> None:
     from streamseg import zoo
 
     for name in zoo.names():
-        folder = zoo.resolve(name)
-        card = _card(folder)
-        typer.echo(f"{name:16}{_classes(card):40}{_megabytes(folder):>8}  {folder}")
+        path = zoo.resolve(name)
+        typer.echo(f"{name:16}{_classes(path):40}{_megabytes(path):>8}  {path}")
     for name, known in zoo.KNOWN.items():
         if name not in zoo.names():
             typer.echo(f"{name:16}not here yet: streamseg models download {name}  ({known.url})")
 
 
 @app.command()
-def show(name: str = typer.Argument(..., metavar="NAME|FOLDER", help="A model on this machine.")) -> None:
-    """Show a model's classes, size, settings and the command that trained it."""
-    import yaml
+def show(
+    name: str = typer.Argument(..., metavar="NAME|FOLDER|H5|YAML", help="A model, or a configuration of one."),
+    class_names: str = typer.Option(
+        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
+    ),
+) -> None:
+    """Show every knob of a model and of its training: what it is set to, whether that is the default, what it does.
 
-    from streamseg import zoo
+    \b
+    Examples:
+      streamseg models show people
+      streamseg models show mask_rcnn_moles.h5 --class-names mole,naevus
+      streamseg models show configs/people.yaml
+    """
+    import shutil
 
-    folder = zoo.resolve(name)
-    typer.echo(f"# {folder}, weights of {_megabytes(folder)}")
-    typer.echo(yaml.safe_dump(_card(folder), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110))
+    from streamseg.cli.knobs import table
+    from streamseg.cli.run import names_of
+    from streamseg.types import UsageError
+
+    if file := _configuration(name):
+        if class_names:
+            raise UsageError(f"--class-names: {file} has names of its own; they are for a .h5 file")
+        facts, model, training = _of_configuration(file)
+    else:
+        facts, model, training = _of_model(name, names_of(class_names))
+    typer.echo("\n".join(f"{key}: {value}" for key, value in facts.items() if value) + "\n")
+    width = min(shutil.get_terminal_size((100, 0)).columns, 140)
+    typer.echo(table(model, training, width=max(width, 80)))
 
 
 @app.command()
@@ -52,14 +76,17 @@ def download(
     name: str = typer.Argument(
         ...,
         metavar="NAME|URL#sha256=HEX",
-        help="A known model, or a zip of model.yaml and model.weights.h5 with its hash.",
+        help="A known model such as coco, or a zip of model.yaml and model.weights.h5 with its hash.",
     ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Say nothing but errors."),
 ) -> None:
     """Fetch a model into the cache folder; --model then takes its name.
 
+    A download that broke off goes on where it stopped.
+
     \b
-    Example:
+    Examples:
+      streamseg models download coco
       streamseg models download https://example.com/birds.zip#sha256=...
       streamseg run garden.mp4 --model birds
     """
@@ -75,19 +102,71 @@ def download(
     typer.echo(str(folder))
 
 
-def _card(folder: Path) -> dict[str, Any]:
+Described = tuple[dict[str, Any], "ModelConfig", "TrainingConfig | None"]
+"""Facts for the head of the page, and the knobs."""
+
+
+def _configuration(name: str) -> Path | None:
+    """The YAML file of a configuration, by its path or, where no model is called so, by its name."""
+    from streamseg import zoo
+    from streamseg.config import ready_files
+    from streamseg.types import StreamsegError
+
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    ready = {file.stem: file for file in ready_files("configs")}
+    try:
+        zoo.resolve(name)
+    except StreamsegError:
+        return ready.get(name)
+    return None
+
+
+def _of_configuration(file: Path) -> Described:
+    from streamseg.config import ExperimentConfig, read_config
+
+    experiment = read_config(file, ExperimentConfig)
+    facts = {"configuration": file, "command": f"streamseg train {file}"}
+    return facts, experiment.model, experiment.training
+
+
+def _of_model(name: str, class_names: tuple[str, ...]) -> Described:
+    from pydantic import ValidationError
+
+    from streamseg import zoo
+    from streamseg.config import TrainingConfig, read_yaml
+    from streamseg.engines._model_folder import ModelFolder
+
+    model = ModelFolder.open(name, class_names=class_names)
+    facts: dict[str, Any] = {"model": f"{model.path}, weights of {_megabytes(model.path)}"}
+    if model.path.is_file():
+        return facts, model.config, None
+    card = read_yaml(model.path / zoo.CONFIG)
+    facts["command"] = card.get("command")
+    training = None
+    if card.get("training"):
+        try:
+            training = TrainingConfig.model_validate(card["training"])
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            facts["training"] = f"of another version of streamseg, whose setting {key!r} this one does not have"
+    return facts, model.config, training
+
+
+def _classes(path: Path) -> str:
     from streamseg import zoo
     from streamseg.config import read_yaml
 
-    return read_yaml(folder / zoo.CONFIG)
-
-
-def _classes(card: dict[str, Any]) -> str:
-    names = [str(name) for name in (card.get("model") or card).get("class_names", ())][1:]
+    if path.is_file():
+        names = list(zoo.class_names_of(path) or ())
+    else:
+        card = read_yaml(path / zoo.CONFIG)
+        names = [str(name) for name in (card.get("model") or card).get("class_names", ())][1:]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _megabytes(folder: Path) -> str:
+def _megabytes(path: Path) -> str:
     from streamseg import zoo
 
-    return f"{(folder / zoo.WEIGHTS).stat().st_size / 1e6:.1f} MB"
+    weights = path if path.is_file() else path / zoo.WEIGHTS
+    return f"{weights.stat().st_size / 1e6:.1f} MB"
