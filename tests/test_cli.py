@@ -260,10 +260,10 @@ def test_the_version_is_told() -> None:
     assert streamseg_("--version").stdout == f"streamseg {streamseg.__version__}\n"
 
 
-@pytest.mark.parametrize("what", ["sources", "sinks", "counters", "trackers", "effects"])
+@pytest.mark.parametrize("what", ["sources", "sinks", "counters", "trackers", "effects", "datasets"])
 def test_list_tells_names_purposes_and_options(what: str) -> None:
     said = streamseg_("list", what).stdout
-    known = {"sources": "video_file", "sinks": "jsonl", "counters": "per_class", "trackers": "mask_iou"}
+    known = {"sources": "video_file", "sinks": "jsonl", "counters": "per_class", "trackers": "mask_iou", "datasets": "via"}
     assert known.get(what, "splash") in said
     assert what == "counters" or ": " in said
 

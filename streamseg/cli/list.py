@@ -6,18 +6,18 @@ import typer
 
 _HELP = """List components and their options.
 
-With what they do: effects, sources, sinks, counters, trackers, engines; and the ready pipelines.
+With what they do: effects, sources, sinks, counters, trackers, engines, datasets; and the ready pipelines.
 
 \b
 Examples:
   streamseg list effects
   streamseg list pipelines
 """
-_ROOMS = ("effects", "sources", "sinks", "counters", "trackers", "engines")
+_ROOMS = ("effects", "sources", "sinks", "counters", "trackers", "engines", "datasets")
 
 
 def list_components(
-    what: str = typer.Argument(..., metavar="effects|sources|sinks|counters|trackers|engines|pipelines"),
+    what: str = typer.Argument(..., metavar="effects|sources|sinks|counters|trackers|engines|datasets|pipelines"),
 ) -> None:
     from streamseg.config import nearest
     from streamseg.types import UsageError

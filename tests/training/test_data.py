@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.config import Component
+from streamseg import plugins
+from streamseg.config import Component, ExperimentConfig, read_config, ready_files
 from streamseg.training.data import open_datasets, read_rgb
 from streamseg.types import Dataset, InputError, Sample, UsageError
 from tests.tiny_model import make_balls
@@ -52,6 +53,23 @@ def test_a_class_that_the_model_lacks_is_named_with_the_nearest(tmp_path: Path) 
     balls = component(make_balls(tmp_path / "a"))
     with pytest.raises(UsageError, match="dataset coco: it has the class 'ball', which the model lacks; did you mean"):
         open_datasets([balls], ("background", "balls"))
+
+
+@pytest.mark.parametrize("path", ready_files("configs"), ids=lambda path: path.stem)
+def test_the_data_of_every_configuration_that_ships_are_named_as_their_datasets_take_them(path: Path) -> None:
+    training = read_config(path, ExperimentConfig).training
+    assert training is not None and training.val
+    for each in (*training.train, *training.val):
+        plugins.check("datasets", each.name, each.options)
+
+
+def test_warnings_of_the_parts_are_added_up(tmp_path: Path) -> None:
+    balls = make_balls(tmp_path / "a", 2)
+    content = json.loads(balls.read_text())
+    content["annotations"][0]["bbox"] = [5, 5, 0, 9]
+    balls.write_text(json.dumps(content))
+    joined = open_datasets([component(balls)] * 2, ("background", "ball"))
+    assert joined.warnings == {"objects without area left out": 2}
 
 
 # --- pixels ---------------------------------------------------------------------------------------------------------
