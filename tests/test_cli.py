@@ -263,7 +263,13 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize("what", ["sources", "sinks", "counters", "trackers", "effects", "datasets"])
 def test_list_tells_names_purposes_and_options(what: str) -> None:
     said = streamseg_("list", what).stdout
-    known = {"sources": "video_file", "sinks": "jsonl", "counters": "per_class", "trackers": "mask_iou", "datasets": "via"}
+    known = {
+        "sources": "video_file",
+        "sinks": "jsonl",
+        "counters": "per_class",
+        "trackers": "mask_iou",
+        "datasets": "via",
+    }
     assert known.get(what, "splash") in said
     assert what == "counters" or ": " in said
 
