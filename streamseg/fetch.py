@@ -46,19 +46,24 @@ def fetch(
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    download = _Resuming(target.with_name(f"{target.stem}.part{target.suffix}"), progress=progress, report=report)
+    kind, _, digest = checksum.partition(":")
+    if target.is_file() and pooch.file_hash(str(target), kind) == digest:
+        return target
+    download = _Download(target.with_name(f"{target.stem}.part{target.suffix}"), progress=progress, report=report)
 
-    def promised() -> Path:
-        return Path(pooch.retrieve(url, checksum, fname=target.name, path=target.parent, downloader=download))
+    def checked() -> Path:
+        download.fill(url)
+        return Path(pooch.retrieve(url, checksum, fname=target.name, path=target.parent, downloader=download.hand_over))
 
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return promised()
+            return checked()
         except ValueError:  # another checksum
             if not download.resumed:
                 raise
             report("what was here before is no part of it; once more from the start")
-            return promised()
+            return checked()
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         if download.connected:
             so_far = f"{_size(download.part) / 1e6:.1f} MB are here, and the same command goes on after them"
@@ -68,30 +73,32 @@ def fetch(
     except requests.RequestException as error:
         raise ModelError(f"{url}: {error}") from error
     except ValueError as error:
-        kind = "MD5" if checksum.startswith("md5:") else "SHA-256"
-        raise ModelError(f"{url}: it is not the file that was promised: its {kind} is another one") from error
+        name = {"md5": "MD5", "sha256": "SHA-256"}[kind]
+        raise ModelError(f"{url}: it is not the file that was promised: its {name} is another one") from error
     except OSError as error:
         raise ModelError(f"{url}: cannot be kept in {target.parent}: {error.strerror or error}") from error
 
 
-class _Resuming:
-    """A downloader for pooch that keeps what has come in a part file and asks only for the rest.
+class _Download:
+    """What has come of a file, in a part file; `fill` asks only for the rest.
 
-    resumed: the file was put together from two answers, so a wrong checksum may be the fault of either.
+    resumed: it was put together from two answers, so a wrong checksum may be the fault of either · connected: the
+    server has begun to answer
     """
 
     def __init__(self, part: Path, *, progress: bool, report: Say) -> None:
         self.part, self.progress, self.report = part, progress, report
         self.resumed = self.connected = False
 
-    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
-        self.resumed = self.connected = False
-        self._fill_part(url)
+    def hand_over(self, _url: str, output_file: str, _pooch: object) -> None:
+        """Give the whole file to pooch, which calls this as its downloader and then looks at the checksum."""
         self.part.replace(output_file)
 
-    def _fill_part(self, url: str) -> None:
+    def fill(self, url: str) -> None:
+        """Fetch what is missing."""
         import requests
 
+        self.resumed = self.connected = False
         start = _size(self.part)
         # a packed answer could not be gone on with
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -106,7 +113,7 @@ class _Resuming:
             begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
             if self.resumed and not (begins and int(begins[1]) == start):
                 self.part.unlink()  # another part than was asked for
-                return self._fill_part(url)
+                return self.fill(url)
             self._append(answer, start if self.resumed else 0)
 
     def _append(self, answer: Response, start: int) -> None:
@@ -115,13 +122,15 @@ class _Resuming:
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
         said_at = time.monotonic()
+        size = shutil.get_terminal_size()  # 80 × 24 where the terminal does not know it, and tqdm would draw nothing
         bar = tqdm(
             total=total,
             initial=start,
             unit="B",
             unit_scale=True,
             desc=self.part.name.replace(".part", ""),
-            ncols=shutil.get_terminal_size().columns - 1,
+            ncols=size.columns - 1,
+            nrows=size.lines,
             file=sys.stderr,
             leave=False,
             disable=not self.progress,
