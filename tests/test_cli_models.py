@@ -78,7 +78,7 @@ def test_every_heading_is_opened_by_a_knob_that_there_is() -> None:
 
 
 def test_only_what_is_set_to_something_else_carries_the_mark_and_its_default() -> None:
-    said = table(ModelConfig(min_score=0.7, box_pool=7), None, width=WIDTH)
+    said = table(ModelConfig(class_names=("background", "mole"), min_score=0.7, box_pool=7), None, width=WIDTH)
     marked = {name for name, line in lines_of(said).items() if line.startswith("*")}
     assert marked == {"min_score"}
     assert "(default: 0.5)" in said and said.count("(default:") == 1
@@ -161,7 +161,7 @@ def test_a_training_of_another_version_does_not_hide_the_model(cache: Path) -> N
 def test_coco_is_listed_to_be_downloaded_and_then_with_its_classes(cache: Path) -> None:
     assert "coco            not here yet: streamseg models download coco" in models().stdout
     matterport_file(cache / "mask_rcnn_coco.h5", num_classes=81)
-    assert "coco            person, bicycle, car, motorcycle and 76 more" in models().stdout
+    assert "coco            person, bicycle, car, motorcycle and 76 more  " in models().stdout
     said = " ".join(models("show", "coco").stdout.split())
     assert "[background, person, bicycle, " in said and "hair drier, toothbrush]" in said
 

@@ -88,7 +88,7 @@ def _knobs(groups: Sequence[Knobs], blank: Knobs | None = None) -> Iterator[Line
             continue
         texts = [as_text(value) for value in values]
         default = None
-        if not field.is_required():
+        if not field.is_required() and name != "class_names":  # each model has its own
             default = as_text(getattr(blank, name) if blank else field.get_default(call_default_factory=True))
         changed = default is not None and any(text != default for text in texts)
         value = texts[0] if len(set(texts)) == 1 else " | ".join(texts)

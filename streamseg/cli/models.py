@@ -33,7 +33,7 @@ def models(ctx: typer.Context) -> None:
 
     for name in zoo.names():
         path = zoo.resolve(name)
-        typer.echo(f"{name:16}{_classes(path):40}{_megabytes(path):>8}  {path}")
+        typer.echo(f"{name:16}{_classes(path):46}{_megabytes(path):>8}  {path}")
     for name, known in zoo.KNOWN.items():
         if name not in zoo.names():
             typer.echo(f"{name:16}not here yet: streamseg models download {name}  ({known.url})")
