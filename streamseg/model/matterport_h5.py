@@ -164,13 +164,13 @@ def save_matterport(network: Any, path: Path) -> None:
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     layers = named_weights(network)
     with h5py.File(part, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in layers]
+        file.attrs["layer_names"] = np.array(list(layers), "S")  # bytes of one length, as Keras 2 stores names
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.5"
         for layer, variables in layers.items():
             group = file.create_group(layer)
             names = [f"{layer}/{short}:0" for short in variables]
-            group.attrs["weight_names"] = [name.encode() for name in names]
+            group.attrs["weight_names"] = np.array(names, "S")
             for name, variable in zip(names, variables.values(), strict=True):
                 group.create_dataset(name, data=np.asarray(variable))
     part.replace(path)
