@@ -100,8 +100,8 @@ class ModelConfig(Knobs):
         (0.1, 0.1, 0.2, 0.2), description="unit of the proposal network's deltas (x, y, log w, log h)"
     )
     rpn_nms_threshold: Share = Field(0.7, description="a proposal goes when its IoU with a better one is greater")
-    proposals_before_nms: Positive = Field(800, description="best anchors that enter NMS, a picture")
-    num_proposals: Positive = Field(200, description="proposals that reach the box head, a picture")
+    proposals_before_nms: Positive = Field(600, description="best anchors that enter NMS, a picture")
+    num_proposals: Positive = Field(150, description="proposals that reach the box head, a picture")
     nms_rounds: Positive = Field(
         16,
         description="rounds of the parallel NMS of the lite family, exact while no chain of overlaps is longer; the "
@@ -252,10 +252,17 @@ class TrainingConfig(Knobs):
     )
     stages: tuple[StageConfig, ...] = Field(description="stretches of the training, one after the other")
     frozen_stages: int = Field(
-        3, ge=0, le=8, description="stem and first stages of the backbone that keep their weights"
+        3,
+        ge=0,
+        le=8,
+        description="stem and first stages of the backbone that keep their weights (lite family; in the other, the "
+        "`layers` of a stage say it all)",
     )
     train_depthwise: bool = Field(
-        False, description="train the backbone's depthwise kernels; dear on a CPU, worth little"
+        False, description="train the backbone's depthwise kernels; dear on a CPU, worth little (lite family)"
+    )
+    train_norm: bool = Field(
+        False, description="batch norms follow the statistics of each batch, or keep theirs (matterport family)"
     )
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "mixed_bfloat16", description="what the layers compute in; weights are always float32"
@@ -274,6 +281,9 @@ class TrainingConfig(Knobs):
     rpn_samples: Positive = Field(256, description="anchors in the proposal loss, a picture")
     rpn_positive_iou: Share = Field(0.7, description="an anchor is positive from this IoU; each object's best always")
     rpn_negative_iou: Share = Field(0.3, description="an anchor is negative below this IoU")
+    num_proposals: Positive | None = Field(
+        None, description="proposals that the heads' samples are drawn from, a picture; null: the model's own number"
+    )
     roi_samples: Positive = Field(96, description="proposals in the head losses, a picture")
     roi_positives: Share = Field(0.33, description="most of them that are positive")
     mask_samples: Positive = Field(8, description="positives in the mask loss, a picture on average")
@@ -312,7 +322,7 @@ class ExperimentConfig(Knobs):
     @model_validator(mode="after")
     def _fits(self) -> ExperimentConfig:
         if self.training:
-            candidates = self.training.max_objects + self.model.num_proposals
+            candidates = self.training.max_objects + (self.training.num_proposals or self.model.num_proposals)
             if self.training.roi_samples > candidates:
                 raise ValueError(
                     f"training.roi_samples: expected at most max_objects + num_proposals = {candidates}, "

@@ -1,7 +1,7 @@
-"""The matterport family's choices among boxes, on numpy: what an engine does where a graph would be slow.
+"""The choices among boxes, on numpy: what an engine does outside of its graphs.
 
 The same rules as `streamseg.model.rpn` and `MaskRCNN.judge`, which the tests hold them against. Legend: A anchors,
-n best anchors, N proposals, D detections, K classes. Boxes are normalised xyxy.
+n best anchors, N proposals, D detections, K classes. Boxes are xyxy in the unit of the network's family.
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ import numpy as np
 
 from streamseg.config import ModelConfig
 
+MAX_LOG_SCALE = float(np.log(1000.0 / 16))
+"""Largest log of a size delta in the lite family, as in `streamseg.model.boxes`."""
+
 
 def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Proposals (N, 4), best first, zeros at the end, from scores (A,), deltas (A, 4) and anchors (A, 4)."""
+    """The matterport family's proposals (N, 4), best first, zeros at the end.
+
+    scores (A,), deltas (A, 4), anchors (A, 4).
+    """
     best = best_rows(scores, config.proposals_before_nms)
     boxes = np.clip(apply_deltas(anchors[best], deltas[best], config.rpn_delta_std), 0.0, 1.0)
     kept = boxes[nms(boxes, threshold=config.rpn_nms_threshold, most=config.num_proposals)]
@@ -21,21 +27,34 @@ def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config:
     return proposals
 
 
-def detect(proposals: np.ndarray, logits: np.ndarray, deltas: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Detections (D, 6) of x1, y1, x2, y2, score, class, best first, from class logits (N, K) and deltas (N, K, 4)."""
+def detect(
+    proposals: np.ndarray, logits: np.ndarray, deltas: np.ndarray, config: ModelConfig, *, size: tuple[int, int]
+) -> np.ndarray:
+    """Detections (D, 6) of x1, y1, x2, y2, score, class, best first, from class logits (N, K) and deltas (N, K, 4).
+
+    size: (width, height) of the input in pixels.
+    """
+    lite = config.family == "lite"
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponents / exponents.sum(axis=1, keepdims=True)
-    class_ids = probabilities.argmax(axis=1)
+    class_ids = probabilities[:, 1:].argmax(axis=1) + 1 if lite else probabilities.argmax(axis=1)
     rows = np.arange(len(class_ids))
     scores = probabilities[rows, class_ids]
-    refined = np.clip(apply_deltas(proposals, deltas[rows, class_ids], config.delta_std), 0.0, 1.0)
-    firm = np.flatnonzero((class_ids > 0) & (scores >= config.detection_min_score))
+    chosen = deltas[rows, class_ids]
+    if lite:
+        chosen[:, 2:] = np.minimum(chosen[:, 2:], MAX_LOG_SCALE / np.array(config.delta_std[2:], np.float32))
+    limit = np.array(size * 2 if lite else (1, 1, 1, 1), np.float32)
+    refined = np.clip(apply_deltas(proposals, chosen, config.delta_std), 0.0, limit)
+    firm = (class_ids > 0) & (scores >= config.detection_min_score)
+    if lite:  # rows of padding among them
+        firm &= (refined[:, 2:] - refined[:, :2]).min(axis=1) >= 0.5
+    firm = np.flatnonzero(firm)
     firm = firm[np.argsort(-scores[firm], kind="stable")]
     kept = nms(
         refined[firm], threshold=config.detection_nms_threshold, most=config.max_detections, groups=class_ids[firm]
     )
-    chosen = firm[kept]
-    found = np.concatenate([refined[chosen], scores[chosen, None], class_ids[chosen, None]], axis=1)
+    best = firm[kept]
+    found = np.concatenate([refined[best], scores[best, None], class_ids[best, None]], axis=1)
     return found.astype(np.float32)
 
 

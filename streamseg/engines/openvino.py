@@ -26,11 +26,11 @@ from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
 
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 """Part of a cached export's name: raised when what is exported changes."""
 
 PARTS = {
-    "lite": ("features", "heads", "crops", "masks"),
+    "lite": ("features", "proposals", "box_head", "crops", "masks"),
     "matterport": ("features", "pools", "box_head", "crops", "masks"),
 }
 """The networks that a model of each family is exported as."""
@@ -219,8 +219,8 @@ class _Networks:
         if os.access(exported, os.W_OK):
             common["CACHE_DIR"] = str(exported / "compiled")
         many = {**common, "NUM_STREAMS": min(streams, threads), "INFERENCE_NUM_THREADS": threads}
-        # heads and crops compute with coordinates, which bfloat16 would round to 2 or 4 pixels; what is small runs on
-        # one thread, which spares it the waiting for others
+        # proposals, pools and crops compute with coordinates, which bfloat16 would round to 2 or 4 pixels; what is
+        # small runs on one thread, which spares it the waiting for others
         small = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
         lite = self.config.family == "lite"
         if not lite:
@@ -236,11 +236,8 @@ class _Networks:
         self.features = [features.create_infer_request() for _ in range(streams if lite else 1)]
         self.crops = opened("crops", exact).create_infer_request()
         self.masks = opened("masks", small).create_infer_request()
-        if lite:
-            self.heads = opened("heads", exact).create_infer_request()
-        else:
-            self.pools = opened("pools", exact).create_infer_request()
-            self.box_head = opened("box_head", small).create_infer_request()
+        self.pools = opened("proposals" if lite else "pools", exact).create_infer_request()
+        self.box_head = opened("box_head", small).create_infer_request()
 
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         results: list[Instances] = []
@@ -258,8 +255,11 @@ class _Networks:
     def _finish(self, request: Any, letterbox: Any) -> Instances:
         """Wait for a picture's features, find the objects in them, and draw their masks."""
         request.wait()
-        decide = self._heads if self.config.family == "lite" else self._box_head
-        found = self.folder.found(decide(request), letterbox)
+        proposals = self._proposals(request)
+        self.box_head.set_tensor("crops", self.pools.get_tensor("crops"))
+        self.box_head.infer()
+        logits, deltas = (self.box_head.get_tensor(name).data for name in ("logits", "deltas"))
+        found = self.folder.found(detect(proposals, logits, deltas, self.config, size=self.size), letterbox)
         if not len(found):
             return Instances.empty(self.config.class_names, mask_size=2 * self.config.mask_pool)
         self._take_levels(self.crops, request)
@@ -275,27 +275,20 @@ class _Networks:
         for name in self.levels:
             network.set_tensor(name, request.get_tensor(name))
 
-    def _heads(self, request: Any) -> np.ndarray:
-        """Detections (D, 6) of the lite family: the best anchors go through one network."""
+    def _proposals(self, request: Any) -> np.ndarray:
+        """Proposals (N, 4) from a picture's features; `pools` then holds what the box head sees of them."""
         scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        best = best_rows(scores, self.config.proposals_before_nms)
-        self._take_levels(self.heads, request)
-        self.heads.get_tensor("anchors").data[:] = self.anchors[best]
-        self.heads.get_tensor("deltas").data[:] = deltas[best]
-        self.heads.infer()
-        return self.heads.get_output_tensor(0).data
-
-    def _box_head(self, request: Any) -> np.ndarray:
-        """Detections (D, 6) of the matterport family: choices among thousands of boxes are made outside of graphs."""
-        scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        proposals = propose(scores, deltas, self.anchors, self.config)
         self._take_levels(self.pools, request)
-        self.pools.set_tensor("boxes", ov.Tensor(proposals))
+        if self.config.family == "matterport":  # thousands of boxes are chosen from faster outside of a graph
+            proposals = propose(scores, deltas, self.anchors, self.config)
+            self.pools.set_tensor("boxes", ov.Tensor(proposals))
+            self.pools.infer()
+            return proposals
+        best = best_rows(scores, self.config.proposals_before_nms)
+        self.pools.get_tensor("anchors").data[:] = self.anchors[best]
+        self.pools.get_tensor("deltas").data[:] = deltas[best]
         self.pools.infer()
-        self.box_head.set_tensor("crops", self.pools.get_output_tensor(0))
-        self.box_head.infer()
-        logits, deltas = (self.box_head.get_tensor(name).data for name in ("logits", "deltas"))
-        return detect(proposals, logits, deltas, self.config)
+        return self.pools.get_tensor("proposals").data
 
 
 def handing_over(network: ov.Model, between: ov.Type) -> ov.Model:

@@ -17,9 +17,10 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     """Write a model's networks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
 
     features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
-    heads: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → detections (D, 6). In the
-    matterport family, with its thousands of boxes, two smaller ones: pools, the levels and boxes (N, 4) → what the box
-    head sees (N, p, p, C), and box_head, these crops → logits (N, K) and deltas (N, K, 4).
+    proposals: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → boxes (N, 4), zeros at the
+    end, and what the box head sees of them (N, p, p, C). In the matterport family, with its thousands of boxes, pools
+    instead: the levels and boxes that the caller chose → the same crops.
+    box_head: these crops → logits (N, K) and deltas (N, K, 4).
     crops: the levels and boxes (N, 4) → what the mask head sees (N, n, n, C); N is free.
     masks: these crops and class_ids (N,) int32 → masks (N, M, M).
     Networks that compute with coordinates stand apart, because they must stay float32 where the others need not.
@@ -39,6 +40,7 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
 
     from streamseg.model.anchors import make_anchors
     from streamseg.model.mask_rcnn import load_network
+    from streamseg.model.rpn import propose
 
     network = load_network(config, weights)
     lite = config.family == "lite"
@@ -58,10 +60,11 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in names}}
 
     @tf.function(input_signature=[*maps, chosen, chosen])
-    def heads(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def proposals(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         *levels, best, deltas = inputs
-        pyramid = dict(zip(names, levels, strict=True))
-        return {"detections": network.heads(pyramid, best[None], deltas[None], width=width, height=height)[0]}
+        boxes = propose(best[None], deltas[None], config, width=width, height=height)[0]
+        pooled = network.pool(dict(zip(names, levels, strict=True)), boxes, config.box_pool)
+        return {"proposals": boxes[0], "crops": pooled}
 
     def cropping(size: int) -> Any:
         @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
@@ -90,12 +93,12 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         "features": (features, ["picture"]),
         "crops": (cropping(config.mask_pool), [*levels, "boxes"]),
         "masks": (masks, ["crops", "class_ids"]),
+        "box_head": (box_head, ["crops"]),
     }
     if lite:
-        parts["heads"] = (heads, [*levels, "anchors", "deltas"])
+        parts["proposals"] = (proposals, [*levels, "anchors", "deltas"])
     else:
         parts["pools"] = (cropping(config.box_pool), [*levels, "boxes"])
-        parts["box_head"] = (box_head, ["crops"])
     for name, (function, inputs) in parts.items():
         converted = ov.convert_model(function.get_concrete_function())
         for port, tensor in zip(converted.inputs, inputs, strict=True):

@@ -184,12 +184,12 @@ def test_a_half_removed_export_is_made_anew_and_a_damaged_one_is_named(
 ) -> None:
     folder = ModelFolder.open(tiny)
     exported = cached_export(folder, width=128, height=96)
-    kept = (exported / "heads.xml").read_bytes()
+    kept = (exported / "proposals.xml").read_bytes()
     shutil.rmtree(exported / "compiled", ignore_errors=True)
-    (exported / "heads.xml").write_bytes(kept[:2000])
+    (exported / "proposals.xml").write_bytes(kept[:2000])
     with pytest.raises(ModelError, match="the prepared model cannot be read .* delete this folder"):
         engine.predict([noise(128, 96, 0)])
-    (exported / "heads.xml").unlink()
+    (exported / "proposals.xml").unlink()
     assert is_whole(cached_export(folder, width=128, height=96))
     assert engine.predict([noise(128, 96, 0)])
 
