@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamseg.matterport import mask_rcnn, utils, visualize
+    import streamseg.matterport.mask_rcnn as mask_rcnn
+    import streamseg.matterport.utils as utils
+    import streamseg.matterport.visualize as visualize
     from streamseg.matterport.config import Config
     from streamseg.matterport.dataset import Dataset
     from streamseg.matterport.mask_rcnn import MaskRCNN

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,16 @@ import keras
 import numpy as np
 
 from streamseg import molding
+from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import utils
-from streamseg.matterport.config import Config, model_config
+from streamseg.matterport.config import UNCHANGED, Config, model_config
+from streamseg.matterport.dataset import Dataset
+from streamseg.matterport.train import Plan, train
+from streamseg.model.imagenet import is_imagenet, load_imagenet_resnet, resnet_weights
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import LoadReport, load_matterport, named_weights
+from streamseg.training.layers import Selection
 from streamseg.types import ModelError, UsageError
 
 Y_FIRST = [1, 0, 3, 2]
@@ -41,11 +46,16 @@ class MaskRCNN:
             raise UsageError(f"mode: expected training or inference, got {mode!r}")
         self.mode, self.config, self.model_dir = mode, config, str(model_dir)
         training = mode == "training"
-        self.keras_model = Network(model_config(config, training=training), trains_norm=training, name="network")
+        self.keras_model = Network(
+            model_config(config),
+            trains_norm=training and config.TRAIN_BN is not False,
+            name="network",
+        )
         self.keras_model.build()
         self._detect = compiled(self.keras_model, Network.call, use_xla=has_gpu())
         self._masks = compiled(self.keras_model, Network.masks, use_xla=has_gpu())
         self._explain = compiled(self.keras_model, Network.explain, use_xla=has_gpu())
+        self._selection = Selection(self.keras_model)
         self.set_log_dir()
 
     # --- weights ------------------------------------------------------------------------------------------------------
@@ -57,11 +67,20 @@ class MaskRCNN:
 
         by_name: layers that only the file or only the network has are let be · exclude: layers that are left alone,
         such as the heads of another number of classes; implies by_name. A training goes on from the file's epoch.
-        Raises ModelError naming the tensors that do not fit; then nothing was loaded.
+        The file of `get_imagenet_weights` fills the backbone. Raises ModelError naming the tensors that do not fit;
+        then nothing was loaded.
         """
-        report = load_matterport(self.keras_model, Path(filepath), by_name=by_name, exclude=exclude or ())
+        path = Path(filepath)
+        if is_imagenet(path):
+            report = load_imagenet_resnet(self.keras_model.backbone, path)
+        else:
+            report = load_matterport(self.keras_model, path, by_name=by_name, exclude=exclude or ())
         self.set_log_dir(filepath)
         return report
+
+    def get_imagenet_weights(self) -> str:
+        """The path of the ImageNet weights of this backbone, fetched if they are not here yet. Raises ModelError."""
+        return str(resnet_weights(self.config.BACKBONE, progress=True))
 
     def find_last(self) -> str:
         """The newest weights file of the newest training of this configuration's name. Raises ModelError for none."""
@@ -228,6 +247,36 @@ class MaskRCNN:
     def _expect(self, mode: str, verb: str) -> None:
         if self.mode != mode:
             raise UsageError(f'{verb}: make the model with mode="{mode}"; this one has "{self.mode}"')
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        train_dataset: Dataset,
+        val_dataset: Dataset,
+        learning_rate: float,
+        epochs: int,
+        layers: str,
+        augmentation: AugmentConfig | Mapping[str, Any] | None = None,
+        custom_callbacks: Sequence[Any] = (),
+    ) -> dict[str, list[float]]:
+        """Train on a prepared dataset up to an epoch; returns the losses of every epoch, of `val_dataset` as `val_…`.
+
+        epochs: the number of the last one, counting those before (`epoch`) · layers: `heads`, `3+`, `4+`, `5+`, `all`
+        or a regular expression over the original's names of layers · augmentation: the fields of
+        `streamseg.config.AugmentConfig`. Each epoch leaves its weights at `checkpoint_path`, and numbers for
+        TensorBoard in `log_dir`. Raises ModelError at the first loss that is not a number.
+        """
+        self._expect("training", "train")
+        if isinstance(augmentation, Mapping):
+            augmentation = AugmentConfig.model_validate({**UNCHANGED.model_dump(), **augmentation})
+        if not isinstance(augmentation, AugmentConfig | None):
+            kind = type(augmentation).__name__
+            raise UsageError(f"augmentation: expected fields of AugmentConfig, such as flip_left_right, got {kind}")
+        plan = Plan(learning_rate, epochs, layers, augmentation, self.epoch, self.checkpoint_path, self.log_dir)
+        losses = train(self._selection, self.config, train_dataset, val_dataset, plan=plan, callbacks=custom_callbacks)
+        self.epoch = max(self.epoch, epochs)
+        return losses
 
     # --- inspection ---------------------------------------------------------------------------------------------------
 

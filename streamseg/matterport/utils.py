@@ -7,11 +7,13 @@ Boxes are y1, x1, y2, x2 in pixels unless "normalised" (`streamseg.molding`), ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamseg import molding
+from streamseg import molding, zoo
+from streamseg.fetch import fetch
 from streamseg.training import average_precision as voc
 
 # --- boxes ------------------------------------------------------------------------------------------------------------
@@ -311,3 +313,17 @@ def compute_ap_range(
 def compute_recall(pred_boxes: np.ndarray, gt_boxes: np.ndarray, iou: float) -> tuple[float, np.ndarray]:
     """The share of true boxes (g, 4) that are the best of some prediction (p, 4) with that IoU, and those rows."""
     return voc.box_recall(compute_overlaps(pred_boxes, gt_boxes), iou=iou)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def download_trained_weights(coco_model_path: str | Path, verbose: int = 1) -> None:
+    """Fetch the original's COCO weights to a path; what is there with their checksum stays. Raises ModelError.
+
+    verbose shows a progress bar on stderr.
+    """
+    coco, path = zoo.KNOWN["coco"], Path(coco_model_path)
+    assert isinstance(coco, zoo.WeightsFile)
+    by_hand = f"fetch the file elsewhere and put it at {path}"
+    fetch(coco.url, path, checksum=coco.checksum, by_hand=by_hand, progress=bool(verbose))

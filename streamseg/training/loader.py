@@ -150,7 +150,7 @@ class Batches(keras.utils.PyDataset):
     """Random views of pictures in batches, as `TrainedMaskRCNN` takes them. The same seed gives the same batches.
 
     `epoch` counts on from where a resumed training stopped, so that it sees the views it would have seen. `padding`:
-    the grey level beside a picture.
+    the grey level beside a picture. `steps`: batches of an epoch; by default as many as the pictures make.
     """
 
     def __init__(
@@ -161,6 +161,7 @@ class Batches(keras.utils.PyDataset):
         *,
         epoch: int = 0,
         padding: int = PADDING,
+        steps: int | None = None,
     ) -> None:
         super().__init__(workers=training.workers, use_multiprocessing=False, max_queue_size=4)
         self.pictures, self.training, self.stage, self.epoch = pictures, training, stage, epoch
@@ -168,7 +169,7 @@ class Batches(keras.utils.PyDataset):
         facts = facts_of(pictures)
         self.times = repeats(facts, stage.balance)
         self.weights = np.array([training.masked_share if each.masked else 1.0 for each in facts])
-        self.size = steps_of_epoch(facts, stage)
+        self.size = steps or steps_of_epoch(facts, stage)
         self._order()
 
     def _order(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from streamseg.matterport import utils
 from streamseg.molding import Mold, resize, resize_nearest
+from streamseg.types import ModelError
 
 RNG = np.random.default_rng(4)
 
@@ -324,3 +327,12 @@ def test_meta_is_taken_apart_as_it_was_composed() -> None:
     assert parts["window"][0].tolist() == [128, 0, 896, 1024]
     assert parts["scale"][0] == pytest.approx(1.6)
     assert parts["active_class_ids"][1].tolist() == [1, 0, 1]
+
+
+def test_weights_that_cannot_be_fetched_say_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    path = tmp_path / "mask_rcnn_coco.h5"
+    with pytest.raises(ModelError, match=re.escape(f"put it at {path}")):
+        utils.download_trained_weights(path, verbose=0)
+    assert not path.exists()
