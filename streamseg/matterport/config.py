@@ -116,11 +116,11 @@ class Config:
                 warnings.warn(f"{type(self).__name__}.{name}: did you mean {close[0]}?", stacklevel=3)
 
 
-def model_config(config: Config, *, class_names: Sequence[str] = (), training: bool = False) -> ModelConfig:
+def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelConfig:
     """The network that a `Config` describes.
 
-    class_names: of all NUM_CLASSES classes, background first; none: `class 1`, `class 2` … · training: with the number
-    of proposals of a training. Raises UsageError for a setting that a network of this family cannot have.
+    class_names: of all NUM_CLASSES classes, background first; none: `class 1`, `class 2` …
+    Raises UsageError for a setting that a network of this family cannot have.
     """
     _check(config)
     names = tuple(class_names) or ("background", *(f"class {i}" for i in range(1, config.NUM_CLASSES)))
@@ -142,7 +142,7 @@ def model_config(config: Config, *, class_names: Sequence[str] = (), training: b
         rpn_delta_std=_by_x_first(config.RPN_BBOX_STD_DEV),
         rpn_nms_threshold=float(config.RPN_NMS_THRESHOLD),
         proposals_before_nms=config.PRE_NMS_LIMIT,
-        num_proposals=config.POST_NMS_ROIS_TRAINING if training else config.POST_NMS_ROIS_INFERENCE,
+        num_proposals=config.POST_NMS_ROIS_INFERENCE,
         box_pool=config.POOL_SIZE,
         box_channels=config.FPN_CLASSIF_FC_LAYERS_SIZE,
         mask_pool=config.MASK_POOL_SIZE,
@@ -172,7 +172,6 @@ def training_config(
     _expect(
         "USE_MINI_MASK", config.USE_MINI_MASK, True, "true masks are kept inside their boxes; enlarge MINI_MASK_SHAPE"
     )
-    _expect("TRAIN_BN", config.TRAIN_BN, False, "batch norms keep their statistics")
     _expect("IMAGE_MIN_SCALE", config.IMAGE_MIN_SCALE or 0, 0, "pictures are fitted into the training's crop")
     if set(config.LOSS_WEIGHTS) != set(LOSSES):
         raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {', '.join(config.LOSS_WEIGHTS)}")
@@ -195,6 +194,7 @@ def training_config(
         start_from="nothing",
         stages=(stage,),
         frozen_stages=0,
+        train_norm=config.TRAIN_BN is not False,  # None and True alike, while training
         precision="float32",
         backbone_rate=1.0,
         optimizer="sgd",
@@ -204,6 +204,7 @@ def training_config(
         ema=0.0,
         loss_weights={LOSSES[name]: float(weight) for name, weight in config.LOSS_WEIGHTS.items()},
         rpn_samples=config.RPN_TRAIN_ANCHORS_PER_IMAGE,
+        num_proposals=config.POST_NMS_ROIS_TRAINING,
         roi_samples=config.TRAIN_ROIS_PER_IMAGE,
         roi_positives=config.ROI_POSITIVE_RATIO,
         mask_samples=int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO),

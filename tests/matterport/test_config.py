@@ -98,7 +98,6 @@ def test_the_default_settings_are_the_default_model() -> None:
         NUM_CLASSES = 2
 
     assert model_config(OneClass(), class_names=["BG", "person"]) == ModelConfig.matterport()
-    assert model_config(OneClass(), training=True).num_proposals == 2000
     assert model_config(OneClass()).class_names == ("background", "class 1")
 
 
@@ -111,6 +110,7 @@ def test_a_config_becomes_the_training_it_describes() -> None:
     assert (stage.crop, stage.scale, stage.schedule) == (1024, (1, 1), "constant")
     assert not stage.augment.flip_left_right and stage.augment.colour == stage.augment.aspect == 0
     assert (training.optimizer, training.momentum, training.weight_decay, training.clip_norm) == ("sgd", 0.9, 1e-4, 5)
+    assert training.num_proposals == 2000 and not training.train_norm
     assert (training.roi_samples, training.mask_samples, training.max_objects) == (200, 66, 100)
     assert training.loss_weights == {"rpn_class": 1, "rpn_box": 1, "class": 1, "box": 1, "mask": 1}
 
@@ -138,7 +138,7 @@ def test_a_network_that_cannot_be_is_refused_by_the_name_of_the_setting(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("USE_RPN_ROIS", False), ("USE_MINI_MASK", False), ("TRAIN_BN", True), ("IMAGE_MIN_SCALE", 2)],
+    [("USE_RPN_ROIS", False), ("USE_MINI_MASK", False), ("IMAGE_MIN_SCALE", 2)],
 )
 def test_a_training_that_cannot_be_is_refused_by_the_name_of_the_setting(setting: str, value: object) -> None:
     config = type("Wrong", (Balloons,), {setting: value})()
