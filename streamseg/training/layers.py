@@ -8,12 +8,13 @@ original's name, and so has its batch norm: `res4a_branch2a` and `bn4a_branch2a`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from streamseg.config import nearest
+from streamseg.model import matterport_h5
+from streamseg.model.checkpoint import weights_by_name
 from streamseg.types import UsageError
 
 LITE_HEADS = r"(pyramid|rpn|box_head|mask_head)/.*"
@@ -37,34 +38,28 @@ SETS = {
 }
 """Family -> what a stage's `layers` may say -> the expression over the names of layers that it stands for."""
 
-NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+def weights_by_layer(network: keras.Model) -> dict[str, list[Any]]:
+    """All weights of a network by the name of their layer, in the network's order."""
+    if network.config.family == "matterport":
+        return {layer: list(tensors.values()) for layer, tensors in matterport_h5.named_weights(network).items()}
+    weights: dict[str, list[Any]] = {}
+    for path, variable in weights_by_name(network).items():
+        weights.setdefault(path.rpartition("/")[0], []).append(variable)
+    return weights
 
 
-def named_weights(network: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Every weight of a network with the name of its layer; a weight of a batch norm with that of the norm."""
-    original = network.config.family == "matterport"
-    for layer in network._flatten_layers(include_self=False):
-        for variable in layer._trainable_variables + layer._non_trainable_variables:
-            if not original:
-                yield variable.path.removeprefix(f"{network.name}/").rpartition("/")[0], variable
-            elif variable.name in NORM_WEIGHTS:
-                yield getattr(layer, "norm_name", layer.name), variable
-            else:
-                yield layer.name, variable
-
-
-def matches(network: keras.Model, layers: str) -> list[Any]:
-    """The weights of the layers that `layers` stands for. Raises UsageError when it is no expression or fits none."""
+def matching(network: keras.Model, layers: str) -> dict[str, list[Any]]:
+    """The weights, by layer, that `layers` stands for. Raises UsageError when it is no expression or fits none."""
     expression = SETS[network.config.family].get(layers, layers)
     try:
         pattern = re.compile(expression)
     except re.error as error:
         raise UsageError(f"layers: {layers!r} is neither a set of layers nor a regular expression ({error})") from None
-    names = list(named_weights(network))
-    found = [variable for name, variable in names if pattern.fullmatch(name)]
+    weights = weights_by_layer(network)
+    found = {name: variables for name, variables in weights.items() if pattern.fullmatch(name)}
     if not found:
-        known = [*SETS[network.config.family], *dict.fromkeys(name for name, _ in names)]
-        close = nearest(layers, known)
+        close = nearest(layers, [*SETS[network.config.family], *weights])
         hint = close if "did you mean" in close else f"; the sets are {', '.join(SETS[network.config.family])}"
         raise UsageError(f"layers: no layer is called {layers!r}{hint}")
     return found
@@ -79,7 +74,7 @@ class Selection:
 
     def choose(self, layers: str) -> list[str]:
         """Let only `layers` learn from now on. Returns the paths of the weights that learn, in the network's order."""
-        chosen = {variable.path for variable in matches(self.network, layers)}
+        chosen = {variable.path for each in matching(self.network, layers).values() for variable in each}
         for variable in self.candidates:
             variable.trainable = variable.path in chosen
         paths = [variable.path for variable in self.network.trainable_variables]

@@ -12,7 +12,7 @@ import pytest
 from streamseg.config import ModelConfig
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.training.fit import make_network, train
-from streamseg.training.layers import Selection, matches, named_weights
+from streamseg.training.layers import Selection, matching
 from streamseg.types import UsageError
 from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage
 
@@ -33,13 +33,12 @@ def matterport() -> MaskRCNN:
 
 
 def names_of(network: MaskRCNN, layers: str) -> set[str]:
-    chosen = {variable.path for variable in matches(network, layers)}
-    return {name for name, variable in named_weights(network) if variable.path in chosen}
+    return set(matching(network, layers))
 
 
-def test_every_weight_has_a_name(lite: MaskRCNN) -> None:
-    assert len(list(named_weights(lite))) == len(lite.weights)
-    assert len(matches(lite, "all")) == len(lite.weights)
+def test_every_weight_has_a_name(lite: MaskRCNN, matterport: MaskRCNN) -> None:
+    assert sum(map(len, matching(lite, "all").values())) == len(lite.weights)
+    assert sum(map(len, matching(matterport, "all").values())) == len(matterport.weights)
 
 
 def test_the_sets_of_the_lite_family_grow_from_the_heads_to_the_third_level(lite: MaskRCNN) -> None:
@@ -64,11 +63,11 @@ def test_an_expression_must_match_the_whole_name(lite: MaskRCNN) -> None:
         "pyramid/lateral5",
     }
     with pytest.raises(UsageError, match=r"no layer is called 'rpn/share'; did you mean 'rpn/shared'\?"):
-        matches(lite, "rpn/share")
+        matching(lite, "rpn/share")
     with pytest.raises(UsageError, match="the sets are heads, 5\\+, 4\\+, 3\\+, all"):
-        matches(lite, "7\\+")
+        matching(lite, "7\\+")
     with pytest.raises(UsageError, match=r"'\(' is neither a set of layers nor a regular expression"):
-        matches(lite, "(")
+        matching(lite, "(")
 
 
 def test_the_matterport_family_knows_its_layers_by_the_originals_names(matterport: MaskRCNN) -> None:
