@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
-from streamseg.molding import MODES
+from streamseg.molding import MODES, Mold
 from streamseg.types import UsageError
 
 LOSSES = {
@@ -114,6 +114,19 @@ class Config:
         for name in self.to_dict().keys() - known:
             if close := difflib.get_close_matches(name, known, n=1, cutoff=0.92):
                 warnings.warn(f"{type(self).__name__}.{name}: did you mean {close[0]}?", stacklevel=3)
+
+
+def mold_of(config: Config, image: np.ndarray) -> Mold:
+    """How a picture (H, W, 3) becomes an input of the network that a `Config` describes."""
+    height, width = image.shape[:2]
+    return Mold.fit(
+        height,
+        width,
+        mode=config.IMAGE_RESIZE_MODE,
+        min_side=config.IMAGE_MIN_DIM,
+        max_side=config.IMAGE_MAX_DIM,
+        min_scale=config.IMAGE_MIN_SCALE,
+    )
 
 
 def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelConfig:

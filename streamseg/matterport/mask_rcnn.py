@@ -18,14 +18,32 @@ from streamseg import molding
 from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import utils
-from streamseg.matterport.config import UNCHANGED, Config, model_config
-from streamseg.matterport.dataset import Dataset
+from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
+from streamseg.matterport.dataset import Dataset, load_image_gt
 from streamseg.matterport.train import Plan, train
+from streamseg.matterport.utils import (
+    compose_image_meta,
+    compute_backbone_shapes,
+    mold_image,
+    parse_image_meta,
+    unmold_image,
+)
 from streamseg.model.imagenet import is_imagenet, load_imagenet_resnet, resnet_weights
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import LoadReport, load_matterport, named_weights
 from streamseg.training.layers import Selection
 from streamseg.types import ModelError, UsageError
+
+__all__ = [  # what scripts look for in the original's `model`
+    "MaskRCNN",
+    "compose_image_meta",
+    "compute_backbone_shapes",
+    "load_image_gt",
+    "log",
+    "mold_image",
+    "parse_image_meta",
+    "unmold_image",
+]
 
 Y_FIRST = [1, 0, 3, 2]
 """Boxes x1, y1, x2, y2 and deltas x, y, log w, log h to the original's order, and back."""
@@ -230,15 +248,7 @@ class MaskRCNN:
             raise UsageError("IMAGE_RESIZE_MODE: expected square, pad64 or none to detect; crop is for training")
         if self.config.IMAGE_RESIZE_MODE == "none" and any(side % 64 for side in image.shape[:2]):
             raise UsageError(f"image: expected sides that are multiples of 64 with resize mode none, got {image.shape}")
-        height, width = image.shape[:2]
-        return molding.Mold.fit(
-            height,
-            width,
-            mode=self.config.IMAGE_RESIZE_MODE,
-            min_side=self.config.IMAGE_MIN_DIM,
-            max_side=self.config.IMAGE_MAX_DIM,
-            min_scale=self.config.IMAGE_MIN_SCALE,
-        )
+        return mold_of(self.config, image)
 
     def _unmean(self, molded_images: np.ndarray) -> np.ndarray:
         """Molded pictures with the mean that the network itself takes off."""

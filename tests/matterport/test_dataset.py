@@ -11,7 +11,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from streamseg import types
-from streamseg.matterport.dataset import Dataset, Samples
+from streamseg.matterport import utils
+from streamseg.matterport.config import Config
+from streamseg.matterport.dataset import Dataset, Samples, load_image_gt
 from streamseg.types import InputError, UsageError
 
 
@@ -93,6 +95,52 @@ def test_a_picture_is_read_as_rgb_whatever_its_file_holds(tmp_path: Path) -> Non
 def test_a_dataset_without_load_mask_has_no_objects() -> None:
     masks, class_ids = Dataset().load_mask(0)
     assert masks.shape[-1] == 0 and class_ids.dtype == np.int32 and not len(class_ids)
+
+
+def test_a_picture_and_its_truth_become_an_input_of_the_network() -> None:
+    class Doubled(Config):
+        NUM_CLASSES = 3
+        IMAGE_MIN_DIM, IMAGE_MAX_DIM = 80, 128
+        MINI_MASK_SHAPE = (28, 28)
+
+    dataset = Squares(class_ids=(1, 2))
+    image, meta, class_ids, boxes, masks = load_image_gt(dataset, Doubled(), 1)
+    # 40 × 60 becomes 80 × 120, with 24 rows above and 4 columns before it; the square lay at 5, 10
+    assert image.shape == (128, 128, 3) and image.dtype == np.uint8
+    parts = utils.parse_image_meta(meta[None])
+    assert parts["window"].tolist() == [[24, 4, 104, 124]] and parts["scale"] == 2 and parts["image_id"] == 1
+    assert parts["active_class_ids"].tolist() == [[1, 1, 1]] and class_ids.tolist() == [1, 2]
+    np.testing.assert_allclose(boxes, [[34, 24, 54, 44]] * 2, atol=1)
+    assert masks.shape == (128, 128, 2) and utils.extract_bboxes(masks).tolist() == boxes.tolist()
+    assert image[masks[..., 0]].mean() > 190
+    small = load_image_gt(dataset, Doubled(), 1, use_mini_mask=True)[4]
+    assert small.shape == (28, 28, 2) and small[2:-2, 2:-2].all()
+
+
+def test_only_the_classes_of_a_pictures_source_are_active() -> None:
+    class Small(Config):
+        NUM_CLASSES = 4
+        IMAGE_MIN_DIM = IMAGE_MAX_DIM = 64
+
+    dataset = Squares()
+    dataset.add_class("other", 1, "circle")
+    dataset.prepare()
+    meta = load_image_gt(dataset, Small(), 0)[1]
+    assert utils.parse_image_meta(meta[None])["active_class_ids"].tolist() == [[1, 1, 1, 0]]
+
+
+def test_objects_that_a_crop_leaves_nothing_of_are_left_out() -> None:
+    class Cropped(Config):
+        NUM_CLASSES = 3
+        IMAGE_RESIZE_MODE = "crop"
+        IMAGE_MIN_DIM = 64
+
+    dataset = Squares()
+    counts = {load_image_gt(dataset, Cropped(), 0)[3].shape[0] for _ in range(60)}
+    assert counts == {0, 1}  # 17 of 33 crops miss it
+    for _ in range(20):
+        image, _, class_ids, boxes, masks = load_image_gt(dataset, Cropped(), 0)
+        assert image.shape == (64, 64, 3) and len(class_ids) == len(boxes) == masks.shape[2]
 
 
 def test_a_dataset_becomes_one_of_streamseg() -> None:
