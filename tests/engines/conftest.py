@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from streamseg import zoo
 from streamseg.places import sample_path
 from streamseg.types import Frame, Instances
+from tests.conftest import SHARED_DATA
 from tests.tiny_model import write_tiny_model
 
 FIND = """
@@ -104,3 +107,17 @@ def cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def environment() -> Callable[..., dict[str, str]]:
     """This process's environment with some changes."""
     return lambda **changes: {**os.environ, **changes}
+
+
+@pytest.fixture(scope="session")
+def photos(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten photos of people that no model was trained on, of 480×360 pixels, as .npy; `street` where there are none."""
+    folder = SHARED_DATA / "people"
+    if not folder.is_dir():
+        return street
+    listed = json.loads((folder / "val.json").read_text())["images"]
+    names = [each["file_name"] for each in listed if (each["width"], each["height"]) == (480, 360)][:10]
+    pictures = [cv2.imread(str(folder / "images" / name))[:, :, ::-1] for name in names]
+    path = tmp_path_factory.mktemp("photos") / "photos.npy"
+    np.save(path, pictures)
+    return path
