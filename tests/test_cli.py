@@ -250,7 +250,7 @@ def test_leaving_the_loop_leaves_a_part_file(here: Path) -> None:
 # --- the other commands
 
 
-@pytest.mark.parametrize("command", ["run", "train", "evaluate", "inspect", "models", "list", "doctor"])
+@pytest.mark.parametrize("command", ["run", "train", "evaluate", "inspect", "export", "models", "list", "doctor"])
 def test_every_command_has_help(command: str) -> None:
     said = streamseg_(command, "--help").stdout
     assert "streamseg " + command in said.split("Example", 1)[1]

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamseg import __version__
-from streamseg.cli import doctor, evaluate, inspect, list, models, run, train
+from streamseg.cli import doctor, evaluate, export, inspect, list, models, run, train
 
 
 class _Commands(TyperGroup):
@@ -37,7 +37,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
     def list_commands(self, ctx: Any) -> Any:
-        return ["run", "train", "evaluate", "inspect", "models", "list", "doctor"]  # in the order of their use
+        return ["run", "train", "evaluate", "inspect", "export", "models", "list", "doctor"]  # in the order of their use
 
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
+app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.command("list")(list.list_components)
 app.command("doctor")(doctor.doctor)

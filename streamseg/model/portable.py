@@ -1,0 +1,214 @@
+"""A whole model as one network, for programs that know nothing of streamseg: ONNX, OpenVINO or a TensorFlow SavedModel.
+
+Legend: D = max_detections, M cells of a mask's side. In goes `picture` (1, H, W, 3) uint8 RGB, letterboxed; out come
+`boxes` (D, 4) xyxy in its pixels, `scores` (D,), `class_ids` (D,) int32 and `masks` (D, M, M) in [0, 1], each spanning
+its box: best first, rows of zeros at the end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamseg.config import ModelConfig, nearest
+from streamseg.types import ModelError, UsageError
+
+OUTPUTS = ("boxes", "scores", "class_ids", "masks")
+OPSET = 18
+"""The ONNX operators that are written: the newest that the converter knows."""
+
+Answers = dict[str, np.ndarray]
+"""What a network says of one picture, by the names in OUTPUTS."""
+
+Answer = Callable[[np.ndarray], Answers]
+"""A network that has been read: a picture (1, H, W, 3) uint8 → its answers."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file: its ending (a folder has none), the packages that it takes, and how it is written and read."""
+
+    ending: str
+    packages: tuple[str, ...]
+    write: Callable[[Any, ModelConfig, Path], None]
+    read: Callable[[Path], Answer]
+
+    def files(self, path: Path) -> list[Path]:
+        """What is written for `path`; the file that a reader opens comes last."""
+        return [path.with_suffix(".bin"), path] if self.ending == ".xml" else [path]
+
+
+def check(
+    output: Path,
+    *,
+    format: str,
+    size: tuple[int, int] | None = None,
+    pictures: Path | None = None,
+    overwrite: bool = False,
+) -> Format:
+    """The format of this name, if `output` suits it and is free, and an input of size (width, height) fits a network.
+
+    Raises UsageError for what is wrong, also for a package that is missing; reads nothing but names.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format: expected {', '.join(FORMATS)}, got {format!r}{nearest(format, FORMATS)}")
+    kind = FORMATS[format]
+    missing = [package for package in kind.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UsageError(
+            f'--format {format}: {" and ".join(missing)} not installed; pip install "streamseg[export]" brings it'
+        )
+    if size and (min(size) < 32 or size[0] % 32 or size[1] % 32):
+        near = "x".join(str(max(1, round(side / 32)) * 32) for side in size)
+        raise UsageError(f"--size: expected multiples of 32, got {size[0]}x{size[1]}; {near} is near")
+    if pictures is not None and not pictures.is_dir():
+        raise UsageError(f"--pictures: expected a folder of pictures, got {pictures}")
+    if kind.ending and output.suffix != kind.ending:
+        raise UsageError(f"-o: expected a name that ends in {kind.ending}, got {output}")
+    if not kind.ending and output.suffix in (".onnx", ".xml", ".pb", ".bin"):
+        raise UsageError(f"-o: expected the name of a folder, got {output}")
+    for file in kind.files(output):
+        replaceable = overwrite and not kind.ending and (file / "saved_model.pb").is_file()
+        if file.is_dir() and (kind.ending or (overwrite and not replaceable)):
+            raise UsageError(f"{file} is a folder, and no export of {format}; choose another output")
+        if not kind.ending and file.is_file():
+            raise UsageError(f"{file} is a file; --format savedmodel writes a folder")
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists already; --overwrite replaces it")
+    return kind
+
+
+def write(network: Any, path: Path, *, format: Format, width: int, height: int) -> None:
+    """Write a network for inputs of width × height pixels. Raises ModelError when Keras is not on TensorFlow."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"exporting a model needs Keras on TensorFlow, got {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+        )
+    format.write(_whole(network, width=width, height=height), network.config, path)
+
+
+def _whole(network: Any, *, width: int, height: int) -> Any:
+    """The network from picture to masks as a TensorFlow function that keeps hold of its variables."""
+    import tensorflow as tf
+
+    # as in `letterbox.in_pixels`; numpy, because the ONNX converter takes a constant tensor for an input
+    scale, shift = np.array([width - 1, height - 1] * 2, np.float32), np.array([0, 0, 1, 1], np.float32)
+
+    class Whole(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = [variable.value for variable in network.variables]
+
+        @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8, name="picture")], autograph=False)
+        def answer(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = network.call(picture)
+            rows = found["detections"][0]
+            boxes, scores, class_ids = rows[:, :4], rows[:, 4], tf.cast(rows[:, 5], tf.int32)
+            masks = network.masks(found["levels"], boxes, class_ids, tf.zeros_like(class_ids))
+            there = tf.cast(scores > 0, tf.float32)
+            if network.config.family == "matterport":
+                boxes = (boxes * scale + shift) * there[:, None]
+            return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks * there[:, None, None]}
+
+    return Whole()
+
+
+def _facts(config: ModelConfig) -> dict[str, str]:
+    """What travels with the file for whoever runs it."""
+    return {
+        "class_names": json.dumps(config.class_names),
+        "min_score": f"{config.min_score:g}",
+        "padding": str(config.padding),
+    }
+
+
+def _write_onnx(whole: Any, config: ModelConfig, path: Path) -> None:
+    import onnx
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it tells every step
+    model, _ = tf2onnx.convert.from_function(whole.answer, input_signature=whole.answer.input_signature, opset=OPSET)
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            _repeat_cells(node)
+    onnx.helper.set_model_props(model, _facts(config))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _repeat_cells(resize: Any) -> None:
+    """Say "each cell twice" as every runtime understands it: the converter's word for it left ONNX with opset 13."""
+    words = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    for attribute in resize.attribute:
+        if attribute.name in words:
+            attribute.s = words[attribute.name]
+
+
+def _read_onnx(path: Path) -> Answer:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda picture: dict(zip(OUTPUTS, session.run(OUTPUTS, {"picture": picture}), strict=True))
+
+
+def _write_openvino(whole: Any, config: ModelConfig, path: Path) -> None:
+    import openvino as ov
+
+    network = ov.convert_model(whole.answer.get_concrete_function())
+    for port in [*network.inputs, *network.outputs]:
+        port.set_names(port.names & {"picture", *OUTPUTS})
+    for name, fact in _facts(config).items():
+        network.set_rt_info(fact, ["streamseg", name])
+    ov.save_model(network, path, compress_to_fp16=False)
+
+
+def _read_openvino(path: Path) -> Answer:
+    import openvino as ov
+
+    # in bfloat16, the default where the CPU has it, coordinates would be rounded to 2 or 4 pixels
+    network = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def answer(picture: np.ndarray) -> Answers:
+        found = network({"picture": picture})
+        return {name: found[name] for name in OUTPUTS}
+
+    return answer
+
+
+def _write_savedmodel(whole: Any, config: ModelConfig, path: Path) -> None:
+    import tensorflow as tf
+
+    tf.saved_model.save(whole, str(path), signatures=whole.answer)
+    extra = path / "assets.extra"
+    extra.mkdir()
+    (extra / "streamseg.json").write_text(json.dumps(_facts(config), indent=1))
+
+
+def _read_savedmodel(path: Path) -> Answer:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))  # kept: it owns the variables
+    network = loaded.signatures["serving_default"]
+
+    def answer(picture: np.ndarray) -> Answers:
+        found = network(picture=tf.constant(picture))
+        return {name: found[name].numpy() for name in OUTPUTS}
+
+    return answer
+
+
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(".onnx", ("tf2onnx", "onnx", "onnxruntime"), _write_onnx, _read_onnx),
+    "openvino": Format(".xml", ("openvino",), _write_openvino, _read_openvino),
+    "savedmodel": Format("", ("tensorflow",), _write_savedmodel, _read_savedmodel),
+}
+"""The formats by the names that `--format` takes."""
