@@ -55,6 +55,12 @@ def clip(boxes: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor
     )
 
 
+def normalise(boxes: Tensor, *, width: int, height: int) -> Tensor:
+    """Boxes (…, 4) in pixels as the matterport family counts them; `streamseg.letterbox.normalised` of tensors."""
+    first = np.array([0, 0, 1, 1], "float32")
+    return (boxes - first) / np.array([width - 1, height - 1] * 2, "float32")
+
+
 def intersection(boxes: Tensor, others: Tensor) -> Tensor:
     """Areas (…, N, G) common to boxes (…, N, 4) and others (…, G, 4)."""
     boxes = ops.expand_dims(boxes, -2)

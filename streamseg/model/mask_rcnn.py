@@ -238,9 +238,9 @@ class MaskRCNN(keras.Model):
         apart = rows[..., :4] + rows[..., 5:] * (2.0 * max(width, height))
         return boxes.nms_keep(apart, threshold=config.detection_nms_threshold, rounds=config.nms_rounds, valid=valid)
 
-    def mask_logits(self, crops: Tensor, class_ids: Tensor) -> Tensor:
+    def mask_logits(self, crops: Tensor, class_ids: Tensor, training: bool = False) -> Tensor:
         """Mask logits (R, M, M) of pooled features (R, n, n, C) for the classes (R,) int32."""
-        logits = self.mask_head(crops)
+        logits = self.mask_head(crops, training=training)
         chosen = ops.one_hot(class_ids, self.config.num_classes, dtype="float32")[:, None, None]
         return ops.sum(logits * chosen, axis=-1)
 

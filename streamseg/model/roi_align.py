@@ -20,6 +20,10 @@ CANONICAL_LEVEL = 4
 """A box of 224² pixels is pooled from level 4 (Lin et al., 2017, equation 1)."""
 
 
+SLACK = 1e-6
+"""Share of a map's side by which a sample may miss it: rounding must not put one that lies on the border outside."""
+
+
 def roi_align(levels: dict[int, Tensor], boxes: Tensor, picture_ids: Tensor, *, size: int) -> Tensor:
     """Features (R, size, size, C) of boxes (R, 4) in pixels, each from the level that suits its area.
 
@@ -47,15 +51,23 @@ def level_of(boxes: Tensor, *, width: int, height: int) -> Tensor:
 
 
 def crop_and_resize(
-    levels: dict[int, Tensor], boxes: Tensor, picture_ids: Tensor, *, size: int, width: int, height: int
+    levels: dict[int, Tensor],
+    boxes: Tensor,
+    picture_ids: Tensor,
+    *,
+    size: int,
+    width: int,
+    height: int,
+    slack: float = SLACK,
 ) -> Tensor:
     """Features (R, size, size, C) of normalised boxes (R, 4), as matterport/Mask_RCNN samples them.
 
-    The first and the last sample lie on the box's corners; points outside a map are 0. `level_of` chooses the map.
+    The first and the last sample lie on the box's corners; points outside a map, by more than `slack` of its side, are
+    0. `level_of` chooses the map.
     """
     maps = _Maps(levels)
     level = maps.index_of(level_of(boxes, width=width, height=height))
-    return maps.sample(*maps.corners(boxes, level, size=size), level, picture_ids, outside_is_zero=True)
+    return maps.sample(*maps.corners(boxes, level, size=size), level, picture_ids, slack=slack)
 
 
 class _Maps:
@@ -87,10 +99,11 @@ class _Maps:
 
         return points(boxes[:, 0], boxes[:, 2], self.widths), points(boxes[:, 1], boxes[:, 3], self.heights)
 
-    def sample(
-        self, x: Tensor, y: Tensor, level: Tensor, picture_ids: Tensor, *, outside_is_zero: bool = False
-    ) -> Tensor:
-        """Bilinear values (R, n, n, C) at columns x (R, n) and rows y (R, n) of each box's level."""
+    def sample(self, x: Tensor, y: Tensor, level: Tensor, picture_ids: Tensor, *, slack: float | None = None) -> Tensor:
+        """Bilinear values (R, n, n, C) at columns x (R, n) and rows y (R, n) of each box's level.
+
+        slack: points further outside than this share of the side are 0; None: they take the nearest border.
+        """
         size = x.shape[1]
         heights = ops.take(ops.convert_to_tensor(self.heights), level)
         widths = ops.take(ops.convert_to_tensor(self.widths), level)
@@ -100,8 +113,9 @@ class _Maps:
 
         def corners(points: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
             last = ops.cast(count, "float32")[:, None] - 1.0
-            inside = ops.logical_and(points >= 0.0, points <= last)
-            if outside_is_zero:  # a box that is no number lies outside, too
+            near = (slack or 0.0) * last
+            inside = ops.logical_and(points >= -near, points <= last + near)
+            if slack is not None:  # a box that is no number lies outside, too
                 points = ops.where(inside, points, ops.zeros_like(points))
             points = ops.clip(points, 0.0, last)
             low = ops.floor(points)
@@ -109,7 +123,7 @@ class _Maps:
             share = points - low
             index = ops.cast(ops.stack([low, high], -1), "int32")  # (R, n, 2)
             shares = ops.stack([1.0 - share, share], -1)
-            return index, shares * ops.cast(inside, "float32")[..., None] if outside_is_zero else shares
+            return index, shares * ops.cast(inside, "float32")[..., None] if slack is not None else shares
 
         column, column_share = corners(x, widths)
         row, row_share = corners(y, heights)

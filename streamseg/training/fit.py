@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import numpy as np
 import yaml
 
 from streamseg import zoo
-from streamseg.config import ExperimentConfig, StageConfig, TrainingConfig
+from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig
+from streamseg.model.anchors import anchors_in_pixels
 from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
 from streamseg.model.imagenet import load_imagenet_resnet, resnet_weights
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.matterport_h5 import is_matterport, load_matterport
+from streamseg.model.targets import match_anchors
 from streamseg.training.data import open_datasets
 from streamseg.training.devices import all_devices
 from streamseg.training.layers import Selection, matching
@@ -348,6 +351,16 @@ def check_batches(stages: Sequence[StageConfig], num_devices: int) -> None:
             raise UsageError(f"batch_size: expected a multiple of the {num_devices} devices, got {stage.batch_size}")
 
 
+def matcher(config: ModelConfig, training: TrainingConfig, *, size: int) -> Any:
+    """What matches anchors with true boxes in crops of `size`; None for the lite family, which does so as it learns."""
+    if config.family == "lite":
+        return None
+    anchors = anchors_in_pixels(config, size, size, "float64")
+    return partial(
+        match_anchors, anchors, positive_iou=training.rpn_positive_iou, negative_iou=training.rpn_negative_iou
+    )
+
+
 def run_stages(
     model: TrainedMaskRCNN,
     training: TrainingConfig,
@@ -393,7 +406,14 @@ def run_stages(
                     weight=training.taught_weight,
                     progress=progress,
                 )
-                batches = Batches(seen, training, stage, epoch=start, padding=model.network.config.padding)
+                batches = Batches(
+                    seen,
+                    training,
+                    stage,
+                    epoch=start,
+                    padding=model.network.config.padding,
+                    match=matcher(model.network.config, training, size=stage.crop),
+                )
                 callbacks = [
                     StopAtNan(batches),
                     Checkpoints(folder),

@@ -150,7 +150,9 @@ class Batches(keras.utils.PyDataset):
     """Random views of pictures in batches, as `TrainedMaskRCNN` takes them. The same seed gives the same batches.
 
     `epoch` counts on from where a resumed training stopped, so that it sees the views it would have seen. `padding`:
-    the grey level beside a picture. `steps`: batches of an epoch; by default as many as the pictures make.
+    the grey level beside a picture. `steps`: batches of an epoch; by default as many as the pictures make. `match`:
+    from a view's true boxes and their classes to what its anchors are, as `targets.match_anchors` says it; None where
+    the network matches anchors itself.
     """
 
     def __init__(
@@ -162,10 +164,11 @@ class Batches(keras.utils.PyDataset):
         epoch: int = 0,
         padding: int = PADDING,
         steps: int | None = None,
+        match: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         super().__init__(workers=training.workers, use_multiprocessing=False, max_queue_size=4)
         self.pictures, self.training, self.stage, self.epoch = pictures, training, stage, epoch
-        self.padding, self.damaged = padding, set[int]()
+        self.padding, self.damaged, self.match = padding, set[int](), match
         facts = facts_of(pictures)
         self.times = repeats(facts, stage.balance)
         self.weights = np.array([training.masked_share if each.masked else 1.0 for each in facts])
@@ -213,7 +216,7 @@ class Batches(keras.utils.PyDataset):
             if seen[~sample.crowd].any():
                 break
         rgb = change_colour(view.picture(picture.rgb, padding=self.padding), rng, augment=augment)
-        index = np.flatnonzero(seen)
+        index = everything = np.flatnonzero(seen)
         if len(index) > most:
             index = np.sort(rng.choice(index, most, replace=False))
         count, side = len(index), self.training.mini_mask
@@ -225,9 +228,18 @@ class Batches(keras.utils.PyDataset):
             "mini_masks": np.zeros((most, side, side), np.uint8),
             "mask_weights": np.zeros((most,), np.float32),
         }
+        class_ids = np.where(sample.crowd, -1, sample.class_ids)
         row["boxes"][:count] = cut[index]
-        row["class_ids"][:count] = np.where(sample.crowd[index], -1, sample.class_ids[index])
+        row["class_ids"][:count] = class_ids[index]
         row["mask_boxes"][:count] = moved[index]
         row["mini_masks"][:count] = view.masks(picture.mini_masks[index], sample.boxes[index], moved[index])
         row["mask_weights"][:count] = picture.mask_weights[index]
+        if self.match:
+            # of all objects: an anchor of one that found no place is neither positive nor negative
+            match, truth = self.match(cut[everything], class_ids[everything])
+            place = np.full(max(1, len(everything)), -1, np.int32)
+            place[np.searchsorted(everything, index)] = np.arange(count)
+            lost = (place[truth] < 0) & (match == 1)
+            row["anchor_match"] = np.where(lost, 0, match).astype(np.int8)
+            row["anchor_truth"] = np.maximum(place[truth], 0)
         return row

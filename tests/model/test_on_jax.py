@@ -14,14 +14,16 @@ CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(py
 
 
 @pytest.mark.parametrize(
-    "names", [("boxes", "roi_align", "targets", "losses"), ("matterport_parity",)], ids=["model", "matterport"]
+    "names",
+    [("boxes", "roi_align", "targets", "losses"), ("matterport_parity", "matterport_training")],
+    ids=["model", "matterport"],
 )
 def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...]) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", CODE, "-q", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
-        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert " failed" not in ran.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from streamseg.model.roi_align import roi_align
+from streamseg.model.roi_align import crop_and_resize, roi_align
 
 SIZES = {2: (16, 24), 3: (8, 12), 4: (4, 6), 5: (2, 3)}
 
@@ -61,3 +61,17 @@ def test_a_ramp_is_read_at_the_middle_of_each_cell() -> None:
     levels = {i: ramp if i == 2 else np.zeros((1, *size, 1), np.float32) for i, size in SIZES.items()}
     pooled = roi_align(levels, np.float32([[10, 10, 50, 30]]), np.zeros(1, np.int32), size=4)
     np.testing.assert_allclose(ops.convert_to_numpy(pooled)[0, 0, :, 0], [15, 25, 35, 45], atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [4, 32, 256])
+def test_a_box_that_ends_on_the_far_edge_sees_the_border_and_one_that_goes_beyond_sees_nothing_there(side: int) -> None:
+    start = np.random.default_rng(0).uniform(0, 0.9, (200, 2)).astype(np.float32)
+    map_, picture_ids = np.ones((1, side, side, 1), np.float32), np.zeros(200, np.int32)
+    for size in (7, 14):
+        for end, seen in ((1.0, 1.0), (1.001, 0.0)):
+            boxes = np.concatenate([start, np.full((200, 2), end, np.float32)], -1)
+            crops = crop_and_resize({2: map_}, boxes, picture_ids, size=size, width=128, height=128)
+            crops = ops.convert_to_numpy(crops)[..., 0]
+            for border in (crops[:, -1], crops[:, :, -1]):
+                np.testing.assert_allclose(border, seen, atol=1e-5)
+            np.testing.assert_allclose(crops[:, :-1, :-1], 1, atol=1e-5)
