@@ -37,7 +37,8 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
     def list_commands(self, ctx: Any) -> Any:
-        return ["run", "train", "evaluate", "inspect", "export", "models", "list", "doctor"]  # in the order of their use
+        # in the order of their use
+        return ["run", "train", "evaluate", "inspect", "export", "models", "list", "doctor"]
 
 
 app = typer.Typer(

@@ -14,7 +14,7 @@ from streamseg.matterport.config import Config, training_config
 from streamseg.matterport.dataset import Dataset, Samples
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.matterport_h5 import save_matterport
-from streamseg.training.fit import EventLog, StopAtNan
+from streamseg.training.fit import EventLog, StopAtNan, matcher
 from streamseg.training.layers import Selection
 from streamseg.training.loader import Batches, Pictures
 from streamseg.training.optimizers import Schedule, make_optimizer
@@ -71,8 +71,24 @@ def train(
         augment=plan.augment,
     )
     (stage,) = training.stages
-    batches = _batches(train_dataset, training, config, steps=config.STEPS_PER_EPOCH, epoch=plan.first_epoch)
-    val_batches = _batches(val_dataset, training, config, steps=config.VALIDATION_STEPS, epoch=0)
+    match = matcher(network.config, training, size=stage.crop)
+    batches = Batches(
+        _pictures(train_dataset, training, config),
+        training,
+        stage,
+        epoch=plan.first_epoch,
+        padding=network.config.padding,
+        steps=config.STEPS_PER_EPOCH,
+        match=match,
+    )
+    val_batches = Batches(
+        _pictures(val_dataset, training, config),
+        training,
+        stage,
+        padding=network.config.padding,
+        steps=config.VALIDATION_STEPS,
+        match=match,
+    )
     selection.choose(plan.layers)
     model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
     model.build()
@@ -105,14 +121,13 @@ def _as_it_is(truth: Any, loss: Any) -> Any:
     return loss
 
 
-def _batches(dataset: Dataset, training: TrainingConfig, config: Config, *, steps: int, epoch: int) -> Batches:
+def _pictures(dataset: Dataset, training: TrainingConfig, config: Config) -> Pictures:
     if dataset.num_classes != config.NUM_CLASSES:
         raise UsageError(
             f"{type(dataset).__name__}: expected the {config.NUM_CLASSES} classes of NUM_CLASSES, background included, "
             f"got {dataset.num_classes}: {', '.join(dataset.class_names)}"
         )
-    pictures = Pictures(Samples(dataset), side=training.mini_mask, cache_gb=training.cache_gb)
-    return Batches(pictures, training, training.stages[0], epoch=epoch, padding=0, steps=steps)
+    return Pictures(Samples(dataset), side=training.mini_mask, cache_gb=training.cache_gb)
 
 
 def _component(dataset: Dataset) -> Component:
