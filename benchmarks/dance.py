@@ -1,6 +1,6 @@
 """How much of a dancer stays in colour: DAVIS `dance-twirl` through model, tracker and splash, against its true masks.
 
-    python benchmarks/dance.py --davis ../shared/data/davis
+python benchmarks/dance.py --davis ../shared/data/davis
 """
 
 from __future__ import annotations

@@ -73,9 +73,7 @@ def test_objects_come_back_exactly_and_masks_within_half_a_grey_level(instances:
 @given(several())
 def test_what_comes_back_is_drawn_exactly_as_before(instances: Instances) -> None:
     back = from_record(to_record(result_of(instances)), NAMES)
-    np.testing.assert_array_equal(
-        masks.union(back, width=64, height=48), masks.union(instances, width=64, height=48)
-    )
+    np.testing.assert_array_equal(masks.union(back, width=64, height=48), masks.union(instances, width=64, height=48))
 
 
 @settings(max_examples=30, deadline=None)

@@ -132,9 +132,7 @@ class MaskRCNN(keras.Model):
         proposals, real = propose(anchors, deltas, self.config, width=width, height=height)
         pooled = self.pool(levels, proposals, self.config.box_pool)
         class_logits, box_deltas = self.box_head(pooled)
-        return self.detect(
-            proposals, real, class_logits, box_deltas, width=width, height=height, windows=windows
-        )
+        return self.detect(proposals, real, class_logits, box_deltas, width=width, height=height, windows=windows)
 
     def pool(self, levels: Levels, rois: Tensor, size: int) -> Tensor:
         """ROIAlign of rois (B, N, 4): (B·N, size, size, C)."""
