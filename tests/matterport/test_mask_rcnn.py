@@ -271,7 +271,14 @@ def as_config(recorded: dict[str, Any]) -> Config:
     return type("OfCase", (Config,), settings)()
 
 
-@pytest.mark.parametrize("case", ["mole128", "pad64", "coco512"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "mole128",
+        pytest.param("pad64", marks=pytest.mark.thorough),
+        pytest.param("coco512", marks=pytest.mark.thorough),
+    ],
+)
 def test_what_is_detected_is_what_the_original_detected(
     parity: Path, compare: ModuleType, tmp_path: Path, case: str
 ) -> None:

@@ -20,7 +20,14 @@ from tests.matterport.conftest import Recorded
 from tests.model.conftest import compiled, recorded_model, yx
 
 
-@pytest.mark.parametrize("case", ["mole128", "pad64", "coco512"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "mole128",
+        pytest.param("pad64", marks=pytest.mark.thorough),
+        pytest.param("coco512", marks=pytest.mark.thorough),
+    ],
+)
 def test_every_stage_is_that_of_the_original(
     case: str, parity: Path, matterport_weights: Any, compare: ModuleType
 ) -> None:

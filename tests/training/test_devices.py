@@ -42,6 +42,7 @@ print(json.dumps(losses))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_training_on_two_devices_goes_as_on_one(backend: str, tmp_path: Path) -> None:
     """The random samples of the losses differ between TensorFlow's replicas, so that its losses are only alike."""
