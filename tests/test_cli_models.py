@@ -141,8 +141,8 @@ def test_show_tells_what_can_be_read_off_a_weights_file(tmp_path: Path) -> None:
 
 
 def test_show_tells_a_configuration_by_its_path_or_its_name(tmp_path: Path) -> None:
-    said = models("show", "nuclei").stdout
-    assert said.startswith("configuration: ") and "nucleus" in lines_of(said)["class_names"]
+    said = models("show", "shapes").stdout
+    assert said.startswith("configuration: ") and "square" in lines_of(said)["class_names"]
     (tmp_path / "mine.yaml").write_text("name: mine\nmodel: {fpn_channels: 96}\n")
     assert lines_of(models("show", "mine.yaml").stdout)["fpn_channels"].split()[:3] == ["*", "fpn_channels", "96"]
     assert "--class-names" in models("show", "mine.yaml", "--class-names", "a", code=2).stderr

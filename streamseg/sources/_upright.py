@@ -62,7 +62,8 @@ def turned(picture: av.VideoFrame, turn: Turn) -> av.VideoFrame:
     """
     name = picture.format.name
     if name not in _PACKED and not _is_planar(picture):
-        planar = picture.reformat(format=_UNPACKED.get(name, "rgb24"))
+        # on several threads FFmpeg now and then leaves rows of p010 grey
+        planar = picture.reformat(format=_UNPACKED.get(name, "rgb24"), threads=1)
         return turned(tagged_like(planar, picture), turn)
     width, height = picture.width, picture.height
     if turn.transpose:

@@ -144,6 +144,6 @@ def exports_of(model: Path) -> list[str]:
     for process_folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (process_folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if "streamseg.model.export" in command and str(model) in command:
+            if "streamseg.model.export" in command and any(part.startswith(f"{model}/") for part in command):
                 found.append(process_folder.name)
     return found

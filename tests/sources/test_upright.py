@@ -81,7 +81,7 @@ def test_440_on_its_side_is_422() -> None:
 def test_mixed_planes_are_unpacked_and_turned(packed: str, planar: str) -> None:
     turn = Turn(transpose=False, mirror_x=True, mirror_y=True)
     picture = numbered_picture(0, width=16, height=8, pix_fmt=packed)
-    unpacked = picture.reformat(format=planar)
+    unpacked = picture.reformat(format=planar, threads=1)
     upright = turned(picture, turn)
     assert upright.format.name == planar
     for number in range(3):
