@@ -27,7 +27,7 @@ CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(py
 def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...]) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", CODE, "-q", "-m", "", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-c", CODE, "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=1500, check=False
     )
