@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from streamseg.types import UsageError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""Largest log of a size delta in the lite family: keeps exp() finite (Detectron's bound)."""
 
 
 class Knobs(BaseModel):

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamseg.config import ModelConfig
-
-MAX_LOG_SCALE = float(np.log(1000.0 / 16))
-"""Largest log of a size delta in the lite family, as in `streamseg.model.boxes`."""
+from streamseg.config import MAX_LOG_SCALE, ModelConfig
 
 
 def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig) -> np.ndarray:

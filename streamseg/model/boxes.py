@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from streamseg.config import MAX_LOG_SCALE
 
-MAX_LOG_SCALE = float(np.log(1000.0 / 16))
-"""Largest log of a size delta: keeps exp() finite (Detectron's bound)."""
+Tensor = Any
 
 
 def apply_deltas(

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.model.tensors import refused
 from streamseg.types import ModelError
 
 
@@ -60,8 +61,7 @@ def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None
         elif value.dtype.kind not in "fiu" or not np.isfinite(value).all():
             problems.append(f"{name} holds values that are not numbers")
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ModelError(f"{path}: these are not weights of this model: {'; '.join(problems[:5])}{more}")
+        raise refused(path, "weights of this model", problems)
     for name, variable in wanted.items():
         variable.assign(found[name].astype("float32"))
 

@@ -24,7 +24,8 @@ import numpy as np
 from streamseg import zoo
 from streamseg.fetch import fetch
 from streamseg.model.matterport_h5 import LoadReport, Tensors, read_shapes, read_tensors
-from streamseg.types import ModelError, UsageError
+from streamseg.model.tensors import misfit, refused
+from streamseg.types import UsageError
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
 
@@ -97,20 +98,15 @@ def load_imagenet_resnet(backbone: Any, path: Path) -> LoadReport:
             name = layer if variable is None else f"{layer}/{variable.name}"
             if variable is None:
                 problems.append(f"{layer} holds more tensors than it should")
-            elif value is None:
-                problems.append(f"{name} is missing")
-            elif value.shape != tuple(variable.shape):
-                problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {value.shape}")
-            elif value.dtype.kind != "f" or not np.isfinite(value).all():
-                problems.append(f"{name} holds values that are not numbers")
+            elif problem := misfit(name, value, variable):
+                problems.append(problem)
             else:
+                assert value is not None
                 loads.append((name, variable, value))
         tensors = {layer: values for layer, values in tensors.items() if layer not in names}
     problems += [f"{layer} does not belong to a {backbone.kind}" for layer in tensors]
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        what = f"ImageNet weights of a {backbone.kind}"
-        raise ModelError(f"{path}: these are not {what}: {'; '.join(problems[:5])}{more}")
+        raise refused(path, f"ImageNet weights of a {backbone.kind}", problems)
     for _, variable, value in loads:
         variable.assign(value.astype("float32"))
     stem = backbone.stem.kernel

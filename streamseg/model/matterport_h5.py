@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from streamseg.config import ModelConfig, nearest
+from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError, UsageError
 
 Tensors = dict[str, dict[str, np.ndarray]]
@@ -135,13 +136,10 @@ def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude:
             value = tensors.get(layer, {}).get(short)
             if layer in exclude or (value is None and by_name and layer not in tensors):
                 missing.append(name)
-            elif value is None:
-                problems.append(f"{name} is missing")
-            elif value.shape != tuple(variable.shape):
-                problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {value.shape}")
-            elif value.dtype.kind != "f" or not np.isfinite(value).all():
-                problems.append(f"{name} holds values that are not numbers")
+            elif problem := misfit(name, value, variable):
+                problems.append(problem)
             else:
+                assert value is not None
                 loaded.append((name, variable, value))
     foreign = [
         f"{layer}/{short}" for layer, names in tensors.items() for short in names if short not in wanted.get(layer, {})
@@ -151,8 +149,7 @@ def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude:
     elif not loaded and not problems:
         problems.append("no layer of it has a name of this model's")
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ModelError(f"{path}: these are not weights of this model: {'; '.join(problems[:5])}{more}")
+        raise refused(path, "weights of this model", problems)
     for _, variable, value in loaded:
         variable.assign(value.astype("float32"))
     excluded = [f"{layer}/{short}" for layer in exclude for short in tensors.get(layer, ())]

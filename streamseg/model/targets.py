@@ -43,6 +43,16 @@ def sample(candidates: Tensor, count: int | Tensor, most: int, seed: keras.rando
     return ops.logical_and(ops.logical_and(draw >= limit, draw > 0), some)
 
 
+def sampled_anchors(match: Tensor, *, samples: int, seed: keras.random.SeedGenerator) -> tuple[Tensor, Tensor]:
+    """Positives and negatives (B, A) bool, `samples` a picture and at most half of them positive, drawn from match.
+
+    match (B, A): 1 positive, -1 negative, 0 neither.
+    """
+    positive = sample(match == 1, samples // 2, samples // 2, seed)
+    num_positive = ops.sum(ops.cast(positive, "int32"), axis=-1)
+    return positive, sample(match == -1, samples - num_positive, samples, seed)
+
+
 def anchor_targets(
     anchors: Tensor,
     truth: Tensor,
@@ -72,10 +82,8 @@ def anchor_targets(
     positive = ops.logical_or(best >= positive_iou, forced)
     bystander = in_crowd(ops.broadcast_to(anchors[None], (ops.shape(truth)[0], *anchors.shape)), truth, crowd)
     negative = ops.logical_and(best < negative_iou, ops.logical_not(ops.logical_or(positive, bystander)))
-    positive = sample(positive, samples // 2, samples // 2, seed)
-    num_positive = ops.sum(ops.cast(positive, "int32"), axis=-1)
-    negative = sample(negative, samples - num_positive, samples, seed)
-    return positive, negative, matched
+    match = ops.cast(positive, "int32") - ops.cast(negative, "int32")
+    return *sampled_anchors(match, samples=samples, seed=seed), matched
 
 
 def roi_targets(
@@ -176,13 +184,6 @@ def _iou64(corners: np.ndarray, box: np.ndarray) -> np.ndarray:
     common = np.maximum(width, 0) * np.maximum(height, 0)
     union = (box[2] - box[0]) * (box[3] - box[1]) + (x2 - x1) * (y2 - y1) - common
     return common / union
-
-
-def sampled_anchors(match: Tensor, *, samples: int, seed: keras.random.SeedGenerator) -> tuple[Tensor, Tensor]:
-    """Positives and negatives (B, A) bool, `samples` a picture and at most half of them positive, drawn from match."""
-    positive = sample(match == 1, samples // 2, samples // 2, seed)
-    num_positive = ops.sum(ops.cast(positive, "int32"), axis=-1)
-    return positive, sample(match == -1, samples - num_positive, samples, seed)
 
 
 def matterport_anchor_targets(
