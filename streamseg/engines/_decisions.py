@@ -10,6 +10,9 @@ import numpy as np
 
 from streamseg.config import MAX_LOG_SCALE, ModelConfig
 
+CHUNK = 64
+"""Boxes that suppression looks at together."""
+
 
 def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig) -> np.ndarray:
     """The matterport family's proposals (N, 4), best first, zeros at the end.
@@ -79,21 +82,31 @@ def nms(boxes: np.ndarray, *, threshold: float, most: int, groups: np.ndarray | 
     """Which boxes (n, 4), ordered best first, greedy suppression keeps, at most `most`: their indices.
 
     groups (n,): only boxes of one group suppress each other. Boxes without an area suppress nothing.
+    A chunk of boxes at a time is held against all that are kept, so that whatever comes after the last is never seen.
     """
-    left = np.arange(len(boxes))
-    x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
-    area = (x1 - x0) * (y1 - y0)
-    kept: list[int] = []
-    while len(left) and len(kept) < most:
-        best = left[0]
-        kept.append(int(best))
-        left = left[1:]
-        width = np.minimum(x1[best], x1[left]) - np.maximum(x0[best], x0[left])
-        height = np.minimum(y1[best], y1[left]) - np.maximum(y0[best], y0[left])
+    corners = np.ascontiguousarray(boxes.T)
+    area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+
+    def beaten(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+        """Which of the boxes `worse` (m,) each of the boxes `better` (k,) suppresses: (k, m)."""
+        x0, y0, x1, y1 = corners[:, better, None]
+        u0, v0, u1, v1 = corners[:, None, worse]
+        width = np.minimum(x1, u1) - np.maximum(x0, u0)
+        height = np.minimum(y1, v1) - np.maximum(y0, v0)
         common = np.maximum(width, 0) * np.maximum(height, 0)
-        union = area[best] + area[left] - common
-        beaten = common > threshold * union
-        if groups is not None:
-            beaten &= groups[left] == groups[best]
-        left = left[~beaten]
-    return np.array(kept, np.int64)
+        result = common > threshold * (area[better, None] + area[worse] - common)
+        return result if groups is None else result & (groups[better, None] == groups[worse])
+
+    kept = np.empty(0, np.int64)
+    for start in range(0, len(boxes), CHUNK):
+        chunk = np.arange(start, min(start + CHUNK, len(boxes)))
+        chunk = chunk[~beaten(kept, chunk).any(axis=0)]
+        among = beaten(chunk, chunk)
+        alive = np.ones(len(chunk), bool)
+        for i in range(len(chunk)):
+            if alive[i]:
+                alive[i + 1 :] &= ~among[i, i + 1 :]
+        kept = np.concatenate([kept, chunk[alive]])
+        if len(kept) >= most:
+            break
+    return kept[:most]

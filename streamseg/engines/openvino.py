@@ -26,7 +26,7 @@ from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
 
-EXPORT_VERSION = 4
+EXPORT_VERSION = 5
 """Part of a cached export's name: raised when what is exported changes."""
 
 PARTS = {

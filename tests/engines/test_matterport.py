@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamseg.config import ModelConfig
+from streamseg.engines import _decisions
 from streamseg.engines._decisions import best_rows, detect, nms, propose
 from streamseg.engines._model_folder import ModelFolder
 from streamseg.types import Frame, ModelError, UsageError
@@ -50,7 +52,8 @@ def test_suppression_is_the_greedy_one(count: int, most: int, grouped: bool, see
     for i in range(count):
         if len(kept) < most and not any(groups[i] == groups[k] and slow_iou(boxes[i], boxes[k]) > 0.5 for k in kept):
             kept.append(i)
-    assert nms(boxes, threshold=0.5, most=most, groups=groups if grouped else None).tolist() == kept
+    with patch.object(_decisions, "CHUNK", 8):
+        assert nms(boxes, threshold=0.5, most=most, groups=groups if grouped else None).tolist() == kept
 
 
 def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
