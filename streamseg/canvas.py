@@ -74,7 +74,7 @@ class Canvas:
     def __init__(self, picture: av.VideoFrame) -> None:
         layout = _layout(picture.format.name)
         if layout is None:
-            picture = _tagged_like(picture, picture.reformat(format=_nearest_format(picture)))
+            picture = _tagged_like(picture, picture.reformat(format=_nearest_format(picture), threads=1))
             layout = _layout(picture.format.name)
             assert layout is not None
         self.width: int = picture.width

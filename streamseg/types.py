@@ -296,7 +296,8 @@ class Sample:
     image_id · path · width, height · boxes (N, 4) float32 xyxy · class_ids (N,) int32 · masks: per object COCO
     polygons or RLE, None where unknown · crowd (N,) bool: a region of many objects, neither object nor background ·
     rgb (H, W, 3) uint8: the picture itself where it was made on the fly; else it is read from `path` ·
-    areas (N,): as annotated, for COCO's size bands, NaN where unknown; None: those of the masks
+    areas (N,): as annotated, for COCO's size bands, NaN where unknown; None: those of the masks ·
+    known_classes (C,) bool: the classes that its dataset marks, of the others its background may hold some; None: all
     """
 
     image_id: int
@@ -309,6 +310,7 @@ class Sample:
     crowd: np.ndarray
     rgb: np.ndarray | None = None
     areas: np.ndarray | None = None
+    known_classes: np.ndarray | None = None
 
 
 @runtime_checkable

@@ -117,8 +117,7 @@ def load_image_gt(
     seen = masks.any(axis=(0, 1))
     masks, class_ids = masks[..., seen], class_ids[seen]
     boxes = extract_bboxes(masks)
-    active = np.zeros(dataset.num_classes, np.int32)
-    active[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = 1
+    active = _known_classes(dataset, image_id).astype(np.int32)
     meta = compose_image_meta(image_id, original.shape, image.shape, mold.window, mold.scale, active)
     if use_mini_mask:
         masks = minimize_mask(boxes, masks, config.MINI_MASK_SHAPE)
@@ -157,7 +156,15 @@ class Samples:
             masks=tuple(run_lengths(masks)),
             crowd=class_ids < 0,
             rgb=rgb,
+            known_classes=_known_classes(self.dataset, image_id),
         )
+
+
+def _known_classes(dataset: Dataset, image_id: int) -> np.ndarray:
+    """Which classes (K,) bool the source of a picture knows, background included."""
+    known = np.zeros(dataset.num_classes, bool)
+    known[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = True
+    return known
 
 
 def _masks_of(dataset: Dataset, image_id: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

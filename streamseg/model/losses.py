@@ -50,14 +50,22 @@ def class_loss(logits: Tensor, class_ids: Tensor, weights: Tensor) -> Tensor:
 
 
 def active_class_loss(logits: Tensor, class_ids: Tensor, active: Tensor) -> Tensor:
-    """Softmax cross-entropy of logits (B, S, K) against class_ids (B, S), mean over the rows that speak up.
+    """Softmax cross-entropy of logits (B, S, K) against class_ids (B, S), mean over the rows that count; 0 for none.
 
-    A row counts when the class it thinks best is one of the active ones (K,) of 0 and 1: those that the picture's
-    dataset knows. As in matterport/Mask_RCNN, it is no number when no row counts.
+    active (B, K): see `counting`. As in matterport/Mask_RCNN, the loss is no number when no class is active.
     """
-    counts = ops.take(ops.cast(active, "float32"), ops.argmax(logits, axis=-1))  # (B, S)
+    counts = counting(logits, active)
     entropy = keras.losses.sparse_categorical_crossentropy(class_ids, logits, from_logits=True)
-    return ops.sum(entropy * counts) / ops.sum(counts)
+    return ops.sum(entropy * counts) / ops.maximum(ops.sum(counts), ops.minimum(ops.sum(active), 1.0))
+
+
+def counting(logits: Tensor, active: Tensor) -> Tensor:
+    """Which rows of logits (B, S, K) teach classes, (B, S) of 0 and 1: those that think an active class best.
+
+    active (B, K), 1 for the classes that the picture's dataset knows. An object of another class is background there,
+    which is no reason to unlearn it.
+    """
+    return ops.take_along_axis(active, ops.argmax(logits, axis=-1), axis=1)
 
 
 def box_loss(deltas: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -88,8 +96,8 @@ class TrainedMaskRCNN(keras.Model):
     mask_boxes (B, G, 4), mini_masks (B, G, m, m) uint8 0…255, mask_weights (B, G) 0 where the mask is unknown}.
     The matterport family takes what `targets.match_anchors` says: anchor_match and anchor_truth (B, A). And two more,
     if they are there: proposals (B, N, 4), padded with zeros, which the heads then learn on instead of the network's
-    own; active (B, K), 1 for the classes that the picture's dataset knows, of which the first picture's serve the whole
-    batch. All boxes are in pixels of the input.
+    own. active (B, K), in either family, is 1 for the classes that the picture's dataset knows; without it all are
+    known. (In the original those of a batch's first picture serve all of it.) All boxes are in pixels of the input.
     """
 
     def __init__(self, network: MaskRCNN, training: TrainingConfig, **kwargs: Any) -> None:
@@ -206,11 +214,12 @@ class TrainedMaskRCNN(keras.Model):
         pooled = network.pool(levels, rois, network.config.box_pool)
         logits, deltas = network.box_head(pooled, training=training) if network.original else network.box_head(pooled)
         logits = ops.reshape(logits, (-1, rois.shape[1], num_classes))
+        active = ops.cast(batch["active"], "float32") if "active" in batch else ops.ones_like(logits[:, 0])
         if network.original:
-            active = batch["active"][0] if "active" in batch else ops.ones((num_classes,))
             class_ = active_class_loss(logits, goal_ids, active)
         else:
-            class_ = class_loss(logits, goal_ids, ops.cast(ops.logical_or(positive, negative), "float32"))
+            drawn = ops.cast(ops.logical_or(positive, negative), "float32")
+            class_ = class_loss(logits, goal_ids, drawn * counting(logits, active))
         chosen = ops.one_hot(goal_ids, num_classes, dtype="float32")
         deltas = ops.reshape(deltas, (-1, rois.shape[1], num_classes, 4))
         deltas = ops.sum(deltas * ops.expand_dims(chosen, -1), axis=2)

@@ -300,7 +300,7 @@ class _Preparation:
         if len(picture.format.components) < 3 and not picture.format.has_palette:
             return _coloured(picture, width, height, self.pixel_format)
         rgb = picture.format.is_rgb or picture.format.has_palette
-        own = picture.reformat(
+        own = picture.reformat(  # on several threads FFmpeg now and then leaves rows of p010 grey
             width,
             height,
             self.pixel_format,
@@ -308,6 +308,7 @@ class _Preparation:
             src_color_range=None if rgb else self._range_of(picture),
             dst_color_range=self.tags["color_range"] or LIMITED,
             interpolation="BICUBIC",
+            threads=1,
         )
         return own if own is not picture else self._referenced(picture)
 

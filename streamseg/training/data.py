@@ -60,6 +60,9 @@ class Joined:
         self.parts, self.class_names = tuple(parts), tuple(class_names)
         self._ids = [np.array([self.class_names.index(name) for name in part.class_names], np.int32) for part in parts]
         self._ends = np.cumsum([len(part) for part in parts])
+        self._known = np.zeros((len(parts), len(self.class_names)), bool)
+        for known, ids in zip(self._known, self._ids, strict=True):
+            known[ids] = True
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -68,13 +71,8 @@ class Joined:
         number, place = self._place(index)
         sample = self.parts[number][place]
         image_id = index if len(self.parts) > 1 else sample.image_id
-        return replace(sample, image_id=image_id, class_ids=self._ids[number][sample.class_ids])
-
-    def known_classes(self, index: int) -> np.ndarray:
-        """Which classes (C,) bool the dataset of this picture marks: of the others its background may hold some."""
-        known = np.zeros(len(self.class_names), bool)
-        known[self._ids[self._place(index)[0]]] = True
-        return known
+        class_ids = self._ids[number][sample.class_ids]
+        return replace(sample, image_id=image_id, class_ids=class_ids, known_classes=self._known[number])
 
     @property
     def warnings(self) -> Mapping[str, int]:

@@ -234,6 +234,8 @@ class Batches(keras.utils.PyDataset):
         row["mask_boxes"][:count] = moved[index]
         row["mini_masks"][:count] = view.masks(picture.mini_masks[index], sample.boxes[index], moved[index])
         row["mask_weights"][:count] = picture.mask_weights[index]
+        if sample.known_classes is not None:
+            row["active"] = sample.known_classes.astype(np.float32)
         if self.match:
             # of all objects: an anchor of one that found no place is neither positive nor negative
             match, truth = self.match(cut[everything], class_ids[everything])

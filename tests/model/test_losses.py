@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from streamseg.model.losses import TrainedMaskRCNN, box_loss, class_loss, mask_loss, smooth_l1, weighted_mean
+from streamseg.model.losses import (
+    TrainedMaskRCNN,
+    active_class_loss,
+    box_loss,
+    class_loss,
+    counting,
+    mask_loss,
+    smooth_l1,
+    weighted_mean,
+)
 from streamseg.model.mask_rcnn import MaskRCNN
 from tests.tiny_model import TINY, tiny_experiment
 
@@ -38,6 +47,17 @@ def test_class_loss_looks_at_weighted_rows_only() -> None:
     logits = np.float32([[[0, 20], [20, 0]]])
     assert number(class_loss(logits, np.array([[1, 1]]), np.float32([[1, 0]]))) == pytest.approx(0, abs=1e-6)
     assert number(class_loss(logits, np.array([[1, 1]]), np.float32([[0, 1]]))) == pytest.approx(20, abs=1e-3)
+
+
+def test_a_roi_that_looks_like_a_class_unknown_to_its_dataset_does_not_count() -> None:
+    logits = np.float32([[[0, 2, 0], [0, 0, 2]]] * 2)  # each picture has one of class 1 and one of class 2
+    active = np.float32([[1, 1, 0], [1, 1, 1]])
+    assert ops.convert_to_numpy(counting(logits, active)).tolist() == [[1, 0], [1, 1]]
+    right, wrong = np.log(1 + 2 * np.exp(-2)), np.log(2 + np.exp(2))
+    loss = active_class_loss(logits, np.array([[1, 0], [1, 0]]), active)
+    assert number(loss) == pytest.approx((right + right + wrong) / 3, rel=1e-5)
+    nothing = active_class_loss(logits, np.array([[0, 0], [0, 0]]), np.float32([[1, 0, 0]] * 2))
+    assert number(nothing) == 0
 
 
 def test_box_loss_is_the_mean_over_coordinates_of_the_weighted_boxes() -> None:
@@ -124,3 +144,16 @@ def test_a_picture_without_objects_teaches_background_only(model: TrainedMaskRCN
     found = losses(model, batch(class_ids=np.zeros((2, 4), np.int32)))
     assert found["rpn_class"] > 0 and found["class"] > 0
     assert found["rpn_box"] == found["box"] == found["mask"] == 0
+
+
+def test_background_that_looks_like_a_class_unknown_to_its_dataset_teaches_no_class(model: TrainedMaskRCNN) -> None:
+    empty = batch(class_ids=np.zeros((2, 4), np.int32))
+    bias = model.network.box_head.logits.bias
+    bias.assign([0.0, 5.0])
+    both, one, none = (
+        losses(model, {**empty, "active": np.float32(active)})["class"]
+        for active in ([[1, 1], [1, 1]], [[1, 1], [1, 0]], [[1, 0], [1, 0]])
+    )
+    bias.assign([0.0, 0.0])
+    assert both == pytest.approx(5, abs=0.1) and one == pytest.approx(5, abs=0.1)
+    assert none == 0

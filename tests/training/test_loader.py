@@ -140,6 +140,15 @@ def test_a_batch_holds_the_truth_padded_to_max_objects(pictures: list[Picture]) 
     assert sizes.min() >= 2 and not batch["boxes"][~used].any()
 
 
+def test_a_batch_says_which_classes_the_dataset_of_each_picture_knows(pictures: list[Picture]) -> None:
+    knowing = [
+        replace(picture, sample=replace(picture.sample, known_classes=np.array(known)))
+        for picture, known in zip(pictures, ([True, True, False], [True, False, True]), strict=False)
+    ]
+    batches = Batches(knowing, training(), tiny_stage(batch_size=2))
+    assert batches[0][0]["active"].tolist() == [knowing[i].sample.known_classes.tolist() for i in batches.order]
+
+
 def test_more_objects_than_max_are_chosen_at_random(pictures: list[Picture]) -> None:
     batches = Batches(pictures, training(max_objects=1), tiny_stage(scale=(0.8, 0.8)))
     chosen = [batches.view(pictures[0], np.random.default_rng(i)) for i in range(20)]
