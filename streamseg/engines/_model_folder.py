@@ -58,7 +58,7 @@ class ModelFolder:
         import h5py  # a tenth of a second that a run on an exported model does not need
 
         try:
-            h5py.File(self.weights, "r").close()
+            h5py.File(self.weights, "r", locking=False).close()
         except OSError as error:
             raise ModelError(f"{self.weights}: not a readable weights file ({error})") from error
 

@@ -26,7 +26,7 @@ def weights_by_name(model: Any) -> dict[str, Any]:
 def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
     """Write a model's weights as HDF5, one dataset a tensor; `half` stores float16."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
-    with h5py.File(part, "w") as file:
+    with h5py.File(part, "w", locking=False) as file:
         for name, variable in weights_by_name(model).items():
             value = np.asarray(variable)
             file.create_dataset(name, data=value.astype("float16") if half else value)
@@ -42,7 +42,7 @@ def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None
     wanted = weights_by_name(model)
     found: dict[str, np.ndarray] = {}
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             file.visititems(
                 lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )

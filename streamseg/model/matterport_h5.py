@@ -46,7 +46,7 @@ class LoadReport:
 def is_matterport(path: Path) -> bool:
     """Whether a file holds weights in the layout of Keras 2; False for one that cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return "layer_names" in file.attrs or "model_weights" in file
     except OSError:
         return False
@@ -64,7 +64,7 @@ def read_shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
 
 def _read(path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             root = file if "layer_names" in file.attrs else file.get("model_weights")
             if root is None or "layer_names" not in root.attrs:
                 raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found no `layer_names`")
@@ -160,7 +160,7 @@ def save_matterport(network: Any, path: Path) -> None:
     """Write a network of the matterport family as the original does, a group a layer. Inverse of `load_matterport`."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     layers = named_weights(network)
-    with h5py.File(part, "w") as file:
+    with h5py.File(part, "w", locking=False) as file:
         file.attrs["layer_names"] = np.array(list(layers), "S")  # bytes of one length, as Keras 2 stores names
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.5"

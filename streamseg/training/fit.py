@@ -61,7 +61,7 @@ def imagenet_weights() -> Path:
 def save_state(model: TrainedMaskRCNN, path: Path, *, epoch: int) -> None:
     """Write all that an exact resume needs: weights, optimizer, random state, finished epochs."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
-    with h5py.File(part, "w") as file:
+    with h5py.File(part, "w", locking=False) as file:
         file.attrs["epoch"] = epoch
         for name, variable in weights_by_name(model.network).items():
             file.create_dataset(f"network/{name}", data=np.asarray(variable))
@@ -74,7 +74,7 @@ def save_state(model: TrainedMaskRCNN, path: Path, *, epoch: int) -> None:
 def finished_epochs(path: Path) -> int:
     """How many epochs a file of `save_state` has behind it. Raises ModelError."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return int(file.attrs["epoch"])
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
@@ -83,7 +83,7 @@ def finished_epochs(path: Path) -> int:
 def load_state(model: TrainedMaskRCNN, path: Path) -> None:
     """Fill model and optimizer from a file of `save_state`. Raises ModelError."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             for name, variable in weights_by_name(model.network).items():
                 variable.assign(file[f"network/{name}"][()])
             for i, variable in enumerate(model.optimizer.variables):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import importlib.util
 import io
 import os
@@ -298,3 +299,15 @@ def test_loading_ends_with_the_file_closed(network: MaskRCNN, weights: Path) -> 
     with h5py.File(weights, "r+"):
         pass
     os.replace(weights, weights.with_name("moved.h5"))
+
+
+def test_a_file_that_another_program_has_locked_is_written_and_read(network: MaskRCNN, weights: Path) -> None:
+    """A child that was forked while a file was open holds its lock on, and network file systems often have none."""
+    with open(weights) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        load_weights(network, weights)
+    part = weights.with_name(f"{weights.stem}.part{weights.suffix}")
+    with open(part, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        save_weights(network, weights)
+    load_weights(network, weights)
