@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -28,7 +29,8 @@ class ModelFolder:
         """Read a model by name, by folder or by the path of a `.h5` file of matterport/Mask_RCNN.
 
         class_names: what the classes of such a file are called, without the background. What cannot be read off the
-        file, its input size above all, may stand beside it: `NAME.yaml` for `NAME.h5`, laid out like `configs/`.
+        file, its input size above all, may stand beside it: `NAME.yaml` for `NAME.h5`, laid out like `configs/`, with
+        the fields of `model` that differ from the original's.
         Raises UsageError for an unknown name or a wrong number of class names, ModelError for a broken model.
         """
         path = zoo.resolve(model)
@@ -36,18 +38,18 @@ class ModelFolder:
             if class_names:
                 raise UsageError(f"--class-names: the model {path.name} has names of its own; they are for a .h5 file")
             return cls(path, _config_in(path / zoo.CONFIG), path / zoo.WEIGHTS)
-        beside = path.with_suffix(".yaml")
-        if beside.is_file():
-            config = _config_in(beside)
-            names = ("background", *class_names) if class_names else config.class_names
-            if len(names) != config.num_classes:
-                raise UsageError(
-                    f"--class-names: {beside} says {config.num_classes - 1} classes, got {len(names) - 1} names"
-                )
-            return cls(path, config.model_copy(update={"class_names": names}), path)
         from streamseg.model.matterport_h5 import config_of
 
-        return cls(path, config_of(path, class_names=class_names or zoo.class_names_of(path)), path)
+        names = class_names or zoo.class_names_of(path)
+        beside = path.with_suffix(".yaml")
+        if not beside.is_file():
+            return cls(path, config_of(path, class_names=names), path)
+
+        def read_with(stated: dict[str, Any]) -> ModelConfig:
+            own_names = stated.pop("class_names", ["background", *(names or ())])[1:]
+            return config_of(path, class_names=class_names or own_names or None, stated=stated)
+
+        return cls(path, _config_in(beside, read_with), path)
 
     @property
     def name(self) -> str:
@@ -110,14 +112,16 @@ class ModelFolder:
         )
 
 
-def _config_in(file: Path) -> ModelConfig:
-    """The section `model` of a YAML file. Raises ModelError."""
+def _config_in(file: Path, read: Callable[[dict[str, Any]], ModelConfig] = ModelConfig.model_validate) -> ModelConfig:
+    """What `read` makes of the section `model` of a YAML file. Raises ModelError."""
     try:
-        return ModelConfig.model_validate(read_yaml(file)["model"])
+        section = read_yaml(file)["model"]
     except UsageError as error:
         raise ModelError(str(error)) from error
     except KeyError as error:
         raise ModelError(f"{file}: the section `model` is missing") from error
+    try:
+        return read(section) if isinstance(section, dict) else ModelConfig.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, ("model", *first["loc"])))

@@ -173,16 +173,17 @@ def save_matterport(network: Any, path: Path) -> None:
     part.replace(path)
 
 
-def config_of(path: Path, *, class_names: Sequence[str] | None = None) -> ModelConfig:
+def config_of(
+    path: Path, *, class_names: Sequence[str] | None = None, stated: Mapping[str, Any] | None = None
+) -> ModelConfig:
     """The configuration of a weights file, as far as it can be read off it: classes, backbone, channels, mask size.
 
-    class_names: without the background; `class 1`, `class 2` … by default. The input is 1024 pixels wide or high,
-    unless the file holds the anchors of a square training input. Raises ModelError when the file is no Mask R-CNN of
-    this family, UsageError when the number of names is not that of its classes.
+    class_names: without the background; `class 1`, `class 2` … by default · stated: fields that are known otherwise.
+    The input is 1024 pixels wide or high, unless the file holds the anchors of a square training input. Raises
+    ModelError when the file is no Mask R-CNN of this family, UsageError when the number of names is not that of its
+    classes, pydantic's ValidationError for a wrong stated field.
     """
-    shapes = {
-        layer: {short: value.shape for short, value in parts.items()} for layer, parts in read_tensors(path).items()
-    }
+    shapes = read_shapes(path)
 
     def shape(layer: str, short: str = "kernel") -> tuple[int, ...]:
         try:
@@ -208,11 +209,15 @@ def config_of(path: Path, *, class_names: Sequence[str] | None = None) -> ModelC
         "input_sizes": INPUT_SIZES,
         "detection_min_score": 0.05,
     }
-    if ratios != 3:
-        raise ModelError(f"{path}: expected 3 anchor ratios (.5, 1, 2), found {ratios}; give a config that lists them")
     if side := _square_of(shapes.get("anchors", {})):
         knobs["input_sizes"] = ((side, side),)
-    return ModelConfig.matterport(**knobs)
+    config = ModelConfig.matterport(**knobs | dict(stated or {}))
+    if ratios != len(config.anchor_ratios):
+        raise ModelError(
+            f"{path}: expected {len(config.anchor_ratios)} anchor ratios {config.anchor_ratios}, found {ratios}; "
+            f"a file {path.with_suffix('.yaml').name} beside it can list them under model.anchor_ratios"
+        )
+    return config
 
 
 INPUT_SIZES = ((1024, 576), (1024, 768), (1024, 1024), (768, 1024), (576, 1024))

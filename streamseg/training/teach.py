@@ -13,7 +13,7 @@ import numpy as np
 
 from streamseg.config import ModelConfig
 from streamseg.engines.keras import compiled
-from streamseg.letterbox import Letterbox, nearest_shape
+from streamseg.letterbox import Letterbox, nearest_shape, normalised
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.training.loader import Picture
 
@@ -63,10 +63,12 @@ def as_inputs(picture: Picture, objects: np.ndarray, config: ModelConfig) -> tup
     letterbox = Letterbox.fit(sample.width, sample.height, width, height)
     image = np.zeros((1, height, width, 3), np.uint8)
     inner = (letterbox.inner_width, letterbox.inner_height)
-    letterbox.place(cv2.resize(picture.rgb, inner, interpolation=cv2.INTER_LINEAR), image[0])
+    resized = cv2.resize(picture.rgb, inner, interpolation=cv2.INTER_LINEAR)
+    letterbox.place(resized, image[0], padding=config.padding)
     count = max(4, 1 << (len(objects) - 1).bit_length())
     boxes, class_ids = np.zeros((count, 4), np.float32), np.ones(count, np.int32)
-    boxes[: len(objects)] = letterbox.to_input(sample.boxes[objects])
+    inside = letterbox.to_input(sample.boxes[objects])
+    boxes[: len(objects)] = normalised(inside, width, height) if config.family == "matterport" else inside
     class_ids[: len(objects)] = sample.class_ids[objects]
     return image, boxes, class_ids
 

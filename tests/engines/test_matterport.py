@@ -174,6 +174,26 @@ def test_what_a_file_says_of_itself_is_used_and_the_rest_has_defaults(weights_fi
     assert (1024, 576) in config.input_sizes and config.min_score == 0.7
 
 
+def test_a_yaml_beside_a_file_needs_to_say_only_what_the_file_does_not(weights_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "moles.h5"
+    alone.symlink_to(weights_file)
+    beside = alone.with_suffix(".yaml")
+    beside.write_text("model: {input_sizes: [[128, 128]], anchor_sizes: [[8], [16], [32], [64], [128]]}")
+    config = ModelFolder.open(alone, class_names=["cat", "dog"]).config
+    assert config.input_sizes == ((128, 128),) and config.anchor_sizes[0] == (8,)
+    assert config.class_names == ("background", "cat", "dog") and config.fpn_channels == 8
+
+    beside.write_text("model: {class_names: [background, mole, naevus]}")
+    assert ModelFolder.open(alone).config.class_names == ("background", "mole", "naevus")
+    for wrong, message in (("{input_size: 3}", r"moles.yaml: model.input_size"), ("[3]", "moles.yaml: model: ")):
+        beside.write_text(f"model: {wrong}")
+        with pytest.raises(ModelError, match=message):
+            ModelFolder.open(alone)
+    beside.write_text("model: {anchor_ratios: [1, 2]}")
+    with pytest.raises(ModelError, match="expected 2 anchor ratios .*, found 3; a file moles.yaml beside it"):
+        ModelFolder.open(alone)
+
+
 def test_a_wrong_number_of_class_names_is_refused(weights_file: Path, tmp_path: Path) -> None:
     alone = tmp_path / "mask_rcnn_small.h5"
     alone.symlink_to(weights_file)

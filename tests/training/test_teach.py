@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamseg.config import ModelConfig
 from streamseg.datasets.coco import Coco
 from streamseg.training.loader import Picture, Pictures
-from streamseg.training.teach import load_taught, save_taught, teach
+from streamseg.training.teach import as_inputs, load_taught, save_taught, teach
 from tests.tiny_model import TINY, make_balls, write_tiny_model
 
 
@@ -49,3 +50,15 @@ def test_what_was_taught_is_kept_for_a_resume(pictures: list[Picture], taught: l
         np.testing.assert_array_equal(one.mini_masks, other.mini_masks)
         np.testing.assert_array_equal(one.mask_weights, other.mask_weights)
     assert [path.name for path in tmp_path.iterdir()] == ["taught.npz"]
+
+
+def test_the_matterport_family_is_asked_in_its_own_coordinates(pictures: list[Picture]) -> None:
+    config = ModelConfig.matterport(class_names=("background", "ball"), input_sizes=((96, 96),))
+    image, boxes, class_ids = as_inputs(pictures[0], np.array([0, 1]), config)
+    sample = pictures[0].sample
+    scale = image.shape[1] / max(sample.width, sample.height)
+    expected = (sample.boxes * scale - np.float32([0, 0, 1, 1])) / 95
+    np.testing.assert_allclose(boxes[:2], expected, atol=1e-6)
+    assert boxes.min() >= 0 and boxes.max() <= 1 and class_ids.tolist() == [1, 1, 1, 1]
+    beside = image[0, int(sample.height * scale) :]
+    assert beside.size and not beside.any()  # padded with the family's 0
