@@ -85,6 +85,11 @@ class ModelConfig(Knobs):
         ((576, 320), (704, 512), (608, 608), (512, 704), (320, 576)),
         description="(width, height) of the network inputs in pixels; a picture takes the one nearest to its shape",
     )
+    min_side: Positive = Field(
+        800,
+        description="pixels to which `evaluate` enlarges the shorter side of a picture, unless the longer one would "
+        "pass the square input's (matterport family)",
+    )
     min_score: Share = Field(0.5, description="score of a firm detection: best F1 on the validation set")
 
     fpn_channels: Positive = Field(64, description="channels of every pyramid level")

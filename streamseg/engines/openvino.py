@@ -143,7 +143,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
 
 def export_name(folder: ModelFolder, *, width: int, height: int) -> str:
     """Name of a model's export in the cache; another one for other weights or another configuration."""
-    settings = folder.config.model_dump_json(exclude={"class_names", "min_score"})
+    settings = folder.config.model_dump_json(exclude={"class_names", "min_score", "min_side"})
     mark = hashlib.sha256(folder.weights.read_bytes() + settings.encode()).hexdigest()[:16]
     return f"{folder.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
 

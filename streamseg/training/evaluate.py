@@ -18,6 +18,7 @@ from streamseg.masks import box_iou
 from streamseg.training.bowl import mean_precision
 from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
+from streamseg.training.molded import Molded, can_mold
 from streamseg.training.objects import Comparison, found_objects, true_objects
 from streamseg.training.submission import write_submission
 from streamseg.training.voc_metric import voc_average_precision
@@ -136,6 +137,9 @@ def evaluate(
     if unlabelled and (method.metrics or method.submission is None):
         raise UsageError(f"{data}: a folder of pictures has no truth to measure on; it is for a submission alone")
     runner: Engine = plugins.build("engines", engine, {"model": model, **(options or {})})
+    folder = getattr(runner, "folder", None)  # of engines that run a model
+    if folder is not None and can_mold(folder.config):
+        runner = Molded(runner, folder.config)
     known = list(dict.fromkeys(name for part in parts for name in part.class_names[1:]))
     shared = [name for name in runner.class_names[1:] if name in known]
     if not shared and not unlabelled:
