@@ -60,6 +60,14 @@ Datasets = Annotated[tuple[Component, ...], BeforeValidator(_several), Field(min
 """Datasets by their names and options: `shapes`, `{coco: {path: a.json}}`, `a.json`, or a list of such."""
 
 
+def refuse_set(knobs: Knobs, names: Iterable[str], why: str) -> None:
+    """Raise ValueError for one of the fields `names` that is set to something else than its default."""
+    for name in names:
+        value = getattr(knobs, name)
+        if value != type(knobs).model_fields[name].default:
+            raise ValueError(f"{name}: {why}, got {value}")
+
+
 class ModelConfig(Knobs):
     """What a Mask R-CNN is made of, and how it looks at a picture.
 
@@ -188,6 +196,8 @@ class ModelConfig(Knobs):
             raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
         if self.family == "matterport" and (self.smooth_levels, self.roi_levels) != ((2, 3, 4, 5),) * 2:
             raise ValueError("smooth_levels and roi_levels: expected [2, 3, 4, 5] in the matterport family")
+        other = {"lite": ("mean_pixel", "min_side", "rpn_stride"), "matterport": ("nms_rounds",)}[self.family]
+        refuse_set(self, other, f"nothing in the {self.family} family reads it")
         return self
 
 
@@ -313,6 +323,8 @@ class TrainingConfig(Knobs):
         losses = tuple(type(self).model_fields["loss_weights"].default)
         if set(self.loss_weights) != set(losses):
             raise ValueError(f"loss_weights: expected {', '.join(losses)}, got {', '.join(self.loss_weights)}")
+        if self.optimizer != "sgd":
+            refuse_set(self, ("momentum",), f"nothing reads it with {self.optimizer}")
         positives = int(self.roi_samples * self.roi_positives)
         if self.mask_samples > positives:
             raise ValueError(
@@ -331,6 +343,9 @@ class ExperimentConfig(Knobs):
     @model_validator(mode="after")
     def _fits(self) -> ExperimentConfig:
         if self.training:
+            family = self.model.family
+            other = {"lite": ("train_norm",), "matterport": ("frozen_stages", "train_depthwise")}[family]
+            refuse_set(self.training, other, f"nothing in the {family} family reads it")
             candidates = self.training.max_objects + (self.training.num_proposals or self.model.num_proposals)
             if self.training.roi_samples > candidates:
                 raise ValueError(

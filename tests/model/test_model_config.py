@@ -68,3 +68,31 @@ def test_pictures_are_named_as_one_dataset_or_a_list_and_a_json_is_cocos(given: 
     assert training.val == training.train
     assert TrainingConfig(**training.model_dump(mode="json")) == training
     assert TrainingConfig(train=given, stages=[{"epochs": 1}]).val is None
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "message"),
+    [
+        ({"mean_pixel": (1, 2, 3)}, {}, "mean_pixel: nothing in the lite family reads it"),
+        ({"rpn_stride": 2}, {}, "rpn_stride: nothing in the lite family"),
+        (
+            {**ModelConfig.matterport().model_dump(), "nms_rounds": 3},
+            {},
+            "nms_rounds: nothing in the matterport family",
+        ),
+        ({}, {"train_norm": True}, "train_norm: nothing in the lite family reads it, got True"),
+        ({}, {"momentum": 0.5}, "momentum: nothing reads it with adamw, got 0.5"),
+        (
+            ModelConfig.matterport().model_dump(),
+            {"frozen_stages": 2},
+            "frozen_stages: nothing in the matterport family",
+        ),
+    ],
+)
+def test_a_knob_that_nothing_would_read_is_refused(
+    model: dict[str, object], training: dict[str, object], message: str
+) -> None:
+    stages = [{"epochs": 1}]
+    experiment = {"name": "any", "model": model, "training": {"train": "a.json", "stages": stages, **training}}
+    with pytest.raises(ValidationError, match=message):
+        ExperimentConfig.model_validate(experiment)
