@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from streamseg.config import Component, PipelineConfig, StreamConfig, nearest
 from streamseg.pipeline import Pipeline, Stream, StreamSummary, Summary
 from streamseg.plan import Plan
 from streamseg.types import UsageError
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -30,6 +33,7 @@ def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
         if stream.source
     }
     engine = plugins.build("engines", config.engine.name, config.engine.options)
+    log.debug("engine %s: %s, batches of %d", config.engine.name, type(engine).__name__, engine.batch_size)
     _check_classes(engine.class_names, config, planned.streams)
     min_score = engine.min_score if config.min_score is None else config.min_score
     streams = [
@@ -37,6 +41,7 @@ def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
             name,
             tracker=_tracker(planned.streams[name].tracker, min_score=min_score),
             classes=config.classes or None,
+            notes=planned.notes.get(name, ()),
             **made,
         )
         for name, made in parts.items()

@@ -8,7 +8,7 @@ One thread reads each source, one runs the engine for all streams, one for each 
 
 from __future__ import annotations
 
-import difflib
+import logging
 import signal
 import threading
 import time
@@ -49,6 +49,8 @@ RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
 SECONDS_BETWEEN_PROGRESS = 0.1
 SECONDS_TO_LET_GO = 5.0  # after a second Ctrl-C, for files to be closed
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[str, int, int | None], None]
 Found = tuple[Frame, Instances, float]  # with the frame's share of the engine's seconds
 R = TypeVar("R")
@@ -62,8 +64,8 @@ class Stopped(StreamsegError):
 class Stream:
     """One file or one camera: the parts that its frames pass through, ready made.
 
-    classes: everything else is removed before the tracker; None keeps all. A live source says so before it is opened,
-    by `live = True` on its class.
+    classes: everything else is removed before the tracker; None keeps all · notes: what the summary is to say of it. A
+    live source says so before it is opened, by `live = True` on its class.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Stream:
     effects: Sequence[Effect] = ()
     sinks: Sequence[Sink] = ()
     classes: Sequence[str] | None = None
+    notes: Sequence[str] = ()
 
 
 class Pipeline:
@@ -93,7 +96,7 @@ class Pipeline:
         min_score: float | None = None,
         progress: Progress | None = None,
     ) -> None:
-        _check(engine, streams, batch_wait=batch_wait, parallel=parallel, min_score=min_score)
+        _check(streams, batch_wait=batch_wait, parallel=parallel, min_score=min_score)
         self.engine = engine
         self.streams = tuple(streams)
         self.batch_wait = batch_wait
@@ -121,6 +124,7 @@ class Pipeline:
             while (frame := flow.timed("source", next, frames, None)) is not None:
                 if flow.num_read == 0:
                     flow.open(source.info, frame.picture)
+                    self._log_start(flow, frame)
                 flow.hand_on(frame)
         if flow.num_read == 0:
             raise InputError(f"{source.info.path or flow.name}: no frame could be decoded")
@@ -207,6 +211,12 @@ class Pipeline:
                 error=self._error(),
                 exit_code=self._exit_code(),
             )
+
+    def _log_start(self, flow: _Flow, frame: Frame) -> None:
+        begins = f"picture {frame.index} at {frame.time:.3f} s"
+        pictures = f"{frame.width}x{frame.height} {frame.picture.format.name}"
+        sees = "{}x{}".format(*self.engine.input_size(frame))
+        log.debug("stream %s: from %s, pictures %s, network input %s", flow.name, begins, pictures, sees)
 
     def _report(self, flow: _Flow, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -391,6 +401,7 @@ class _Flow:
         stages = {stage: seconds for stage, seconds in self.stages.items() if stage != "counters"}
         stages["tracker"] += self.stages["counters"]
         paths = [Path(sink.path) for sink in self.entered if getattr(sink, "path", None) is not None]
+        said = [note for part in (source, *self.entered) for note in getattr(part, "notes", ())]
         lost = self.failure is not None
         return StreamSummary(
             read=self.num_read,
@@ -402,7 +413,7 @@ class _Flow:
             lines=totals.get("lines", {}),
             zones=totals.get("zones", {}),
             outputs=tuple(str(path) for path in paths if path.exists() or not lost),
-            notes=tuple(dict.fromkeys(note for part in (source, *self.entered) for note in getattr(part, "notes", ()))),
+            notes=tuple(dict.fromkeys([*self.stream.notes, *said])),
             warnings=dict(getattr(source, "warnings", {})),
             error=self.error if self.began is not None else "not started",
             exception=self.failure.error if self.failure else None,
@@ -527,9 +538,7 @@ def _signals_told_to(threads: Threads) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check(
-    engine: Engine, streams: Sequence[Stream], *, batch_wait: float, parallel: int, min_score: float | None
-) -> None:
+def _check(streams: Sequence[Stream], *, batch_wait: float, parallel: int, min_score: float | None) -> None:
     if not streams:
         raise UsageError("a pipeline needs at least one stream, got none")
     for name, number in Tally(stream.name for stream in streams).items():
@@ -541,9 +550,3 @@ def _check(
         raise UsageError(f"batch_wait: expected 0 seconds or more, got {batch_wait}")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"min_score: expected 0 to 1, got {min_score}")
-    known = engine.class_names[1:]
-    for name in (name for stream in streams for name in stream.classes or ()):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"classes: the model knows {', '.join(known)}; got {name!r}{hint}")

@@ -27,6 +27,7 @@ SINK_OF_ENDING = {
     ".gif": "gif",
     ".jsonl": "jsonl",
 }
+PLACEHOLDERS = ("folder", "stem")
 TEST_SECONDS = 10.0  # `test:` would never end by itself
 
 
@@ -49,7 +50,8 @@ class Input:
 
     def fill(self, text: str) -> str:
         """The text with this input's `{folder}` and `{stem}` put in."""
-        return text.replace("{folder}", str(self.folder)).replace("{stem}", self.stem)
+        words = {"folder": str(self.folder), "stem": self.stem}
+        return re.sub(r"\{(\w*)\}", lambda found: words.get(found[1], found[0]), text)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Output:
 
     @classmethod
     def parse(cls, text: str) -> Output:
-        """Raises UsageError for an ending that no sink writes."""
+        """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
+        check_placeholders(text, what=f"-o {text}")
         if text.startswith("images:"):
             folder = text.removeprefix("images:")
             if not folder:
@@ -90,6 +93,13 @@ class Output:
     @property
     def differs_by_input(self) -> bool:
         return self.is_folder or "{stem}" in self.path or "{folder}" in self.path
+
+
+def check_placeholders(text: str, *, what: str) -> None:
+    """Raise UsageError for a `{word}` in an output's path that no input fills; `what` opens the message."""
+    for word in re.findall(r"\{(\w*)\}", text):
+        if word not in PLACEHOLDERS:
+            raise UsageError(f"{what}: no placeholder is called {word!r}{nearest(word, PLACEHOLDERS)}")
 
 
 def expand(texts: Sequence[str]) -> list[Input]:

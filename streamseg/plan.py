@@ -9,8 +9,9 @@ What can be wrong about a request is found here, before anything is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ from streamseg.config import (
     with_setting,
     with_settings,
 )
-from streamseg.places import Input, Output, expand, of_source
+from streamseg.places import Input, Output, check_placeholders, expand, of_source
 from streamseg.types import OutputError, StreamsegError, UsageError
+
+WITHOUT_PICTURES = frozenset({"jsonl"})
+"""Sinks that write what was found, not what was drawn."""
 
 DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
 
@@ -77,11 +81,33 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, in names and options: the engine, the streams, and the inputs that cannot be done at all."""
+    """What will be done, in names and options: the engine, the streams, and the inputs that cannot be done at all.
+
+    notes: what the summary is to say of a stream
+    """
 
     config: PipelineConfig
     streams: Mapping[str, StreamConfig]
     refused: Mapping[str, StreamsegError] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the streams so far write, and what is to be said of outputs that got another name than usual."""
+
+    taken: set[Path] = field(default_factory=set)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def tell_apart(self, given: Input, made: Callable[[Input], Component]) -> Component:
+        """The sink that is made of the input; where its path is another stream's, made of the stream's own name."""
+        sink = made(given)
+        if given.name == given.stem or _absolute(sink.options["path"]) not in self.taken:
+            return sink
+        sink = made(replace(given, stem=given.name))
+        note = f"{sink.options['path']}: called {given.name}, because another input is {given.stem} too"
+        self.notes.setdefault(given.name, []).append(note)
+        return sink
 
 
 def plan(request: Request) -> Plan:
@@ -90,7 +116,8 @@ def plan(request: Request) -> Plan:
     config = _with_engine(config, request)
     of_streams = [text for text in request.settings if setting(text)[0][0] in StreamConfig.model_fields]
     config = with_settings(config, [text for text in request.settings if text not in of_streams])
-    pairs = [(source, with_settings(stream, of_streams)) for source, stream in _streams(config, request)]
+    names = _Names()
+    pairs = [(source, with_settings(stream, of_streams)) for source, stream in _streams(config, request, names)]
     _check_outputs_differ(pairs)
     streams: dict[str, StreamConfig] = {}
     refused: dict[str, StreamsegError] = {}
@@ -100,7 +127,7 @@ def plan(request: Request) -> Plan:
         else:
             streams[source.name] = stream
     _check_components(config, streams)
-    return Plan(config, streams, refused)
+    return Plan(config, streams, refused, names.notes)
 
 
 def ready_pipelines() -> dict[str, Path]:
@@ -133,6 +160,9 @@ def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
     for place, room, component in config.components():
         try:
             plugins.check(room, component.name, component.options)
+            for option, value in component.options.items():
+                if room == "sinks" and isinstance(value, str):
+                    check_placeholders(value, what=f"sink {component.name}: {option}")
         except UsageError as error:
             raise UsageError(f"{file.where(place)}: {error}") from None
     return config
@@ -158,12 +188,12 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
     return config
 
 
-def _streams(config: PipelineConfig, request: Request) -> list[tuple[Input, StreamConfig]]:
+def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tuple[Input, StreamConfig]]:
     """One stream for every input, or the pipeline's own, each with its source and its sinks."""
     if request.inputs:
         if len(config.streams) > 1:
-            names = ", ".join(config.streams)
-            raise UsageError(f"the pipeline has streams of its own ({names}); INPUTs go with a pipeline of one stream")
+            own_names = ", ".join(config.streams)
+            raise UsageError(f"the pipeline has streams of its own ({own_names}); INPUTs go with a pipeline of one stream")
         template = next(iter(config.streams.values()), config)
         pairs = [(given, template) for given in expand(request.inputs)]
     else:
@@ -175,16 +205,18 @@ def _streams(config: PipelineConfig, request: Request) -> list[tuple[Input, Stre
             for name, stream in own.items()
             if stream.source and (given := of_source(stream.source))
         ]
-    made = [(given, _stream(given, stream, request, num_inputs=len(pairs))) for given, stream in pairs]
-    written = {path for _, stream in made for path in _paths(stream)}
+    made: list[tuple[Input, StreamConfig]] = []
+    for given, stream in pairs:
+        made.append((given, _stream(given, stream, request, names, num_inputs=len(pairs))))
+        names.taken.update(_paths(made[-1][1]))
     # What an earlier run wrote into a folder is no input of the next one.
-    return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in written)]
+    return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
 
 
-def _stream(given: Input, template: StreamConfig, request: Request, *, num_inputs: int) -> StreamConfig:
+def _stream(given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int) -> StreamConfig:
     source = _with_range(given.source, request)
     effects = _effects(template, request)
-    sinks = _sinks(given, template, effects, request, num_inputs=num_inputs)
+    sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)
     tracker = template.tracker
     if tracker and request.min_score is not None:
         tracker = _with_if_taken(tracker, "trackers", "min_score", request.min_score)
@@ -197,7 +229,7 @@ def _stream(given: Input, template: StreamConfig, request: Request, *, num_input
 def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
     if request.effects is None:
         wanted = [Output.parse(text).sink for text in request.outputs] or ["video_file"] * request.writes
-        shown = set(wanted) - {"jsonl"} and "effects" not in template.model_fields_set
+        shown = set(wanted) - WITHOUT_PICTURES and "effects" not in template.model_fields_set
         return DEFAULT_EFFECTS if shown else template.effects
     made: list[Any] = []
     for each in request.effects:
@@ -213,19 +245,28 @@ def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
 
 
 def _sinks(
-    given: Input, template: StreamConfig, effects: Sequence[Any], request: Request, *, num_inputs: int
+    given: Input, template: StreamConfig, effects: Sequence[Any], request: Request, names: _Names, *, num_inputs: int
 ) -> tuple[Component, ...]:
+    default_name = _default_name(given, effects)
     if request.outputs:
         outputs = [Output.parse(text) for text in request.outputs]
         for output in outputs:
             if num_inputs > 1 and not output.differs_by_input:
                 raise UsageError(f"-o {output.text}: {num_inputs} inputs need a folder, or {{stem}} in the name")
-        sinks = [output.of(given, default_name=_default_name(given, effects)) for output in outputs]
+        sinks = [
+            names.tell_apart(given, partial(output.of, default_name=default_name))
+            if output.is_folder and "{stem}" not in output.path
+            else output.of(given, default_name=default_name)
+            for output in outputs
+        ]
     elif "sinks" in template.model_fields_set or not request.writes:
         sinks = [Component(name=each.name, options=_filled(each.options, given)) for each in template.sinks]
     else:
-        path = str(given.folder / given.fill(_default_name(given, effects)))
-        sinks = [Component(name="video_file", options={"path": path})]
+
+        def beside(given: Input) -> Component:
+            return Component(name="video_file", options={"path": str(given.folder / given.fill(default_name))})
+
+        sinks = [names.tell_apart(given, beside)]
     for option in ("codec", "quality", "preset"):
         value = getattr(request, option)
         if value is not None:
@@ -234,6 +275,10 @@ def _sinks(
             sinks = [
                 _with_if_taken(sink, "sinks", option, value) if sink.name == "video_file" else sink for sink in sinks
             ]
+    # From Python, where nothing needs to be written, the results show what was drawn.
+    if request.effects and request.writes and all(sink.name in WITHOUT_PICTURES for sink in sinks):
+        given_paths = ", ".join(str(sink.options.get("path", sink.name)) for sink in sinks) or "none"
+        raise UsageError(f"--effect: expected an output with pictures (.mp4, .gif, images:FOLDER …), got {given_paths}")
     return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
 
 
@@ -295,10 +340,11 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
         for path in _paths(stream):
             if path in read:
                 raise UsageError(f"{path}: it is an input of this run, so it cannot be an output of it")
-            if path in written:
+            if other := written.get(path):
+                hint = "; {folder} in the name tells them apart" if other.folder != given.folder else ""
                 raise UsageError(
                     f"{path}: expected an output of its own for every input, got this one for "
-                    f"{written[path].path or written[path].name} and for {given.path or given.name}"
+                    f"{other.path or other.name} and for {given.path or given.name}{hint}"
                 )
             written[path] = given
 
@@ -307,9 +353,20 @@ def _refusal(stream: StreamConfig) -> OutputError | None:
     """An output that is there already, said before an engine is loaded for it."""
     for sink in stream.sinks:
         path = Path(str(sink.options.get("path", "")))
-        if sink.name in ("video_file", "gif", "jsonl") and not sink.options.get("overwrite") and path.is_file():
+        if "path" not in sink.options or sink.options.get("overwrite"):
+            continue
+        if sink.name in ("video_file", "gif", "jsonl") and path.is_file():
             return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")
+        if sink.name == "image_folder" and _holds_something(path):
+            return OutputError(f"{path}: the folder is not empty; --overwrite replaces the pictures in it")
     return None
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:  # none, or none that may be looked into: the sink says what is wrong
+        return False
 
 
 def _check_components(config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:

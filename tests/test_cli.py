@@ -148,6 +148,59 @@ def test_wrong_use_ends_with_two_before_the_first_frame(here: Path, arguments: l
     assert [path for path in here.iterdir() if path.name != "cache"] == []
 
 
+def test_pictures_are_not_put_into_a_folder_that_holds_some(here: Path) -> None:
+    run("sample:", "-o", "images:frames", "-q")
+    said = run("sample:", "-o", "images:frames", code=1)
+    assert said.stderr == "streamseg: frames: the folder is not empty; --overwrite replaces the pictures in it\n"
+    assert said.stdout == ""
+    run("sample:", "-o", "images:frames", "--overwrite")
+
+
+def test_a_recording_without_a_class_may_be_asked_for_it(here: Path) -> None:
+    run("test:64x48@10", "-o", "seen.jsonl", "-o", "seen.mp4", "-q")
+    replay = ("--engine", "replay:path=seen.jsonl", "--classes", "giraffe", "--json")
+    summary = json.loads(streamseg_("run", "test:64x48@10", *SHORT, *replay, "-o", "again.mp4").stdout)
+    assert (summary["frames"]["written"], summary["objects"]) == (5, {})
+
+
+def test_inputs_of_one_name_are_told_apart_in_a_folder_and_the_table_says_so(here: Path) -> None:
+    said = run("test:64x48@10", "test:32x32@10", "-o", "out/")
+    assert num_frames("out/test_fakeeffect.mp4") == num_frames("out/test-2_fakeeffect.mp4") == 5
+    assert "note      out/test-2_fakeeffect.mp4: called test-2, because another input is test too\n" in said.stdout
+
+
+def test_verbose_says_what_engine_encoder_and_range_do_the_work() -> None:
+    arguments = ("test:64x48@10", "--start", "0.2", "--overwrite", "--preset", "fast")
+    plain, verbose = run(*arguments).stderr, run(*arguments, "-v").stderr
+    assert plain == ""
+    assert "engine tests.fakes:FakeEngine: FakeEngine, batches of 1\n" in verbose
+    assert "stream test: from picture 2 at 0.200 s, pictures 64x48 yuv420p, network input 64x48\n" in verbose
+    assert "test_fakeeffect.part.mp4: libx264 (" in verbose
+    assert "preset=fast" in verbose and ", 64x48 yuv420p\n" in verbose
+
+
+def test_a_file_says_with_verbose_where_it_was_sought_to() -> None:
+    said = run("sample:", "--start", "0.3", "-v").stderr
+    assert "pedestrians.mp4: decoded from picture 0 at 0.000 s on\n" in said
+    assert "stream pedestrians: from picture 3 at 0.300 s" in said
+
+
+def test_what_a_library_writes_while_an_engine_is_imported_is_not_shown(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "greeting_engine.py").write_text(
+        "import os\n"
+        "from tests.fakes import FakeEngine\n"
+        "os.write(2, b'Hello from deep inside')\n"
+        "class Greeting(FakeEngine): pass\n"
+    )
+    monkeypatch.syspath_prepend(here)
+    said = streamseg_("run", "sample:", *SHORT, "--engine", "greeting_engine:Greeting:precison=f32", code=2)
+    assert "greeting_engine" in sys.modules
+    assert said.stderr.count("\n") == 1 and "'precison'" in said.stderr
+    assert "Hello" not in capfd.readouterr().err
+
+
 def test_quiet_says_nothing() -> None:
     said = run("sample:", "-q")
     assert said.stdout == said.stderr == ""

@@ -428,11 +428,6 @@ def test_wrong_use_is_refused_before_the_first_frame(names: list[str], options: 
         Pipeline(FakeEngine(), [stream(name) for name in names], **options)  # type: ignore[arg-type]
 
 
-def test_a_class_that_the_model_does_not_know_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(UsageError, match=r"knows person, dog; got 'persons'; did you mean 'person'\?"):
-        Pipeline(FakeEngine(), [stream(classes=["persons"])])
-
-
 def test_a_pipeline_runs_once() -> None:
     pipeline = Pipeline(FakeEngine(), [stream()])
     pipeline.run()

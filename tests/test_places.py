@@ -117,12 +117,18 @@ def test_the_ending_of_an_output_picks_its_sink(text: str, sink: str, path: str)
     assert made == Component(name=sink, options={"path": path})
 
 
+def test_braces_in_the_name_of_a_folder_are_its_own() -> None:
+    assert Input("street", Path("{stem}")).fill("{folder}/{stem}-{stm}.mp4") == "{stem}/street-{stm}.mp4"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("out.mp5", "no sink writes '.mp5' files; did you mean '.mp4'?"),
         ("images:", "expected images:FOLDER"),
         ("gopher://host/out", "expected a file, a folder or images:FOLDER"),
+        ("{stm}.mp4", "-o {stm}.mp4: no placeholder is called 'stm'; did you mean 'stem'?"),
+        ("images:{folder}/{}", "no placeholder is called ''; there is folder, stem"),
     ],
 )
 def test_an_output_that_nothing_writes_is_wrong_use(text: str, words: str) -> None:

@@ -71,11 +71,37 @@ def test_several_inputs_need_outputs_that_differ() -> None:
         planned(inputs=["street.mp4", "dog.mkv"], outputs=["out.mp4"])
 
 
-def test_two_inputs_of_one_name_cannot_share_an_output(clips: Path) -> None:
+@pytest.fixture
+def namesakes(clips: Path) -> list[str]:
+    """Two more clips called street: one in another folder, one of another kind."""
     (clips / "more").mkdir()
     (clips / "more" / "street.mp4").touch()
-    with pytest.raises(UsageError, match="an output of its own for every input.*street.mp4 and for more/street.mp4"):
-        planned(inputs=["street.mp4", "more/street.mp4"], outputs=["out/"])
+    (clips / "street.avi").touch()
+    return ["street.mp4", "more/street.mp4", "street.avi"]
+
+
+def test_inputs_of_one_name_get_outputs_of_several_in_one_folder_and_a_note_says_so(namesakes: list[str]) -> None:
+    made = planned(inputs=namesakes, outputs=["out/"])
+    paths = ["out/street_fakeeffect.mp4", "out/street-2_fakeeffect.mp4", "out/street-3_fakeeffect.mp4"]
+    assert outputs(made) == paths
+    assert made.notes == {
+        f"street-{number}": [f"{path}: called street-{number}, because another input is street too"]
+        for number, path in enumerate(paths[1:], start=2)
+    }
+
+
+def test_a_default_name_is_the_inputs_own_wherever_it_is_free(namesakes: list[str]) -> None:
+    made = planned(inputs=namesakes)
+    assert outputs(made) == ["street_fakeeffect.mp4", "more/street_fakeeffect.mp4", "street-3_fakeeffect.mp4"]
+    assert list(made.notes) == ["street-3"]
+
+
+@pytest.mark.parametrize("output", ["{stem}_new.mp4", "out/{stem}/"])
+def test_two_inputs_of_one_name_cannot_share_an_output_that_is_spelt_out(namesakes: list[str], output: str) -> None:
+    with pytest.raises(UsageError, match="every input.*street.mp4 and for more/street.mp4; {folder} in the name tells"):
+        planned(inputs=namesakes[:2], outputs=[output])
+    with pytest.raises(UsageError, match="every input.*street.mp4 and for street.avi$"):
+        planned(inputs=namesakes[::2], outputs=[output])
 
 
 @pytest.mark.parametrize("output", ["street.mp4", "./street.mp4", "{folder}/{stem}.mp4"])
@@ -97,6 +123,28 @@ def test_an_output_that_exists_refuses_that_input_alone_unless_told_to_overwrite
     assert isinstance(made.refused["street"], OutputError) and "--overwrite" in str(made.refused["street"])
     made = planned(inputs=["street.mp4", "dog.mkv"], overwrite=True)
     assert list(made.streams) == ["street", "dog"] and made.streams["dog"].sinks[0].options["overwrite"] is True
+
+
+def test_a_folder_that_holds_something_refuses_pictures_unless_told_to_overwrite(clips: Path) -> None:
+    (clips / "full").mkdir()
+    (clips / "empty").mkdir()
+    (clips / "full" / "000001.png").touch()
+    refused = planned(outputs=["images:full"]).refused["street"]
+    assert isinstance(refused, OutputError) and "full: the folder is not empty; --overwrite" in str(refused)
+    for options in ({"outputs": ["images:full"], "overwrite": True}, {"outputs": ["images:empty"]}):
+        assert planned(**options).refused == {}
+
+
+@pytest.mark.parametrize("sinks", ["[]", "[{jsonl: {path: a.jsonl}}]"])
+def test_an_effect_that_nothing_shows_is_wrong_use_where_it_was_asked_for(clips: Path, sinks: str) -> None:
+    with pytest.raises(UsageError, match="--effect: expected an output with pictures .* got a.jsonl"):
+        planned(outputs=["a.jsonl"])
+    pipeline = pipeline_file(clips, f"effects: [splash]\nsinks: {sinks}")
+    with pytest.raises(UsageError, match="--effect: expected an output with pictures"):
+        planned(pipeline=pipeline)
+    assert only(planned(pipeline=pipeline, effects=None)).effects == (Component(name="splash"),)
+    for options in ({"outputs": ["a.jsonl", "a.gif"]}, {"writes": False, "outputs": ["a.jsonl"]}, {"writes": False}):
+        assert only(planned(**options)).effects == (Component(name=DRAW),)
 
 
 def test_a_missing_file_refuses_itself_alone() -> None:
@@ -214,6 +262,7 @@ def test_a_pipeline_without_source_asks_for_an_input(clips: Path) -> None:
         ("effects:\n  - splash\n  - labls\n", 3, "no effect is called 'labls'; did you mean 'labels'?"),
         ("tracker:\n  mask_iou:\n    max_misst: 3\n", 1, "no option is called 'max_misst'"),
         ("streams:\n  a:\n    sinks:\n      - jsonl: {}\n", 4, "the option 'path' is missing"),
+        ("sinks:\n  - jsonl: {path: '{stm}.jsonl'}\n", 2, "sink jsonl: path: no placeholder is called 'stm'; did you"),
     ],
 )
 def test_a_wrong_component_is_said_with_the_line_of_the_file(clips: Path, text: str, line: int, words: str) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from streamseg.plan import Plan, Request
 
 _HELP = """Find objects, draw on them, write and count.
 
@@ -87,10 +91,10 @@ def run(
     from streamseg import job
     from streamseg.cli.progress import Progress, log_to_stderr
     from streamseg.cli.report import as_table
-    from streamseg.plan import Request, plan
+    from streamseg.plan import Request
 
     log_to_stderr(quiet=quiet, verbose=verbose)
-    planned = plan(
+    planned = _planned(
         Request(
             inputs=tuple(inputs or ()),
             pipeline=pipeline,
@@ -130,6 +134,20 @@ def run(
     elif not quiet:
         typer.echo(as_table(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def _planned(request: Request) -> Plan:
+    """The request worked out; TensorFlow, which a Keras engine needs, is imported here, where nobody hears it."""
+    from streamseg import plugins
+    from streamseg.cli.progress import greetings_hidden
+    from streamseg.engines.auto import nvidia_driver
+    from streamseg.plan import plan
+
+    with greetings_hidden():
+        planned = plan(request)
+        if planned.config.engine.name == "auto" and planned.streams and nvidia_driver():
+            plugins.find("engines", "keras")
+    return planned
 
 
 run.__doc__ = _HELP

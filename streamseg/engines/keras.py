@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -14,6 +15,8 @@ import numpy as np
 from streamseg.engines._model_folder import ModelFolder, at_least_one, grouped
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.types import Frame, Instances
+
+log = logging.getLogger(__name__)
 
 
 class Keras:
@@ -38,6 +41,8 @@ class Keras:
         on_gpu = has_gpu()
         self.batch_size = at_least_one("batch_size", batch_size) or (8 if on_gpu else 1)
         self.precision = precision or ("bf16" if on_gpu else "f32")
+        backend, device = keras.backend.backend(), "GPU" if on_gpu else "CPU"
+        log.debug("Keras on %s, %s: %s in %s", backend, device, self.folder.path, self.precision)
         self.fill = on_gpu or keras.backend.backend() == "jax"
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("mixed_bfloat16" if self.precision == "bf16" else "float32")

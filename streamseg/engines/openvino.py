@@ -64,6 +64,7 @@ class Openvino:
         self._core = ov.Core()
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if capable else "f32")
+        log.debug("OpenVINO: %s in %s, %d threads", self.folder.path, self.precision, self.threads)
         self._networks: dict[tuple[int, int], _Networks] = {}
 
     def input_size(self, frame: Frame) -> tuple[int, int]:
@@ -116,6 +117,7 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     cache = zoo.cache_folder() / "openvino"
     target = cache / name
     if is_whole(target, folder.config.family):
+        log.debug("prepared model for %dx%d pictures: from the cache, %s", width, height, target)
         return target
     folder.check_weights()
     log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.name, width, height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -19,6 +20,8 @@ from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
 from streamseg.types import OutputError, Result, StreamInfo
+
+log = logging.getLogger(__name__)
 
 MUXER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     # Readable at any moment: a fragment is closed every second, and what is closed is on the disk. Cutting by time
@@ -173,6 +176,8 @@ class _Writer:
         context = stream.codec_context
         context.width, context.height = width, height
         context.pix_fmt = self._prepare.pixel_format
+        given = ", ".join(f"{option}={value}" for option, value in options.items())
+        log.debug("%s: %s (%s), %dx%d %s", self._path, sink._encoder.name, given, width, height, context.pix_fmt)
         context.time_base = stream.time_base = self._base
         context.sample_aspect_ratio = info.pixel_aspect
         context.gop_size = KEYFRAME_PICTURES

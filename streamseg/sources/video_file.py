@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import os
 import re
@@ -20,6 +21,8 @@ from av.stream import Discard, Disposition
 from streamseg.sources._decoding import Decoding
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
+
+log = logging.getLogger(__name__)
 
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 # Playlists name other files, and FFmpeg waits for ever for those of a broken one.
@@ -155,6 +158,7 @@ class VideoFile:
         index = 0
         if self.start > 0:
             picture, index = self._sought(self.start) or self._from_the_beginning()
+            log.debug("%s: decoded from picture %d at %.3f s on", self.path, index, self._seconds(picture))
         last = picture
         while picture is not None and self._seconds(picture) < self.start:
             last, picture, index = picture, self._decoding.next(), index + 1
