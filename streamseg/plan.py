@@ -192,8 +192,8 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
     """One stream for every input, or the pipeline's own, each with its source and its sinks."""
     if request.inputs:
         if len(config.streams) > 1:
-            own_names = ", ".join(config.streams)
-            raise UsageError(f"the pipeline has streams of its own ({own_names}); INPUTs go with a pipeline of one stream")
+            listed = ", ".join(config.streams)
+            raise UsageError(f"the pipeline has streams of its own ({listed}); INPUTs go with a pipeline of one stream")
         template = next(iter(config.streams.values()), config)
         pairs = [(given, template) for given in expand(request.inputs)]
     else:

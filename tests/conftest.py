@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that a test calls sends the log to stderr; the next test finds it where it was."""
+    log = logging.getLogger("streamseg")
+    before = log.level, log.handlers, log.propagate
+    yield
+    log.setLevel(before[0])
+    log.handlers, log.propagate = before[1:]

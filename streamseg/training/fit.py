@@ -334,6 +334,8 @@ def train(
         log.warning("%s: %d", warning, times)
     with all_devices() as num_devices:
         check_batches(training.stages, num_devices)
+        origin = state if resume else start or training.start_from
+        log.debug("Keras on %s, %d devices, from %s", keras.backend.backend(), num_devices, origin)
         keras.utils.set_random_seed(training.seed)
         network = make_network(experiment)
         if not resume:
@@ -381,7 +383,8 @@ def run_stages(
     for layers, group in itertools.groupby(training.stages, key=lambda stage: stage.layers):
         stages = list(group)
         steps = [stage.epochs * steps_of_epoch(pictures.facts, stage) for stage in stages]
-        selection.choose(layers)
+        learning = dict.fromkeys(path.rpartition("/")[0] for path in selection.choose(layers))
+        log.debug("layers %s: %d of them learn: %s", layers, len(learning), ", ".join(learning))
         optimizer = make_optimizer(training, Schedule(stages, steps))
         optimizer.build(model.trainable_variables)
         to_load = first_epoch < finished <= first_epoch + sum(stage.epochs for stage in stages)
@@ -397,6 +400,7 @@ def run_stages(
                 to_load = False
             last_epoch = first_epoch + stage.epochs
             if finished < last_epoch:
+                log.debug("epochs %d to %d: %s", first_epoch + 1, last_epoch, stage)
                 start = max(first_epoch, finished)
                 seen = pictures_of_stage(
                     pictures,

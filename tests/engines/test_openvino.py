@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -55,12 +56,16 @@ def test_boxes_are_in_pixels_of_the_frame(engine: Openvino) -> None:
     assert one.boxes.max() <= 128 < ten.boxes.max() <= 1280
 
 
-def test_every_input_size_of_the_model_is_prepared_once(engine: Openvino, tiny: Path, cache: Path) -> None:
+def test_every_input_size_of_the_model_is_prepared_once(
+    engine: Openvino, tiny: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="streamseg")
     engine.predict([noise(128, 96, 0), noise(96, 128, 0)])
     folders = sorted(path.name for path in (cache / "streamseg" / "openvino").glob("tiny-*"))
     assert [name.split("-")[2] for name in folders] == ["128x96", "96x128"]
     again = cached_export(ModelFolder.open(tiny), width=128, height=96)
     assert again.name == folders[0] and is_whole(again, "lite")
+    assert caplog.messages[-1] == f"prepared model for 128x96 pictures: from the cache, {again}"
 
 
 def test_the_name_of_a_prepared_model_changes_with_weights_and_configuration(tiny: Path, tmp_path: Path) -> None:
