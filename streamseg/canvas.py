@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from streamseg.masks import as_bytes, paste
-from streamseg.types import Instances
+from streamseg.types import Instances, matrix_of
 
 Color = tuple[int, int, int]
 Region = tuple[slice, slice]
@@ -295,16 +295,12 @@ class Canvas:
 
     def _matrix_and_range(self) -> tuple[Colorspace, ColorRange]:
         """The matrix and range that the samples are to be read by; where the tags are silent, what players assume."""
-        tag = int(self._original.colorspace)
-        matrix = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}.get(tag)
-        if matrix is None:
-            matrix = 1 if self.width >= 1280 or self.height > 576 else 5
         full = int(self._original.color_range) == ColorRange.JPEG or self._original.format.name.startswith("yuvj")
         if self._layout.kind == "rgb":
             full = True
         elif self._layout.kind == "gray":
             full = int(self._original.color_range) != ColorRange.MPEG
-        return Colorspace(matrix), ColorRange.JPEG if full else ColorRange.MPEG
+        return matrix_of(self._original), ColorRange.JPEG if full else ColorRange.MPEG
 
     def _values(self, color: Color) -> tuple[int, ...]:
         """The colour as values of the components."""

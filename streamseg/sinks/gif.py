@@ -11,7 +11,7 @@ from typing import Self
 import av
 
 from streamseg.sinks._part_file import PartFile, reason
-from streamseg.types import OutputError, Result, StreamInfo, UsageError
+from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
 
 HUNDREDTH = Fraction(1, 100)
 FASTEST = 50
@@ -83,7 +83,8 @@ class Gif:
         self._last_pts = -1
 
     def _encode(self, picture: av.VideoFrame, pts: int) -> None:
-        small = picture.reformat(*self._size, "rgb24", interpolation="AREA").reformat(format="bgra")
+        rgb = picture.reformat(*self._size, "rgb24", src_colorspace=matrix_of(picture), interpolation="AREA")
+        small = rgb.reformat(format="bgra")
         small.pts = self._last_pts = max(pts, self._last_pts + 1)
         small.time_base = HUNDREDTH
         self._palette.vpush(small)

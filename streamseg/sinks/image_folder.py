@@ -14,7 +14,7 @@ import cv2
 
 from streamseg.config import nearest
 from streamseg.sinks._part_file import reason
-from streamseg.types import OutputError, Result, StreamInfo, UsageError
+from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
 
 FORMATS = ("png", "jpg")
 OURS = re.compile(r"\d{6,}\.(png|jpg)")
@@ -70,7 +70,8 @@ class ImageFolder:
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         name = f"{result.frame.index:06d}.{self.format}"
-        encoded, values = cv2.imencode(f".{self.format}", picture.to_ndarray(format="bgr24"), self._options)
+        pixels = picture.reformat(format="bgr24", src_colorspace=matrix_of(picture)).to_ndarray()
+        encoded, values = cv2.imencode(f".{self.format}", pixels, self._options)
         if not encoded:
             raise OutputError(f"{name}: a picture of {picture.width}×{picture.height} cannot be a {self.format}")
         unfinished = self.part / f"{name}.part"

@@ -9,6 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from streamseg.canvas import Canvas
 from streamseg.sinks.gif import Gif
 from streamseg.types import Frame, Instances, OutputError, Result, Sink, StreamInfo, UsageError
 from tests.clips import numbered_picture
@@ -56,6 +57,17 @@ def test_colours_come_close(tmp_path: Path) -> None:
     write(Gif(tmp_path / "out.gif"), 1)
     expected = numbered_picture(0, width=64, height=48).to_ndarray(format="rgb24").astype(int)
     assert np.abs(iio.imread(tmp_path / "out.gif")[0].astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize("width", [1280, 640])
+def test_pictures_without_a_matrix_tag_have_the_colours_that_effects_draw_with(tmp_path: Path, width: int) -> None:
+    color = (200, 40, 60)
+    canvas = Canvas(numbered_picture(0, width=width, height=48))
+    canvas.rectangle(0, 0, width, 48, color)
+    with Gif(tmp_path / "out.gif") as sink:
+        sink.start(StreamInfo("made", width, 48, Fraction(1, 25), Fraction(25)))
+        sink.write(canvas.picture, Result(Frame(canvas.picture, 0, 0.0, 0.0, "made"), NOTHING))
+    assert np.abs(iio.imread(tmp_path / "out.gif")[0].astype(int) - color).max() <= 8
 
 
 def test_large_and_oblong_pixels_become_a_small_square_picture(tmp_path: Path) -> None:

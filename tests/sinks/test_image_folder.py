@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.canvas import Canvas
 from streamseg.sinks.image_folder import ImageFolder
 from streamseg.types import Frame, Instances, OutputError, Result, Sink, StreamInfo, UsageError
 from tests.clips import numbered_picture
@@ -40,6 +41,22 @@ def test_pictures_carry_the_numbers_of_their_frames_and_their_pixels(tmp_path: P
     expected = numbered_picture(3, width=64, height=48).to_ndarray(format="bgr24")
     np.testing.assert_array_equal(cv2.imread(str(sink.path / "000003.png")), expected)
     assert isinstance(sink, Sink)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 48), (64, 578), (64, 48)])
+def test_pictures_without_a_matrix_tag_have_the_colours_that_effects_draw_with(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    color = (200, 40, 60)
+    canvas = Canvas(numbered_picture(0, width=width, height=height))
+    canvas.rectangle(0, 0, width, height, color)
+    with ImageFolder(tmp_path / "pictures") as sink:
+        sink.start(StreamInfo("made", width, height, Fraction(1, 25), Fraction(25)))
+        sink.write(canvas.picture, Result(Frame(canvas.picture, 0, 0.0, 0.0, "made"), NOTHING))
+    read = cv2.imread(str(tmp_path / "pictures" / "000000.png"))[:, :, ::-1].astype(int)
+    assert np.abs(read - color).max() <= 3
+    model_input = Frame(canvas.picture, 0, 0.0, 0.0, "made").rgb(width // 2, height // 2).astype(int)
+    assert np.abs(model_input - color).max() <= 3
 
 
 def test_jpg_is_close(tmp_path: Path) -> None:
