@@ -11,7 +11,7 @@ import av
 from av.codec.codec import Codec, find_best_pix_fmt_of_list
 
 from streamseg.config import nearest
-from streamseg.types import UsageError
+from streamseg.types import OutputError, UsageError
 
 Quality = float | str | None
 
@@ -32,8 +32,8 @@ class Encoder:
     name: FFmpeg's · presets: what `preset` may be · preset_option: the option that takes it · default: options when
     no preset is asked for, `large` those that
     differ above LARGE pixels · quality_option: the option that takes the quality, `qualities` its range, `quality` its
-    default · lossless: options · always: options · narrow: those below
-    NARROW pixels of width · plain: pixel formats that browsers play (empty: all that it has) ·
+    default · lossless: options · exact_bits: the most bits a sample that those keep exactly · always: options ·
+    narrow: those below NARROW pixels of width · plain: pixel formats that browsers play (empty: all that it has) ·
     minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
     (empty: all)
     """
@@ -47,6 +47,7 @@ class Encoder:
     default: Mapping[str, str] = field(default_factory=dict)
     large: Mapping[str, str] = field(default_factory=dict)
     quality_option: str = "crf"
+    exact_bits: int = 16
     always: Mapping[str, str] = field(default_factory=dict)
     narrow: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
@@ -94,6 +95,8 @@ ENCODERS = (
         quality=35,
         qualities=(1, 63),
         lossless={"svtav1-params": "lossless=1"},
+        # With 10 bit, pictures that are predicted from others come back changed by a few levels (SVT-AV1 4.1).
+        exact_bits=8,
         minimum=8,
         odd=True,
     ),
@@ -257,6 +260,17 @@ def pixel_format_for(source: av.VideoFormat, encoder: Encoder) -> PixelFormat:
         wanted = [name.replace("yuvj", "yuv").replace("yuva", "yuv")]
     chosen = next((f for f in wanted if f in offered), None) or _best(offered, source)
     return PixelFormat(chosen, _note(source, chosen, encoder))
+
+
+def require_exact(encoder: Encoder, pixel_format: PixelFormat, *, container: str) -> None:
+    """Raise OutputError when the encoder's "lossless" would change pictures of that format all the same."""
+    bits = max(component.bits for component in av.VideoFormat(pixel_format.name).components)
+    if bits > encoder.exact_bits:
+        another = "codec h265 in an .mp4 or .mkv" if container == "webm" else "codec h265"
+        raise OutputError(
+            f"quality lossless: {encoder.name} is exact up to {encoder.exact_bits} bits a sample, and these pictures "
+            f"have {bits} ({pixel_format.name}); {another} keeps them exactly, or choose another quality"
+        )
 
 
 def _best(offered: Iterable[str], source: av.VideoFormat) -> str:

@@ -15,7 +15,14 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
-from streamseg.sinks._codecs import Quality, container_of, encoder_for, options_for, pixel_format_for
+from streamseg.sinks._codecs import (
+    Quality,
+    container_of,
+    encoder_for,
+    options_for,
+    pixel_format_for,
+    require_exact,
+)
 from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
@@ -262,6 +269,8 @@ class _Preparation:
     def __init__(self, first: av.VideoFrame, sink: VideoFile, info: StreamInfo) -> None:
         encoder = sink._encoder
         chosen = pixel_format_for(first.format, encoder)
+        if sink._lossless:
+            require_exact(encoder, chosen, container=sink._container)
         if chosen.note:
             sink.notes.append(chosen.note)
         self.pixel_format = chosen.name

@@ -8,19 +8,23 @@ import subprocess
 import sys
 import textwrap
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.codec.codec import Codec
 
+from streamseg.sinks._codecs import ENCODERS, Encoder
 from streamseg.sinks.video_file import VideoFile
 from streamseg.sources.video_file import VideoFile as VideoSource
 from streamseg.types import Frame, Instances, OutputError, Result, StreamInfo, UsageError
 from tests.clips import make_clip, make_sound, numbered_picture, plane_view
 
 NOTHING = Instances.empty(("background", "person"))
+SAMPLE = Path(__file__).parents[2] / "samples" / "pedestrians.mp4"
 
 
 def write(clip: Path, output: Path, *, kept: dict[str, Any] | None = None, **options: Any) -> VideoFile:
@@ -68,6 +72,13 @@ def planes(picture: av.VideoFrame) -> list[np.ndarray]:
     return [plane_view(picture, i).copy() for i in range(len(picture.planes))]
 
 
+def street(number: int, *, width: int, height: int, pix_fmt: str) -> list[av.VideoFrame]:
+    """The first pictures of the sample clip, scaled."""
+    with av.open(SAMPLE) as container:
+        pictures = islice(container.decode(video=0), number)
+        return [picture.reformat(width, height, pix_fmt, threads=1) for picture in pictures]
+
+
 def assert_same_pixels(one: av.VideoFrame, other: av.VideoFrame) -> None:
     assert (one.width, one.height) == (other.width, other.height)
     for a, b in zip(planes(one), planes(other), strict=True):
@@ -98,11 +109,43 @@ def test_lossless_output_is_the_given_planes_bit_for_bit(tmp_path: Path, codec: 
             np.testing.assert_array_equal(plane, wanted)
 
 
-def test_lossless_av1_is_the_given_planes_bit_for_bit(tmp_path: Path) -> None:
-    given = [numbered_picture(i, width=64, height=64, pix_fmt="yuv420p10le") for i in range(3)]
-    write_pictures(given, tmp_path / "out.mp4", codec="av1", quality="lossless")
-    for frame, picture in zip(decode(tmp_path / "out.mp4"), given, strict=True):
-        assert_same_pixels(frame, picture)
+CLAIMED = [
+    (encoder, pix_fmt)
+    for encoder in ENCODERS
+    for pix_fmt, bits in (("yuv420p", 8), ("yuv420p10le", 10))
+    if "nvenc" not in encoder.name  # they need their hardware
+    if bits <= encoder.exact_bits and pix_fmt in {f.name for f in Codec(encoder.name, "w").video_formats or ()}
+]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pix_fmt"), CLAIMED, ids=[f"{encoder.name}-{pix_fmt}" for encoder, pix_fmt in CLAIMED]
+)
+def test_every_encoder_is_as_lossless_on_real_pictures_as_it_claims(
+    tmp_path: Path, encoder: Encoder, pix_fmt: str
+) -> None:
+    """Synthetic pictures are too easy: SVT-AV1 keeps those of 10 bit, and changes real ones."""
+    given = street(4, width=160, height=120, pix_fmt=pix_fmt)
+    kept = [planes(picture) for picture in given]
+    assert write_pictures(given, tmp_path / "out.mkv", codec=encoder.name, quality="lossless").path.exists()
+    for frame, expected in zip(decode(tmp_path / "out.mkv"), kept, strict=True):
+        assert frame.format.name == pix_fmt
+        for plane, wanted in zip(planes(frame), expected, strict=True):
+            np.testing.assert_array_equal(plane, wanted)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p10le", "gray10le", "gbrp10le"])
+@pytest.mark.parametrize(("ending", "advice"), [("mp4", "; codec h265 keeps"), ("webm", "h265 in an .mp4 or .mkv")])
+def test_lossless_av1_of_10_bit_is_refused_because_it_is_none(
+    tmp_path: Path, pix_fmt: str, ending: str, advice: str
+) -> None:
+    given = [numbered_picture(0, width=64, height=48, pix_fmt=pix_fmt)]
+    with pytest.raises(OutputError, match=r"lossless: libsvtav1 is exact up to 8 bits .* have 10 ") as caught:
+        write_pictures(given, tmp_path / f"out.{ending}", codec="av1", quality="lossless")
+    assert advice in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    write_pictures(given, tmp_path / f"out.{ending}", codec="av1")
+    assert decode(tmp_path / f"out.{ending}")[0].format.name == "yuv420p10le"
 
 
 def test_full_range_stays_full_range_bit_for_bit(tmp_path: Path) -> None:
@@ -117,7 +160,7 @@ def test_full_range_stays_full_range_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("codec", "pix_fmt"),
-    [*((codec, grey) for codec in ("h264", "h265", "av1") for grey in ("gray", "gray10le")), ("vp9", "gray")],
+    [*((codec, grey) for codec in ("h264", "h265") for grey in ("gray", "gray10le")), ("av1", "gray"), ("vp9", "gray")],
 )
 def test_grey_keeps_its_luma(tmp_path: Path, codec: str, pix_fmt: str) -> None:
     given = [numbered_picture(i, width=64, height=48, pix_fmt=pix_fmt) for i in range(3)]
