@@ -18,6 +18,9 @@ _MOST_READ_ERRORS = 8
 class Decoding:
     """One pass over the pictures of a stream, whole ones at increasing times: deinterlaced, pts repaired.
 
+    Many decoders patch over what they cannot read and hand out the picture; `warnings` counts those too. Those of
+    H.264, MPEG-4 and its kin, MPEG-2 and ProRes mark such pictures; H.265 and MJPEG make one of any bytes, unmarked.
+
     `first_packet` is the first packet read. `num_before` is how many packets after it belong to pictures shown before
     the first one that came out, None while there is none or where timestamps are missing.
     """
@@ -29,7 +32,10 @@ class Decoding:
         self._stream = stream
         # A seek leaves packets whose pictures need what was skipped; and two fields may be two packets of one picture.
         self._counts_lost = from_the_beginning and stream.codec_context.name in ("h264", "hevc")
+        # Where transport streams were joined, FFmpeg calls the packets beside the seam incomplete, whole as they are.
+        self._counts_incomplete = stream.container.format.name != "mpegts"
         self._num_damaged = 0
+        self._num_kept = 0
         self._num_read_errors = 0
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         self._timeline = Timeline(step=round(1 / (rate * stream.time_base)))
@@ -53,6 +59,7 @@ class Decoding:
         """What went wrong so far, and how often."""
         counts = {
             "damaged packets skipped": self._num_damaged,
+            "damaged pictures kept": self._num_kept,
             "read errors passed over": self._num_read_errors,
             "timestamps that did not increase, repaired": self._timeline.num_backward,
             "missing timestamps filled in": self._timeline.num_missing,
@@ -75,6 +82,7 @@ class Decoding:
 
     def _decoded_by_the_codec(self) -> Iterator[av.VideoFrame]:
         sent: list[int] | None = []
+        incomplete: set[int] = set()
         num_packets = num_pictures = 0
         for packet in self._packets():
             if packet is not None and not packet.is_discard:
@@ -82,6 +90,8 @@ class Decoding:
                 self._timeline.packet(packet.pts)
                 if sent is not None and packet.pts is not None:
                     sent.append(packet.pts)
+                if self._counts_incomplete and packet.is_corrupt and packet.pts is not None:
+                    incomplete.add(packet.pts)
             try:
                 pictures = self._stream.codec_context.decode(packet)
             except av.EOFError:
@@ -96,6 +106,7 @@ class Decoding:
                 # Pictures that only emptying the decoder brings out have none.
                 picture.time_base = self._stream.time_base
                 num_pictures += 1
+                self._num_kept += picture.is_corrupt or picture.pts in incomplete
                 yield picture
         self._count_lost(num_packets=num_packets, num_pictures=num_pictures)
 

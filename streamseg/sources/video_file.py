@@ -246,6 +246,9 @@ class VideoFile:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration:
             seconds = container.duration / av.time_base
+            if "matroska" in container.format.name:  # counted from 0, wherever the first picture lies
+                begin = float((stream.start_time or 0) * stream.time_base)
+                seconds -= begin if begin < seconds else 0.0
         else:
             return None
         # An avi's header counts the pictures that stand still, its index does not.
@@ -265,7 +268,8 @@ class VideoFile:
         while picture is not None and (self.end is None or self._seconds(picture) < self.end):
             if (index - first_index) % self.stride == 0:
                 yield self._frame(picture, index)
-            reached = self._seconds(picture) + float((picture.duration or 0) * (picture.time_base or 0))
+            reached = max(self._seconds(picture), picture.time or 0.0)
+            reached += float((picture.duration or 0) * (picture.time_base or 0))
             picture = decoding.next()
             index += 1
         if picture is None:
@@ -310,7 +314,10 @@ def _rate(stream: Any) -> Fraction:
 
 
 def _said_seconds(stream: Any) -> float:
-    """The duration that a mkv or webm file notes for this stream, 0 if it does not; other containers' lie too often."""
+    """The duration that a mkv or webm file notes for this stream, 0 if it does not; other containers' lie too often.
+
+    Some writers count it from 0 on the file's clock, some from the first picture.
+    """
     match = re.fullmatch(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", ""))
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 

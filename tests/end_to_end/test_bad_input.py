@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import h5py
 import numpy as np
 import pytest
@@ -143,6 +144,20 @@ def test_damage_in_the_middle_is_counted_and_the_rest_is_done(here: Path) -> Non
     number = told["warnings"]["damaged packets skipped"]
     assert 2 <= number <= 5  # the rest of a group of five needs its first
     assert told["frames"]["written"] == num_pictures("clip_splash.mkv") == 30 - number
+
+
+def test_pictures_whose_damage_the_decoder_conceals_are_counted_and_kept(here: Path) -> None:
+    clip = make_clip(here / "clip.avi", codec="mpeg4", width=320, height=240, num_frames=20, lossless=False)
+    with av.open(clip) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][7]
+        assert packet.pos is not None
+    data = bytearray(clip.read_bytes())
+    begin, end = packet.pos + packet.size // 2, packet.pos + packet.size - 8
+    data[begin:end] = np.random.default_rng(1).bytes(end - begin)
+    clip.write_bytes(data)
+    told = summary("clip.avi", *SPLASH)
+    assert told["warnings"] == {"damaged pictures kept": 1}
+    assert told["frames"]["written"] == 20
 
 
 # Shapes that most clips do not have

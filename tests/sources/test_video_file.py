@@ -36,6 +36,19 @@ def read(source: VideoFile) -> list[Frame]:
         return list(source)
 
 
+def half_smashed(path: Path, *numbers: int) -> bytes:
+    """A clip's bytes with noise in the second half of these pictures."""
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for number in numbers:
+        packet = packets[number]
+        assert packet.pos is not None
+        begin, end = packet.pos + packet.size // 2, packet.pos + packet.size - 8
+        data[begin:end] = np.random.default_rng(number).bytes(end - begin)
+    return bytes(data)
+
+
 def error_of(path: Path) -> str:
     with pytest.raises(InputError) as raised, VideoFile(path):
         pass
@@ -244,13 +257,19 @@ def test_progressive_video_is_left_alone(tmp_path: Path) -> None:
 def test_start_gives_exactly_the_rest_of_the_whole_stream(tmp_path: Path, name: str, options: dict) -> None:
     clip = make_clip(tmp_path / name, num_frames=40, **options)
 
+    warned: set[str] = set()
+
     def told(**span: float) -> list[tuple]:
-        frames = read(VideoFile(clip, **span))  # type: ignore[arg-type]
+        source = VideoFile(clip, **span)  # type: ignore[arg-type]
+        frames = read(source)
+        warned.update(what for what in source.warnings if "damaged" in what)
         return [(f.index, f.time, [plane.tobytes() for plane in planes_of(f.picture)]) for f in frames]
 
     whole = told()
+    assert not warned
     for start in (0.04, 0.44, 0.48, 0.5, 0.96, 1.3, 1.56):
         assert told(start=start) == [frame for frame in whole if frame[1] >= start], f"start={start}"
+    assert not warned
 
 
 def test_end_is_not_included(tmp_path: Path) -> None:
@@ -302,6 +321,40 @@ def test_a_damaged_packet_is_counted_and_skipped(tmp_path: Path, threads: int, d
     assert source.warnings == {"damaged packets skipped": len(damaged)}
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.ts", "mpeg2video"), ("a.mov", "prores_ks")]
+)
+def test_a_picture_that_the_decoder_conceals_damage_of_is_kept_and_counted(
+    tmp_path: Path, name: str, codec: str, threads: int
+) -> None:
+    """Of pictures 5 and 14 the second half is noise."""
+    pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+    whole = make_clip(
+        tmp_path / name, codec=codec, pix_fmt=pix_fmt, width=320, height=240, num_frames=30, lossless=False
+    )
+    damaged = tmp_path / f"damaged_{name}"
+    damaged.write_bytes(half_smashed(whole, 5, 14))
+    source = VideoFile(damaged, threads=threads)
+    assert [round(frame.time * 25) for frame in read(source)] == list(range(30))
+    assert source.warnings == {"damaged pictures kept": 2}
+    source = VideoFile(whole, threads=threads)
+    assert len(read(source)) == 30 and source.warnings == {}
+
+
+def test_a_picture_whose_packet_the_end_of_the_file_cuts_is_counted(tmp_path: Path) -> None:
+    """MJPEG's decoder says nothing of it, the container does."""
+    clip = make_clip(tmp_path / "a.avi", codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, lossless=False)
+    with av.open(clip) as container:
+        last = [packet for packet in container.demux(video=0) if packet.size][-1]
+        assert last.pos is not None
+        half = last.pos + last.size // 2
+    (tmp_path / "cut.avi").write_bytes(clip.read_bytes()[:half])
+    source = VideoFile(tmp_path / "cut.avi")
+    assert len(read(source)) == 10
+    assert source.warnings == {"damaged pictures kept": 1}
+
+
 def test_a_clip_of_damaged_packets_alone_is_an_error(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "whole.mp4", num_frames=3)
     message = error_of(damage_packets(clip, 0, 1, 2, target=tmp_path / "damaged.mp4"))
@@ -339,6 +392,20 @@ def test_other_truncated_files_give_what_is_there(tmp_path: Path, name: str) -> 
     assert 30 < len(frames) < 70
     if name in ("cut.mkv", "cut.webm"):
         assert source.warnings["seconds missing at the end of a truncated file"] == 2
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_clip_whose_clock_starts_late_is_not_taken_for_a_truncated_one(tmp_path: Path, name: str) -> None:
+    late = [250 + i for i in range(100)]
+    make = {"num_frames": 100, "width": 160, "height": 96, "pts": late, "time_base": Fraction(1, 25)}
+    clip = make_clip(tmp_path / name, **make)  # type: ignore[arg-type]
+    for start, number in ((0, 100), (1, 75)):
+        with VideoFile(clip, start=start) as source:
+            assert source.info.num_frames == number == len(list(source))
+            assert source.warnings == {}
+    source = VideoFile(make_clip(tmp_path / f"cut_{name}", keep=0.5, **make))  # type: ignore[arg-type]
+    assert 30 < len(read(source)) < 70
+    assert source.warnings["seconds missing at the end of a truncated file"] == 2
 
 
 def test_an_error_of_the_disk_in_the_middle_ends_the_clip_and_is_counted(tmp_path: Path) -> None:
@@ -492,6 +559,16 @@ def test_tree_with_a_lying_header_gives_its_68_frames_at_their_times(shared_data
     assert len(frames) == 68
     assert [frame.picture.pts for frame in frames][:4] == [0, 11, 17, 24]
     assert source.warnings == {}
+
+
+@pytest.mark.parametrize("name", ["01_dog.mp4", "bikes.mp4", "carphone_pristine.mp4", "vtest.avi"])
+def test_healthy_clips_give_a_picture_a_packet_and_no_warning(shared_data: Path, name: str) -> None:
+    clip = shared_data / "videos" / name
+    with av.open(clip) as container:
+        num_packets = sum(packet.size > 0 for packet in container.demux(video=0))
+    with VideoFile(clip) as source:
+        assert sum(1 for _ in source) == num_packets
+        assert source.warnings == {}
 
 
 @pytest.mark.parametrize(
