@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Coco:
     images: by default `images` beside the json, or in COCO's own layout `val2017` beside `annotations`, where minival
     and valminusminival are of val · classes: take these only, and only pictures that show one, unless `keep_empty`.
     An empty segmentation means that the mask is unknown. Class ids are 1… in the order of COCO's category ids.
-    Raises InputError when the file is not COCO json or a picture is missing.
+    Raises InputError when the file is not COCO json or a picture is missing; compressed run lengths are looked at when
+    their sample is taken.
     """
 
     warnings: Mapping[str, int]
@@ -82,6 +83,8 @@ class Coco:
             if min(box[2:]) <= 0.5:
                 found[NO_AREA] += 1
                 continue
+            if not isinstance(annotation.get("area"), int | float | None):
+                raise InputError(f"{name}: area: expected a number of pixels, got {annotation['area']!r}")
             size = sizes[annotation["image_id"]]
             segmentation = _checked(annotation, size, name=name, found=found)
             self._objects[annotation["image_id"]].append({**annotation, "segmentation": segmentation})
@@ -104,6 +107,11 @@ class Coco:
         objects = self._objects[picture["id"]]
         boxes = np.array([a["bbox"] for a in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
+        num_pixels = picture["width"] * picture["height"]
+        for each in objects:
+            if isinstance(each["segmentation"], dict) and isinstance(each["segmentation"]["counts"], str):
+                lengths = _decoded(each["segmentation"]["counts"])
+                _check_lengths(lengths, num_pixels, name=f"{self.path}: annotation {each.get('id')}")
         return Sample(
             image_id=picture["id"],
             path=self.images / picture["file_name"],
@@ -148,12 +156,55 @@ def _checked(annotation: dict[str, Any], size: tuple[int, int], *, name: str, fo
         return None
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         raise InputError(f"{name}: segmentation: expected polygons or run lengths, got {str(segmentation)[:60]}")
-    if tuple(segmentation["size"]) == size:
+    given, counts = segmentation["size"], segmentation["counts"]
+    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(side, int) for side in given):
+        raise InputError(f"{name}: segmentation: size: expected [height, width], got {str(given)[:60]}")
+    if not isinstance(counts, list | str):
+        raise InputError(f"{name}: segmentation: counts: expected a list or a string, got {str(counts)[:60]}")
+    if tuple(given) == size:
+        if isinstance(counts, list):
+            _check_lengths(counts, size[0] * size[1], name=name)
         return segmentation
     if annotation.get("iscrowd", 0):  # some of COCO's own are smaller than their picture
         found[CROWD_SIZE] += 1
         return None
     raise InputError(
-        f"{name}: segmentation: expected run lengths of {size[1]}x{size[0]} pixels as its picture has, "
-        f"got size {segmentation['size']}"
+        f"{name}: segmentation: expected run lengths of {size[1]}x{size[0]} pixels as its picture has, got size {given}"
     )
+
+
+def _check_lengths(lengths: Sequence[Any] | None, num_pixels: int, *, name: str) -> None:
+    """Raises InputError unless the lengths are whole numbers that cover every pixel once."""
+    if lengths is None:
+        raise InputError(f"{name}: segmentation: counts: expected COCO's compressed run lengths, got other characters")
+    for length in lengths:
+        if not isinstance(length, int) or length < 0:
+            raise InputError(f"{name}: segmentation: counts: expected whole numbers from 0 up, got {length!r}")
+    if sum(lengths) != num_pixels:
+        raise InputError(
+            f"{name}: segmentation: counts: expected lengths that add up to the {num_pixels} pixels of the picture, "
+            f"got {sum(lengths)}"
+        )
+
+
+def _decoded(counts: str) -> list[int] | None:
+    """The lengths in COCO's compressed text, None where it is none.
+
+    Each is five bits a character from `0` on, the lowest first; a sixth bit says that more follow, and the last one's
+    fifth is the sign. From the fourth length on, what is told is the difference from the one before the last.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return None if shift else lengths

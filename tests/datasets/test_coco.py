@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from streamseg import plugins
 from streamseg.datasets.coco import Coco
@@ -101,6 +102,10 @@ def with_picture(picture: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda data: {**data, "images": [picture]}
 
 
+def run_lengths(counts: Any) -> dict[str, Any]:
+    return {"size": [80, 100], "counts": counts}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -129,11 +134,60 @@ def with_picture(picture: Any) -> Callable[[dict[str, Any]], Any]:
             with_annotation(segmentation={"size": [100, 80], "counts": [8000]}),
             r"expected run lengths of 100x80 pixels as its picture has, got size \[100, 80\]",
         ),
+        (with_annotation(area="x"), "set.json: annotation 1: area: expected a number of pixels, got 'x'"),
+        (with_annotation(segmentation={"size": 5, "counts": [8000]}), r"size: expected \[height, width\], got 5"),
+        (with_annotation(segmentation={"size": [80, "100"], "counts": [8000]}), r"size: expected \[height, width\]"),
+        (with_annotation(segmentation=run_lengths(5)), "counts: expected a list or a string, got 5"),
+        (with_annotation(segmentation=run_lengths(["a", 20])), "counts: expected whole numbers from 0 up, got 'a'"),
+        (with_annotation(segmentation=run_lengths([-1, 8001])), "counts: expected whole numbers from 0 up, got -1"),
+        (with_annotation(segmentation=run_lengths([0.5, 7999.5])), "counts: expected whole numbers from 0 up, got 0.5"),
+        (
+            with_annotation(segmentation=run_lengths([10, 20])),
+            "set.json: annotation 1: segmentation: counts: expected lengths that add up to the 8000 pixels .* got 30",
+        ),
     ],
 )
 def test_a_file_that_is_not_coco_says_why(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataset(tmp_path, change(content()))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("garbage!!", "expected COCO's compressed run lengths, got other characters"),
+        ("Z", "expected COCO's compressed run lengths, got other characters"),  # says that more follows
+        ("é", "expected COCO's compressed run lengths, got other characters"),
+        ("", "expected lengths that add up to the 8000 pixels of the picture, got 0"),
+        ("5", "expected lengths that add up to the 8000 pixels of the picture, got 5"),
+        ("O", "expected whole numbers from 0 up, got -1"),
+    ],
+)
+def test_compressed_run_lengths_are_looked_at_when_their_sample_is_taken(
+    tmp_path: Path, counts: str, message: str
+) -> None:
+    coco = dataset(tmp_path, with_annotation(segmentation=run_lengths(counts))(content()))
+    with pytest.raises(InputError, match=f"set.json: annotation 1: segmentation: counts: {message}"):
+        coco[0]
+
+
+def test_compressed_run_lengths_are_decoded_as_coco_itself_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0, 0.001, 0.1, 0.5, 0.9, 1):
+        mask = np.asfortranarray(rng.random((80, 100)) < share, np.uint8)
+        counts = coco_mask.encode(mask)["counts"].decode()
+        sample = dataset(tmp_path, with_annotation(segmentation=run_lengths(counts))(content()))[0]
+        np.testing.assert_array_equal(coco_mask.decode(sample.masks[0]), mask)
+        for wrong in (counts[:-1], counts + "1"):
+            with pytest.raises(InputError, match="counts"):
+                dataset(tmp_path, with_annotation(segmentation=run_lengths(wrong))(content()))[0]
+
+
+def test_an_area_that_is_not_told_is_that_of_the_mask(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][0]["area"], data["annotations"][2]["area"] = None, 12.5
+    areas = dataset(tmp_path, data)[0].areas
+    assert areas is not None and np.isnan(areas[:2]).all() and areas[2] == 12.5
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
