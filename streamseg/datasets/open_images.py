@@ -18,6 +18,7 @@ from streamseg.datasets._split import Part, part_of
 from streamseg.types import InputError, Sample, UsageError
 
 COLUMNS = ("MaskPath", "ImageID", "LabelName", "BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
+NO_OBJECT = "classes that no object has"
 NO_PICTURE = "pictures missing, left out"
 NO_MASK = "masks missing, their objects known by the box only"
 BAD_MASK = "masks damaged or empty, their objects known by the box only"
@@ -36,7 +37,8 @@ class OpenImages:
 
     masks: the folder of the masks, one folder for each first character of their names (`0` or `train-masks-0`), or all
     in one · images: the folder of `ID.jpg`, likewise · descriptions: the CSV of MIDs and names; without it classes are
-    called by their MID · classes: take these only, by MID or name · limit: draw pictures with `seed` until each class
+    called by their MID · classes: take these only, by MID or name, those too that are described and no object has, so
+    that one list fits all parts · limit: draw pictures with `seed` until each class
     is shown by so many · part, split, seed: as in nuclei. `image_ids` are the pictures' own ids, a sample's is its
     position.
 
@@ -64,7 +66,10 @@ class OpenImages:
         self._noted: dict[str, set[Path]] = {BAD_MASK: set(), RESIZED: set()}
         names = _descriptions(Path(descriptions)) if descriptions is not None else {}
         rows = list(_rows(self.path, COLUMNS))
-        labels = _labels(classes, {row["LabelName"] for row in rows}, names)
+        present = {row["LabelName"] for row in rows}
+        labels = _labels(classes, present, names)
+        if lacking := sorted(set(labels.values()) - {name for mid, name in labels.items() if mid in present}):
+            self._found[f"{NO_OBJECT} ({', '.join(lacking)})"] = len(lacking)
         self.class_names: tuple[str, ...] = ("background", *sorted(set(labels.values())))
         class_ids = {mid: self.class_names.index(name) for mid, name in labels.items()}
         rows = [row for row in rows if row["LabelName"] in class_ids]
@@ -206,12 +211,25 @@ def _descriptions(path: Path) -> dict[str, str]:
 
 
 def _labels(classes: tuple[str, ...], present: set[str], names: Mapping[str, str]) -> dict[str, str]:
-    """The MIDs to take with their names. Raises UsageError for a class that is neither."""
-    labels = {mid: names.get(mid, mid) for mid in sorted(present)}
+    """The MIDs to take with their names: those that are present, or the chosen ones of all that are known.
+
+    Raises UsageError for a class that is neither, and where no object has any of them.
+    """
+    shown = {mid: names.get(mid, mid) for mid in sorted(present)}
+    if not classes:
+        return shown
+    known = {**names, **shown}
     for given in classes:
-        if given not in labels and given not in labels.values():
-            raise UsageError(f"classes: no object has the class {given!r}{nearest(given, sorted(labels.values()))}")
-    return {mid: name for mid, name in labels.items() if not classes or mid in classes or name in classes}
+        if given not in known and given not in known.values():
+            close = nearest(given, sorted(set(known.values())))
+            hint = close if "did you mean" in close else nearest(given, sorted(shown.values()))
+            raise UsageError(f"classes: no object has the class {given!r}{hint}")
+    labels = {mid: name for mid, name in known.items() if mid in classes or name in classes}
+    if not labels.keys() & present:
+        raise UsageError(
+            f"classes: no object has the class {' or '.join(map(repr, classes))}{nearest('', sorted(shown.values()))}"
+        )
+    return labels
 
 
 def _box(row: Mapping[str, str], path: Path) -> tuple[float, float, float, float]:

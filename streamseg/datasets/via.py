@@ -19,6 +19,7 @@ from streamseg.types import InputError, Sample
 
 NO_AREA = "regions without area left out"
 NO_CLASS = "regions without a class left out"
+NO_REGION = "classes that no region has"
 EMPTY = "pictures without regions left out"
 
 CORNERS = 72
@@ -38,8 +39,9 @@ class Via:
     """The pictures of a VIA json (`path`) that have regions: polygons, rectangles, circles and ellipses.
 
     images: folder of the pictures, by default the json's · class_name: of all objects, unless `attribute` names the
-    region attribute that holds each object's class · classes: take these only · close_polylines: a polyline outlines an
-    object too · keep_empty: take pictures without regions as background. Raises InputError for what is missing.
+    region attribute that holds each object's class · classes: take these only; those that no region has are counted in
+    `warnings`, unless there is none at all, so that one list fits several files · close_polylines: a polyline outlines
+    an object too · keep_empty: take pictures without regions as background. Raises InputError for what is missing.
     """
 
     warnings: Mapping[str, int]
@@ -63,6 +65,11 @@ class Via:
             self._look_for(attribute, entries)
         pictures = [self._picture(entry) for entry in entries]
         names = sorted({name for picture in pictures for name in picture.classes} or {class_name})
+        lacking = sorted(set(classes) - set(names))
+        if lacking and len(lacking) < len(set(classes)):
+            hints = "".join(f" ({name}{nearest(name, names)})" for name in lacking)
+            self._found[NO_REGION + hints] = len(lacking)
+            names = sorted({*names, *lacking})
         self.class_names: tuple[str, ...] = ("background", *chosen(classes, names))
         self._pictures = [self._with_classes(picture) for picture in pictures]
         if not keep_empty:
@@ -74,9 +81,28 @@ class Via:
         self.warnings = {warning: times for warning, times in self._found.items() if times}
 
     def _look_for(self, attribute: str, entries: list[dict[str, Any]]) -> None:
-        known = {key for entry in entries for region in _regions(entry) for key in region.get("region_attributes", {})}
+        regions = [region for entry in entries for region in self._regions(entry)]
+        known = {key for region in regions for key in region["region_attributes"]}
         if attribute not in known:
             raise InputError(f"{self.path}: no region has the attribute {attribute!r}{nearest(attribute, known)}")
+
+    def _regions(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
+        """The regions of a picture, a list in version 2, numbered in version 1; attributes that are empty are {}."""
+        where, regions = f"{self.path}: {entry['filename']}", entry["regions"]
+        if not isinstance(regions, list | dict):
+            raise InputError(f"{where}: regions: expected a list or numbered regions, got {_short(regions)}")
+        listed: list[dict[str, Any]] = []
+        for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions, start=1):
+            if not isinstance(region, dict):
+                raise InputError(f"{where}, region {number}: expected its attributes, got {_short(region)}")
+            shape, attributes = region.get("shape_attributes", {}), region.get("region_attributes") or {}
+            for name, value in (("shape_attributes", shape), ("region_attributes", attributes)):
+                if not isinstance(value, dict):
+                    raise InputError(
+                        f"{where}, region {number}: {name}: expected names and values, got {_short(value)}"
+                    )
+            listed.append({**region, "region_attributes": attributes})
+        return listed
 
     def _picture(self, entry: dict[str, Any]) -> _Picture:
         path = self.images / str(entry["filename"])
@@ -84,7 +110,7 @@ class Via:
             raise InputError(f"{self.path}: picture {path} is missing")
         width, height = picture_size(path)
         polygons, classes = [], []
-        for number, region in enumerate(_regions(entry)):
+        for number, region in enumerate(self._regions(entry)):
             try:
                 outline = _outline(region["shape_attributes"], close_polylines=self.close_polylines)
             except (KeyError, TypeError, ValueError) as error:
@@ -104,7 +130,7 @@ class Via:
         """The class of a region: text, the one choice of a list, or the one ticked box."""
         if self.attribute is None:
             return self.class_name
-        value = region.get("region_attributes", {}).get(self.attribute)
+        value = region["region_attributes"].get(self.attribute)
         if isinstance(value, dict):
             ticked = [name for name, chosen in value.items() if chosen]
             value = ticked[0] if len(ticked) == 1 else None
@@ -152,10 +178,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def _regions(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The regions of a picture: a list in version 2, numbered in version 1."""
-    regions = entry["regions"]
-    return list(regions.values()) if isinstance(regions, dict) else list(regions)
+def _short(value: Any) -> str:
+    """A value of the json as it stands there, the beginning of a long one."""
+    return json.dumps(value)[:60]
 
 
 def _outline(shape: dict[str, Any], *, close_polylines: bool) -> np.ndarray:

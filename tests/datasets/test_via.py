@@ -101,6 +101,21 @@ def test_the_class_is_the_value_of_a_region_attribute(tmp_path: Path) -> None:
         via(tmp_path, export(*regions), attribute="kinds")
 
 
+def test_one_list_of_classes_fits_files_that_lack_some_of_them(tmp_path: Path) -> None:
+    pets = export(region(SQUARE, kind="dog"))
+    dogs = via(tmp_path, pets, attribute="kind", classes=["cat", "dog", "dogs"])
+    assert dogs.class_names == ("background", "cat", "dog", "dogs") and dogs[0].class_ids.tolist() == [2]
+    assert dogs.warnings == {"classes that no region has (cat; there is dog) (dogs; did you mean 'dog'?)": 2}
+    with pytest.raises(UsageError, match="there is no class 'cat' in it; there is dog"):
+        via(tmp_path, pets, attribute="kind", classes=["cat", "cow"])
+
+
+def test_attributes_that_are_empty_in_any_way_are_none(tmp_path: Path) -> None:
+    bare: list[dict[str, Any]] = [{"shape_attributes": SQUARE, "region_attributes": empty} for empty in (None, [], {})]
+    dataset = via(tmp_path, export(region(SQUARE, kind="cat"), {"shape_attributes": SQUARE}, *bare), attribute="kind")
+    assert dataset.warnings == {"regions without a class left out": 4}
+
+
 def test_what_has_no_area_is_left_out_and_counted(tmp_path: Path) -> None:
     line = {**SQUARE, "name": "polyline"}
     shapes = [
@@ -136,11 +151,25 @@ def test_pictures_without_regions_are_left_out_and_counted_or_kept_as_background
         (export(region(SQUARE), region({"name": "blob"})), "a.png, region 2: expected a polygon, .*, got 'blob'"),
         (export(region({**SQUARE, "all_points_y": [5]})), "expected as many all_points_y as all_points_x, 4, got 1"),
         (export(region({**SQUARE, "all_points_y": [5, 5, 25, None]})), "region 1: "),
+        ({"a": {"filename": "a.png", "regions": None}}, "via.json: a.png: regions: expected a list .*, got null"),
+        (export(region(SQUARE), 5), "via.json: a.png, region 2: expected its attributes, got 5"),  # type: ignore[arg-type]
+        (
+            export({"shape_attributes": SQUARE, "region_attributes": "cat"}),
+            'via.json: a.png, region 1: region_attributes: expected names and values, got "cat"',
+        ),
+        (
+            export({"shape_attributes": [1, 2], "region_attributes": {}}),
+            r"region 1: shape_attributes: expected names and values, got \[1, 2\]",
+        ),
+        (export({"region_attributes": {}}), "a.png, region 1: 'shape_attributes' is missing"),
     ],
 )
 def test_a_file_of_another_form_says_why(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         via(tmp_path, content)
+    if "a.png" in message:
+        with pytest.raises(InputError, match="via.json"):
+            via(tmp_path, content, attribute="kind")
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
