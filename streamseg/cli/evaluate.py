@@ -17,6 +17,7 @@ Examples:
   streamseg evaluate --model people --data people/val.json
   streamseg evaluate --model runs/people --data configs/people.yaml --limit 20 --json
   streamseg evaluate --model nuclei --data nuclei.yaml --metric bowl --augment fifteen
+  streamseg evaluate --model nuclei --data nuclei --set training.val.0.folder=cells/ --metric bowl
   streamseg evaluate --model nuclei --data stage1_test --submission nuclei.csv
 """
 
@@ -32,6 +33,9 @@ def evaluate(
         metavar="JSON|CONFIG|FOLDER",
         help="COCO's json with the pictures in or beside its folder; a training's YAML file, for its `val`; or, for "
         "--submission alone, a folder of pictures.",
+    ),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="PATH=VALUE", help="Any setting of --data's YAML file: training.val.0.folder=nuclei/"
     ),
     metric: list[str] = typer.Option(
         [], "--metric", metavar="NAME", help="coco (the default), voc or bowl. May stand several times."
@@ -86,7 +90,7 @@ def evaluate(
     with Progress(num_streams=1, quiet=quiet, unit="picture") as progress:
         figures = measure(
             model,
-            _pictures(data),
+            _pictures(data, settings),
             method=method,
             engine=engine,
             options=_options(precision=precision, class_names=class_names),
@@ -110,14 +114,19 @@ def _options(*, precision: str | None, class_names: str | None) -> dict[str, Any
     return options
 
 
-def _pictures(data: Path) -> Any:
+def _pictures(data: Path, settings: Sequence[str]) -> Any:
     """The json or folder itself, or the `val` of a training's YAML file, which may be named as `train` names it."""
-    if data.is_dir() or data.suffix == ".json":
-        return data
-    from streamseg.config import ExperimentConfig, config_file, read_config
+    from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
     from streamseg.types import UsageError
 
-    training = read_config(config_file(str(data)), ExperimentConfig).training
+    if data.is_dir() or data.suffix == ".json":
+        if settings:
+            kind = "a folder of pictures" if data.is_dir() else "COCO's json"
+            raise UsageError(
+                f"--set {settings[0]}: expected a training's YAML file as --data, got {data}: {kind} has no settings"
+            )
+        return data
+    training = with_settings(read_config(config_file(str(data)), ExperimentConfig), settings).training
     if training is None or not training.val:
         raise UsageError(f"{data}: it names no pictures to evaluate on; expected `val` in its `training` section")
     return training.val

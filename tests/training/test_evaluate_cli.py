@@ -76,6 +76,22 @@ def test_wrong_ways_and_metrics_are_answered_with_the_nearest(config: Path) -> N
     assert "no configuration is called 'peeple'; did you mean 'people'?" in refused("--data", "peeple")
 
 
+def test_settings_point_a_configuration_at_other_pictures(config: Path) -> None:
+    changed = ("--set", "training.val.0.count=4", "--set", "training.val.1.count=2", "--json")
+    assert json.loads(evaluated("--data", config, *changed).stdout)["images"] == 6
+    other = ("--set", "training.val={shapes: {count: 1, seed: 3}}", "--json")
+    assert json.loads(evaluated("--data", config, *other).stdout)["images"] == 1
+    assert "--set training.vall.0=3: " in refused("--data", config, "--set", "training.vall.0=3")
+    assert "--set training.val: expected PATH=VALUE" in refused("--data", config, "--set", "training.val")
+
+
+def test_settings_of_what_has_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    for data, kind in ((tmp_path / "a.json", "COCO's json"), (tmp_path, "a folder of pictures")):
+        message = f"--set a=1: expected a training's YAML file as --data, got {data}: {kind} has no settings"
+        assert message in " ".join(refused("--data", data, "--set", "a=1").split())
+
+
 def test_a_training_without_validation_pictures_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG.replace("  val: [{shapes: {count: 2}}, {shapes: {count: 1}}]\n", ""))
     assert "it names no pictures to evaluate on; expected `val`" in refused("--data", tmp_path / "a.yaml")
