@@ -94,6 +94,19 @@ def test_classes_are_chosen_by_mid_or_name(street: Folder) -> None:
         street.open(classes="Person")
 
 
+def test_one_list_of_classes_fits_parts_that_lack_some_of_them(street: Folder) -> None:
+    dataset = street.open(classes=["Person", CAR, "Traffic light"])
+    assert dataset.class_names == ("background", "Car", "Person", "Traffic light")
+    assert [dataset[i].class_ids.tolist() for i in range(3)] == [[1], [1], [1, 3]]
+    assert dataset.warnings == {"classes that no object has (Person)": 1}
+    with pytest.raises(UsageError, match="no object has the class 'Persn'; did you mean 'Person'"):
+        street.open(classes=["Persn", "Car"])
+    with pytest.raises(
+        UsageError, match="no object has the class 'Elephant'; there is Car, Traffic light, Traffic sign"
+    ):
+        street.open(classes=["Elephant", "Car"])
+
+
 def test_descriptions_may_have_a_row_of_column_names(street: Folder) -> None:
     (street.path / "names.csv").write_text("LabelName,DisplayName\n" + NAMES)
     assert "Traffic sign" in street.open().class_names
@@ -131,8 +144,7 @@ def test_every_trap_is_counted_and_none_ends_a_training(street: Folder) -> None:
     street.object("12", LIGHT).write_bytes(b"damaged")
     street.object("1e5", SIGN, size=(40, 30))
     dataset = street.open()
-    pictures = Pictures(dataset, side=14)
-    assert len(pictures) == 3
+    assert len(list(Pictures(dataset, side=14))) == 3
     assert dataset.warnings == {
         "pictures missing, left out": 1,
         "masks missing, their objects known by the box only": 1,
