@@ -158,13 +158,23 @@ class EventLog(keras.callbacks.Callback):
         self.every, self.steps_before = every, steps_before
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = self.steps_before + steps_made(self.model)
+        if step % self.every == 0:
+            self.write({f"train/{name}": value for name, value in (logs or {}).items()}, step=step)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        losses = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        if losses:
+            step = self.steps_before + steps_made(self.model)
+            self.write({f"val/{name.removeprefix('val_')}": value for name, value in losses.items()}, step=step)
+
+    def write(self, values: dict[str, float], *, step: int) -> None:
+        """One event with a number for each tag."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        step = self.steps_before + steps_made(self.model)
-        if step % self.every == 0:
-            values = [Summary.Value(tag=f"train/{name}", simple_value=float(v)) for name, v in (logs or {}).items()]
-            self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        numbers = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=numbers)))
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.writer.close()
