@@ -6,7 +6,7 @@ Legend: B pictures, N boxes, G true boxes. Boxes are xyxy, in the unit of the ne
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from keras import ops
@@ -97,6 +97,12 @@ def nms_keep(boxes: Tensor, *, threshold: float, rounds: int, valid: Tensor | No
         beaten = ops.squeeze(ops.matmul(beats, ops.expand_dims(keep, -1)), -1)  # (B, N)
         keep = start * ops.cast(beaten < 0.5, "float32")
     return keep > 0.5
+
+
+class Suppression(Protocol):
+    """What suppresses boxes exactly: `nms_exact`, or another way to the same answer."""
+
+    def __call__(self, boxes: Tensor, *, threshold: float) -> Tensor: ...
 
 
 def nms_exact(

@@ -53,6 +53,7 @@ class MaskRCNN(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         self.original = config.family == "matterport"
+        self.nms: boxes.Suppression = boxes.nms_exact  # of proposals; an export has another way
         num_anchors = len(config.anchor_sizes[0]) * len(config.anchor_ratios)
         norms: dict[str, Any] = {"trains_norm": trains_norm} if self.original else {}
         self.backbone: Any
@@ -129,7 +130,7 @@ class MaskRCNN(keras.Model):
         windows: Tensor | None = None,
     ) -> Tensor:
         """Detections (B, D, 6) from the best anchors (B, n, 4) with their deltas (B, n, 4); windows as in `detect`."""
-        proposals, real = propose(anchors, deltas, self.config, width=width, height=height)
+        proposals, real = propose(anchors, deltas, self.config, width=width, height=height, nms=self.nms)
         pooled = self.pool(levels, proposals, self.config.box_pool)
         class_logits, box_deltas = self.box_head(pooled)
         return self.detect(proposals, real, class_logits, box_deltas, width=width, height=height, windows=windows)

@@ -93,7 +93,24 @@ def write(network: Any, path: Path, *, format: Format, width: int, height: int) 
         raise ModelError(
             f"exporting a model needs Keras on TensorFlow, got {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
         )
-    format.write(_whole(network, width=width, height=height), network.config, path)
+    own_nms, network.nms = network.nms, standard_nms
+    try:
+        format.write(_whole(network, width=width, height=height), network.config, path)
+    finally:
+        network.nms = own_nms
+
+
+def standard_nms(boxes: Any, *, threshold: float) -> Any:
+    """`nms_exact` of boxes (1, N, 4) as the one operation that every format has: (1, N) bool.
+
+    Thousands of boxes a tile at a time would be a loop for each tile: minutes to convert, and seconds to run.
+    """
+    import tensorflow as tf
+
+    count = boxes.shape[1]
+    falling = np.arange(count, 0, -1, dtype=np.float32)
+    kept = tf.image.non_max_suppression(boxes[0], falling, count, iou_threshold=threshold)
+    return tf.scatter_nd(kept[:, None], tf.ones_like(kept), [count])[None] > 0
 
 
 def _whole(network: Any, *, width: int, height: int) -> Any:

@@ -82,21 +82,32 @@ def refine(anchors: Tensor, deltas: Tensor, config: ModelConfig, *, width: int, 
     return refined, boxes.clip(refined, float(width), float(height))
 
 
-def suppress(clipped: Tensor, config: ModelConfig) -> Tensor:
-    """Which of the clipped anchors (B, n, 4), best first, become proposals: (B, n) bool."""
+def suppress(clipped: Tensor, config: ModelConfig, nms: boxes.Suppression = boxes.nms_exact) -> Tensor:
+    """Which of the clipped anchors (B, n, 4), best first, become proposals: (B, n) bool.
+
+    nms: the exact suppression of the matterport family.
+    """
     if config.family == "matterport":
-        return boxes.nms_exact(clipped, threshold=config.rpn_nms_threshold)
+        return nms(clipped, threshold=config.rpn_nms_threshold)
     big = ops.minimum(clipped[..., 2] - clipped[..., 0], clipped[..., 3] - clipped[..., 1]) >= 1.0
     return boxes.nms_keep(clipped, threshold=config.rpn_nms_threshold, rounds=config.nms_rounds, valid=big)
 
 
-def propose(anchors: Tensor, deltas: Tensor, config: ModelConfig, *, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Proposals from the best anchors (B, n, 4) and their deltas (B, n, 4), best first.
+def propose(
+    anchors: Tensor,
+    deltas: Tensor,
+    config: ModelConfig,
+    *,
+    width: int,
+    height: int,
+    nms: boxes.Suppression = boxes.nms_exact,
+) -> tuple[Tensor, Tensor]:
+    """Proposals from the best anchors (B, n, 4) and their deltas (B, n, 4), best first; nms as in `suppress`.
 
     Boxes (B, N, 4), zeros at the end, and which are real (B, N) bool.
     """
     clipped = refine(anchors, deltas, config, width=width, height=height)[1]
-    return first_kept(clipped, suppress(clipped, config), min(config.num_proposals, clipped.shape[1]))
+    return first_kept(clipped, suppress(clipped, config, nms), min(config.num_proposals, clipped.shape[1]))
 
 
 def first_kept(values: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamseg.model import portable
-from streamseg.model.portable import FORMATS, check
+from streamseg.model.boxes import nms_exact
+from streamseg.model.portable import FORMATS, check, standard_nms
 from streamseg.types import UsageError
 
 
@@ -61,3 +65,14 @@ def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_was_an_export(tm
 def test_pictures_are_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--pictures: expected a folder of pictures, got .*none"):
         check(tmp_path / "a.xml", format="openvino", pictures=tmp_path / "none")
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 300), spread=st.sampled_from([0.1, 0.5, 1.0]), seed=st.integers(0, 1000))
+def test_the_suppression_that_is_exported_is_the_exact_one(count: int, spread: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    start, size = rng.uniform(0, spread, (count, 2)), rng.uniform(0, 0.3, (count, 2))
+    boxes = np.concatenate([start, start + size], axis=1).astype(np.float32)
+    boxes[: count // 9, 2:] = boxes[: count // 9, :2]  # without an area
+    found, expected = (nms(boxes[None], threshold=0.7) for nms in (standard_nms, nms_exact))
+    assert np.array_equal(found, expected)
