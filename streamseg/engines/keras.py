@@ -52,6 +52,7 @@ class Keras:
             keras.config.set_dtype_policy(policy)
         self._detect = compiled(self.network, MaskRCNN.call, use_xla=on_gpu)
         self._masks = compiled(self.network, MaskRCNN.masks, use_xla=on_gpu)
+        self._sizes: set[tuple[int, int]] = set()
 
     def input_size(self, frame: Frame) -> tuple[int, int]:
         return self.folder.input_size(frame)
@@ -60,6 +61,9 @@ class Keras:
         """The objects of each frame, in order. Frames may be of any sizes and any number."""
         results: list[Instances | None] = [None] * len(frames)
         for size, places in grouped(frames, self.input_size).items():
+            if size not in self._sizes:
+                self._sizes.add(size)
+                log.debug("a new network input, %dx%d: its first batch takes longer", *size)
             for start in range(0, len(places), self.batch_size):
                 batch = places[start : start + self.batch_size]
                 for i, instances in zip(batch, self._predict(size, [frames[i] for i in batch]), strict=True):
