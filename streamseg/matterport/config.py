@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
 from streamseg.molding import MODES, Mold
@@ -22,6 +24,43 @@ LOSSES = {
 }
 """The original's names of the losses and ours."""
 
+FIELDS = {
+    "BACKBONE": "model.backbone",
+    "TOP_DOWN_PYRAMID_SIZE": "model.fpn_channels",
+    "FPN_CLASSIF_FC_LAYERS_SIZE": "model.box_channels",
+    "NUM_CLASSES": "model.class_names",
+    "RPN_ANCHOR_SCALES": "model.anchor_sizes",
+    "RPN_ANCHOR_RATIOS": "model.anchor_ratios",
+    "RPN_ANCHOR_STRIDE": "model.rpn_stride",
+    "RPN_NMS_THRESHOLD": "model.rpn_nms_threshold",
+    "PRE_NMS_LIMIT": "model.proposals_before_nms",
+    "POST_NMS_ROIS_INFERENCE": "model.num_proposals",
+    "IMAGE_MIN_DIM": "model.min_side",
+    "IMAGE_MAX_DIM": "model.input_sizes",
+    "MEAN_PIXEL": "model.mean_pixel",
+    "POOL_SIZE": "model.box_pool",
+    "MASK_POOL_SIZE": "model.mask_pool",
+    "RPN_BBOX_STD_DEV": "model.rpn_delta_std",
+    "BBOX_STD_DEV": "model.delta_std",
+    "DETECTION_MAX_INSTANCES": "model.max_detections",
+    "DETECTION_MIN_CONFIDENCE": "model.detection_min_score",
+    "DETECTION_NMS_THRESHOLD": "model.detection_nms_threshold",
+    "RPN_TRAIN_ANCHORS_PER_IMAGE": "training.rpn_samples",
+    "POST_NMS_ROIS_TRAINING": "training.num_proposals",
+    "MINI_MASK_SHAPE": "training.mini_mask",
+    "TRAIN_ROIS_PER_IMAGE": "training.roi_samples",
+    "ROI_POSITIVE_RATIO": "training.roi_positives",
+    "MAX_GT_INSTANCES": "training.max_objects",
+    "LEARNING_MOMENTUM": "training.momentum",
+    "WEIGHT_DECAY": "training.weight_decay",
+    "LOSS_WEIGHTS": "training.loss_weights",
+    "TRAIN_BN": "training.train_norm",
+    "GRADIENT_CLIP_NORM": "training.clip_norm",
+    "IMAGES_PER_GPU": "training.stages.batch_size",
+    "GPU_COUNT": "training.stages.batch_size",
+}
+"""Setting -> the field of streamseg's configuration that it becomes. The others belong to this API alone."""
+
 
 class Config:
     """The settings of the original with its defaults; `model_config` and `training_config` say what each becomes here.
@@ -33,68 +72,105 @@ class Config:
     NAME: str | None = None
     """Name of the experiment; in the names of its log folder and weights files."""
     GPU_COUNT: int = 1
+    """GPUs that share the pictures of a training step; where there are fewer, these share them all."""
     IMAGES_PER_GPU: int = 2
-    """Pictures a training step and GPU. `detect` takes any number of pictures whatever this says."""
+    """Pictures a training step and GPU. `detect` computes as many at a time, and takes any number of them."""
     STEPS_PER_EPOCH: int = 1000
+    """Training steps an epoch, however many pictures there are."""
     VALIDATION_STEPS: int = 50
+    """Steps of the validation after every epoch; more of them say its losses more exactly."""
 
     BACKBONE: str = "resnet101"
-    """`resnet50` or `resnet101`."""
+    """The feature extractor, `resnet50` or `resnet101`."""
     COMPUTE_BACKBONE_SHAPE: None = None
+    """Always None: the sizes of the levels follow from BACKBONE_STRIDES."""
     BACKBONE_STRIDES: Sequence[int] = [4, 8, 16, 32, 64]
+    """Pixels of the input a cell of each pyramid level; always these."""
     FPN_CLASSIF_FC_LAYERS_SIZE: int = 1024
+    """Channels of the box head's two layers."""
     TOP_DOWN_PYRAMID_SIZE: int = 256
+    """Channels of every pyramid level."""
     NUM_CLASSES: int = 1
     """Classes, background included."""
 
     RPN_ANCHOR_SCALES: Sequence[float] = (32, 64, 128, 256, 512)
-    """Square root of the anchors' areas in pixels, one a level."""
+    """Square root of the anchors' areas in pixels of the input, one a level."""
     RPN_ANCHOR_RATIOS: Sequence[float] = [0.5, 1, 2]
     """Width over height of the anchors."""
     RPN_ANCHOR_STRIDE: int = 1
+    """Cells of a level from one anchor's place to the next; 2 halves the anchors each way."""
     RPN_NMS_THRESHOLD: float = 0.7
+    """A proposal goes when its IoU with a better one is greater; higher keeps more."""
     RPN_TRAIN_ANCHORS_PER_IMAGE: int = 256
+    """Anchors in the losses of the proposal network, a picture; at most half of them positive."""
     PRE_NMS_LIMIT: int = 6000
+    """Best anchors that enter the suppression, a picture."""
     POST_NMS_ROIS_TRAINING: int = 2000
+    """Most proposals that the heads' samples are drawn from, a picture of a training."""
     POST_NMS_ROIS_INFERENCE: int = 1000
+    """Most proposals that reach the box head when it detects, a picture."""
 
     USE_MINI_MASK: bool = True
+    """Keep true masks inside their boxes at MINI_MASK_SHAPE while training; always true here."""
     MINI_MASK_SHAPE: Sequence[int] = (56, 56)
+    """Height and width in cells of such a mask, a square; larger draws large objects more finely."""
     IMAGE_RESIZE_MODE: str = "square"
     """`square`, `pad64`, `crop` (training only) or `none`: `streamseg.molding.Mold.fit` says what each does."""
     IMAGE_MIN_DIM: int = 800
+    """Pixels to which a picture's shorter side is enlarged, 0 for none; in `crop` the side of the input."""
     IMAGE_MAX_DIM: int = 1024
+    """Side of the input in pixels, a multiple of 64; trained `pad64` and `none` inputs are at most as large."""
     IMAGE_MIN_SCALE: float = 0
+    """Least enlargement of a picture, in all modes but `none`; `square` still ends at IMAGE_MAX_DIM."""
     IMAGE_CHANNEL_COUNT: int = 3
+    """Channels of a picture; always 3, RGB."""
     MEAN_PIXEL: Any = np.array([123.7, 116.8, 103.9])
     """Mean R, G, B in grey levels, taken off every picture."""
 
     TRAIN_ROIS_PER_IMAGE: int = 200
+    """Proposals in the losses of the heads, a picture."""
     ROI_POSITIVE_RATIO: float = 0.33
+    """Share of these that are positive, at most; where positives are few, there are the fewer negatives."""
     POOL_SIZE: int = 7
+    """Side in cells of the grid pooled for the box head."""
     MASK_POOL_SIZE: int = 14
+    """Side in cells of the grid pooled for the mask head."""
     MASK_SHAPE: Sequence[int] = [28, 28]
+    """Height and width in cells of a predicted mask, always twice MASK_POOL_SIZE."""
     MAX_GT_INSTANCES: int = 100
+    """Most true objects a picture of a training; a random choice if there are more."""
     RPN_BBOX_STD_DEV: Any = np.array([0.1, 0.1, 0.2, 0.2])
+    """Unit of the proposal network's deltas y, x, log height, log width."""
     BBOX_STD_DEV: Any = np.array([0.1, 0.1, 0.2, 0.2])
+    """Unit of the box head's deltas y, x, log height, log width."""
 
     DETECTION_MAX_INSTANCES: int = 100
+    """Most detections a picture."""
     DETECTION_MIN_CONFIDENCE: float = 0.7
+    """Score, 0 to 1, below which a detection is dropped."""
     DETECTION_NMS_THRESHOLD: float = 0.3
+    """A detection goes when its IoU with a better one of its class is greater."""
 
     LEARNING_RATE: float = 0.001
+    """For scripts, which pass it to `train`; nothing else reads it."""
     LEARNING_MOMENTUM: float = 0.9
+    """Share of its last step that the optimizer takes again."""
     WEIGHT_DECAY: float = 0.0001
+    """Weight of the loss Σ w² / size over every tensor but gammas and betas."""
     LOSS_WEIGHTS: Mapping[str, float] = dict.fromkeys(LOSSES, 1.0)
+    """Weight of each loss in their sum."""
     USE_RPN_ROIS: bool = True
+    """The heads learn on the network's own proposals; always true here."""
     TRAIN_BN: bool | None = False
+    """False: batch norms keep their moving statistics; None or True: a training uses each batch's."""
     GRADIENT_CLIP_NORM: float = 5.0
+    """Largest norm of all gradients of a step together; longer ones are scaled down to it."""
 
     def __init__(self) -> None:
-        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
+        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT  # pictures a training step
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
-        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
-        self.IMAGE_META_SIZE = 12 + self.NUM_CLASSES
+        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])  # height, width, channels of the input
+        self.IMAGE_META_SIZE = 12 + self.NUM_CLASSES  # numbers that `compose_image_meta` makes
         self._warn_of_misspellings()
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +205,22 @@ def mold_of(config: Config, image: np.ndarray) -> Mold:
     )
 
 
+@contextlib.contextmanager
+def _settings_named() -> Iterator[None]:
+    """Within it, a value that a field refuses is a UsageError that names the setting it came from."""
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    else:
+        return
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    names = " * ".join(name for name, path in FIELDS.items() if path.rpartition(".")[2] == field) or field
+    why = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    raise UsageError(f"{names}: expected {why}, got {problem['input']!r}" if field else why)
+
+
+@_settings_named()
 def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelConfig:
     """The network that a `Config` describes.
 
@@ -147,6 +239,7 @@ def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelCon
         backbone=config.BACKBONE,
         mean_pixel=tuple(map(float, config.MEAN_PIXEL)),
         input_sizes=((width, height),),
+        min_side=max(1, int(config.IMAGE_MIN_DIM or 0)),
         min_score=float(config.DETECTION_MIN_CONFIDENCE),
         fpn_channels=config.TOP_DOWN_PYRAMID_SIZE,
         anchor_sizes=tuple((float(scale),) for scale in config.RPN_ANCHOR_SCALES),
@@ -166,6 +259,7 @@ def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelCon
     )
 
 
+@_settings_named()
 def training_config(
     config: Config,
     *,
@@ -185,11 +279,16 @@ def training_config(
     _expect(
         "USE_MINI_MASK", config.USE_MINI_MASK, True, "true masks are kept inside their boxes; enlarge MINI_MASK_SHAPE"
     )
-    _expect("IMAGE_MIN_SCALE", config.IMAGE_MIN_SCALE or 0, 0, "pictures are fitted into the training's crop")
     if set(config.LOSS_WEIGHTS) != set(LOSSES):
         raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {', '.join(config.LOSS_WEIGHTS)}")
     if len(set(config.MINI_MASK_SHAPE)) != 1:
         raise UsageError(f"MINI_MASK_SHAPE: expected a square, got {tuple(config.MINI_MASK_SHAPE)}")
+    positives = config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO
+    if not 1 <= positives <= config.TRAIN_ROIS_PER_IMAGE:
+        raise UsageError(
+            "TRAIN_ROIS_PER_IMAGE * ROI_POSITIVE_RATIO: expected 1 positive to all of them, got "
+            f"{config.TRAIN_ROIS_PER_IMAGE} * {config.ROI_POSITIVE_RATIO:g} = {positives:g}"
+        )
     side = int(config.IMAGE_SHAPE[0])
     stage = StageConfig(
         epochs=epochs,
@@ -220,7 +319,7 @@ def training_config(
         num_proposals=config.POST_NMS_ROIS_TRAINING,
         roi_samples=config.TRAIN_ROIS_PER_IMAGE,
         roi_positives=config.ROI_POSITIVE_RATIO,
-        mask_samples=int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO),
+        mask_samples=int(positives),
         max_objects=config.MAX_GT_INSTANCES,
         mini_mask=config.MINI_MASK_SHAPE[0],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from streamseg.config import nearest
 from streamseg.matterport.config import Config, mold_of
 from streamseg.matterport.utils import compose_image_meta, extract_bboxes, minimize_mask
+from streamseg.molding import pad_or_cut
 from streamseg.training.average_precision import run_lengths
 from streamseg.types import InputError, Sample, UsageError
 
@@ -127,13 +129,15 @@ def load_image_gt(
 class Samples:
     """A prepared `Dataset` as streamseg's own (`streamseg.types.Dataset`): masks as run lengths, boxes around them.
 
-    Objects without a pixel are left out. Raises UsageError for a dataset that is not prepared.
+    Objects without a pixel are left out. With a `Config` pictures and masks come as its network takes them, scaled and
+    padded, an input smaller than IMAGE_SHAPE padded to it below and on the right; `crop` leaves them whole, for whoever
+    cuts them. Raises UsageError for a dataset that is not prepared.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, config: Config | None = None) -> None:
         if len(dataset.image_ids) != len(dataset.image_info) or not hasattr(dataset, "class_names"):
             raise UsageError(f"{type(dataset).__name__}: call prepare() after the last add_class and add_image")
-        self.dataset = dataset
+        self.dataset, self.config = dataset, config
         self.class_names: tuple[str, ...] = ("background", *dataset.class_names[1:])
 
     def __len__(self) -> int:
@@ -145,6 +149,10 @@ class Samples:
         image_id = int(self.dataset.image_ids[index])
         rgb = np.asarray(self.dataset.load_image(image_id))
         masks, class_ids = _masks_of(self.dataset, image_id, rgb.shape)
+        if self.config:
+            rgb, masks = _molded(rgb, masks, self.config, name=f"{type(self.dataset).__name__}, picture {image_id}")
+            seen = masks.any(axis=(0, 1))
+            masks, class_ids = masks[..., seen], class_ids[seen]
         boxes = extract_bboxes(masks)
         return Sample(
             image_id=image_id,
@@ -158,6 +166,28 @@ class Samples:
             rgb=rgb,
             known_classes=_known_classes(self.dataset, image_id),
         )
+
+
+def _molded(rgb: np.ndarray, masks: np.ndarray, config: Config, *, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (H, W, 3) and its masks (H, W, n) as the network that a `Config` describes takes them: see `Samples`.
+
+    Raises UsageError, with the picture's name, when it does not become an input of IMAGE_SHAPE.
+    """
+    mode, (height, width) = config.IMAGE_RESIZE_MODE, (int(side) for side in config.IMAGE_SHAPE[:2])
+    if mode == "none" and any(side % 64 for side in rgb.shape[:2]):
+        raise UsageError(f"{name}: expected sides that are multiples of 64 with resize mode none, got {rgb.shape[:2]}")
+    mold = replace(mold_of(config, rgb), crop=None)
+    rgb, masks = mold.picture(rgb), mold.masks(masks)
+    if mode == "crop":
+        return rgb, masks
+    below, right = height - rgb.shape[0], width - rgb.shape[1]
+    if min(below, right) < 0:
+        raise UsageError(
+            f"{name}: expected an input of at most {height} × {width} pixels (IMAGE_MAX_DIM) in resize mode {mode}, "
+            f"got {rgb.shape[0]} × {rgb.shape[1]}"
+        )
+    rest = (0, below), (0, right), (0, 0)
+    return pad_or_cut(rgb, rest, None), pad_or_cut(masks, rest, None)
 
 
 def _known_classes(dataset: Dataset, image_id: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import utils
 from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
 from streamseg.matterport.dataset import Dataset, load_image_gt
-from streamseg.matterport.train import Plan, train
+from streamseg.matterport.train import Plan, Shelf, train
 from streamseg.matterport.utils import (
     compose_image_meta,
     compute_backbone_shapes,
@@ -73,7 +73,7 @@ class MaskRCNN:
         self._detect = compiled(self.keras_model, Network.call, use_xla=has_gpu())
         self._masks = compiled(self.keras_model, Network.masks, use_xla=has_gpu())
         self._explain = compiled(self.keras_model, Network.explain, use_xla=has_gpu())
-        self._selection = Selection(self.keras_model)
+        self._selection, self._shelf = Selection(self.keras_model), Shelf()
         self.set_log_dir()
 
     # --- weights ------------------------------------------------------------------------------------------------------
@@ -274,8 +274,9 @@ class MaskRCNN:
 
         epochs: the number of the last one, counting those before (`epoch`) · layers: `heads`, `3+`, `4+`, `5+`, `all`
         or a regular expression over the original's names of layers · augmentation: the fields of
-        `streamseg.config.AugmentConfig`. Each epoch leaves its weights at `checkpoint_path`, and numbers for
-        TensorBoard in `log_dir`. Raises ModelError at the first loss that is not a number.
+        `streamseg.config.AugmentConfig`, for the molded training pictures. GPU_COUNT GPUs share a batch. Each epoch
+        leaves its weights at `checkpoint_path`, and numbers for TensorBoard in `log_dir`. The pictures stay in memory
+        for the next call. Raises ModelError at the first loss that is not a number.
         """
         self._expect("training", "train")
         if isinstance(augmentation, Mapping):
@@ -284,7 +285,15 @@ class MaskRCNN:
             kind = type(augmentation).__name__
             raise UsageError(f"augmentation: expected fields of AugmentConfig, such as flip_left_right, got {kind}")
         plan = Plan(learning_rate, epochs, layers, augmentation, self.epoch, self.checkpoint_path, self.log_dir)
-        losses = train(self._selection, self.config, train_dataset, val_dataset, plan=plan, callbacks=custom_callbacks)
+        losses = train(
+            self._selection,
+            self.config,
+            train_dataset,
+            val_dataset,
+            plan=plan,
+            shelf=self._shelf,
+            callbacks=custom_callbacks,
+        )
         self.epoch = max(self.epoch, epochs)
         return losses
 

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamseg import molding, zoo
 from streamseg.fetch import fetch
 from streamseg.training import average_precision as voc
+
+if TYPE_CHECKING:
+    from streamseg.matterport.dataset import Dataset as Dataset
+
+
+def __getattr__(name: str) -> Any:
+    """`Dataset`, which scripts look for here and which itself needs this module."""
+    if name == "Dataset":
+        from streamseg.matterport.dataset import Dataset
+
+        return Dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # --- boxes ------------------------------------------------------------------------------------------------------------
 

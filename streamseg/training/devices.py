@@ -8,17 +8,21 @@ from collections.abc import Iterator
 import keras
 
 
+def device_names() -> list[str]:
+    """All GPUs of this machine; without one, the devices that its CPU is split into. None on another backend."""
+    return list(keras.distribution.list_devices()) if keras.backend.backend() in ("jax", "tensorflow") else []
+
+
 @contextlib.contextmanager
-def all_devices() -> Iterator[int]:
-    """Within it, a model is made for all GPUs at once (without a GPU, for all devices that the CPU is split into).
+def all_devices(most: int | None = None) -> Iterator[int]:
+    """Within it, a model is made for all of `device_names` at once, or for the first `most` of them.
 
     Yields their number. With one device nothing changes.
     """
-    backend = keras.backend.backend()
-    names = keras.distribution.list_devices() if backend in ("jax", "tensorflow") else []
+    names = device_names()[:most]
     if len(names) < 2:
         yield 1
-    elif backend == "jax":
+    elif keras.backend.backend() == "jax":
         before = keras.distribution.distribution()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
         try:

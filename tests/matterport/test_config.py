@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from streamseg.config import ModelConfig
-from streamseg.matterport.config import Config, model_config, training_config
+from streamseg.config import ModelConfig, StageConfig, TrainingConfig
+from streamseg.matterport import config as settings
+from streamseg.matterport.config import FIELDS, Config, model_config, training_config
 from streamseg.types import UsageError
 from tests.matterport.conftest import Recorded
 
@@ -88,6 +91,7 @@ def test_a_config_becomes_the_model_it_describes() -> None:
         class_names=("background", "mole", "scar"),
         backbone="resnet50",
         input_sizes=((128, 128),),
+        min_side=128,
         max_detections=3,
         rpn_delta_std=(0.2, 0.1, 0.4, 0.3),  # ours begin with x
     )
@@ -138,12 +142,60 @@ def test_a_network_that_cannot_be_is_refused_by_the_name_of_the_setting(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("USE_RPN_ROIS", False), ("USE_MINI_MASK", False), ("IMAGE_MIN_SCALE", 2)],
+    [("USE_RPN_ROIS", False), ("USE_MINI_MASK", False), ("GRADIENT_CLIP_NORM", 0), ("MAX_GT_INSTANCES", 0)],
 )
 def test_a_training_that_cannot_be_is_refused_by_the_name_of_the_setting(setting: str, value: object) -> None:
     config = type("Wrong", (Balloons,), {setting: value})()
     with pytest.raises(UsageError, match=f"{setting}: expected"):
         training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
+
+
+@pytest.mark.parametrize(("rois", "ratio", "product"), [(4, 0.2, "0.8"), (3, 0.33, "0.99"), (10, 1.5, "15")])
+def test_too_few_or_too_many_positive_proposals_are_refused_by_both_settings(
+    rois: int, ratio: float, product: str
+) -> None:
+    config = type("Wrong", (Balloons,), {"TRAIN_ROIS_PER_IMAGE": rois, "ROI_POSITIVE_RATIO": ratio})()
+    message = rf"TRAIN_ROIS_PER_IMAGE \* ROI_POSITIVE_RATIO: expected 1 positive .*, got {rois} \* {ratio} = {product}"
+    with pytest.raises(UsageError, match=message):
+        training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
+
+
+def test_a_value_that_a_field_refuses_is_named_by_its_setting() -> None:
+    config = type("Wrong", (Balloons,), {"RPN_NMS_THRESHOLD": 1.5})()
+    with pytest.raises(UsageError, match=r"RPN_NMS_THRESHOLD: expected less than or equal to 1, got 1\.5"):
+        model_config(config)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    tree = ast.parse(Path(settings.__file__).read_text(encoding="utf-8"))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    described = {
+        node.target.id
+        for node, after in zip(body, body[1:], strict=False)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    assert described == {name for name in vars(Config) if name.isupper()}
+
+
+def test_the_table_of_settings_names_each_and_the_field_that_it_becomes() -> None:
+    rows = {}
+    for line in (
+        (Path(__file__).resolve().parents[2] / "docs" / "matterport.md").read_text(encoding="utf-8").split("\n")
+    ):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and cells[0].strip("`")[:4].isupper():
+            rows |= dict.fromkeys(re.findall(r"`([A-Z_]+)`", cells[0]), cells[1])
+    assert rows.keys() == Config().to_dict().keys()
+    for name, field in FIELDS.items():
+        assert f"`{field}`" in rows[name], name
+    known = {
+        *(f"model.{name}" for name in ModelConfig.model_fields),
+        *(f"training.{name}" for name in TrainingConfig.model_fields),
+        *(f"training.stages.{name}" for name in StageConfig.model_fields),
+    }
+    named = {field for cell in rows.values() for field in re.findall(r"`((?:model|training)\.[a-z_.]+)`", cell)}
+    assert set(FIELDS.values()) <= named <= known
 
 
 def test_names_and_number_of_classes_must_agree() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,14 @@ def test_classes_and_pictures_get_numbers_in_the_order_they_were_added() -> None
     assert dataset.image_from_source_map == {"shapes.a": 0, "coco.42": 1}
     assert dataset.image_info[0]["width"] == 30 and dataset.source_image_link(1) == "b.png"
     assert dataset.image_reference(0) == ""
+
+
+def test_scripts_find_dataset_in_utils_whatever_they_import_first() -> None:
+    assert utils.Dataset is Dataset
+    code = "import streamseg.matterport.utils as utils; utils.Dataset().prepare()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    with pytest.raises(AttributeError, match="no attribute 'Datset'"):
+        utils.Datset  # noqa: B018
 
 
 def test_only_the_first_of_several_names_is_kept() -> None:
