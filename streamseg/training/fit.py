@@ -26,7 +26,7 @@ from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.targets import match_anchors
-from streamseg.training.data import open_datasets
+from streamseg.training.data import Joined, open_datasets
 from streamseg.training.devices import all_devices
 from streamseg.training.layers import Selection, matching
 from streamseg.training.loader import Batches, Picture, Pictures, steps_of_epoch
@@ -138,7 +138,7 @@ class StopAtNan(keras.callbacks.Callback):
         if bad:
             size = self.batches.stage.batch_size
             rows = self.batches.order[batch * size : (batch + 1) * size]
-            names = ", ".join(self.batches.picture(i).sample.path.name for i in rows)
+            names = ", ".join(self.batches.pictures[i].sample.path.name for i in rows)
             raise ModelError(
                 f"{' and '.join(bad)} became NaN or infinite in epoch {self.epoch + 1}, "
                 f"batch {batch + 1} ({names}); "
@@ -178,6 +178,26 @@ class EventLog(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.writer.close()
+
+
+class Warnings(keras.callbacks.Callback):
+    """Says what a dataset leaves out: what it knows from the start, and after an epoch what it found out in it."""
+
+    def __init__(self, dataset: Joined) -> None:
+        super().__init__()
+        self.dataset, self.said = dataset, dict[str, int]()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.say()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.say()
+
+    def say(self) -> None:
+        for warning, times in self.dataset.warnings.items():
+            if self.said.get(warning) != times:
+                log.warning("%s: %d", warning, times)
+            self.said[warning] = times
 
 
 class Report(keras.callbacks.Callback):
@@ -286,8 +306,6 @@ def pictures_of_stage(
     """The pictures as a stage sees them; masks that the model teaches itself are kept at `path` for a resume."""
     if not stage.teach_masks:
         return pictures
-    if len(pictures.kept) < len(pictures):
-        raise UsageError("teach_masks: expected all pictures in memory; a larger training.cache_gb keeps them there")
     if path.exists():
         return load_taught(pictures, path)
     weights = path.with_suffix(".h5")
@@ -332,28 +350,49 @@ def train(
     start = None if resume else start_file(experiment, folder)
     epochs = sum(stage.epochs for stage in training.stages)
     finished = min(finished_epochs(state), epochs) if resume else 0
-    folder.mkdir(parents=True, exist_ok=True)
-    write_model_card(experiment, folder, command=command)
     pictures = Pictures(
         dataset,
         side=training.mini_mask,
         cache_gb=training.cache_gb,
         progress=lambda done, total: progress({"reading": done, "total": total}),
     )
-    for warning, times in dataset.warnings.items():
-        log.warning("%s: %d", warning, times)
     with all_devices() as num_devices:
         check_batches(training.stages, num_devices)
         origin = state if resume else start or training.start_from
         log.debug("Keras on %s, %d devices, from %s", keras.backend.backend(), num_devices, origin)
         keras.utils.set_random_seed(training.seed)
         network = make_network(experiment)
+        selection = Selection(network)
+        check_stages(training, selection, pictures)
         if not resume:
             start_weights(network, training, start)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_model_card(experiment, folder, command=command)
         model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
         model.build()
-        run_stages(model, training, pictures, folder=folder, finished=finished, progress=progress)
+        run_stages(
+            model,
+            selection,
+            training,
+            pictures,
+            warnings=Warnings(dataset),
+            folder=folder,
+            finished=finished,
+            progress=progress,
+        )
     return folder
+
+
+def check_stages(training: TrainingConfig, selection: Selection, pictures: Pictures) -> None:
+    """Raises UsageError for a stage that could not begin, the last one too, while nothing is trained yet."""
+    for stage in training.stages:
+        selection.choose(stage.layers)
+    selection.choose("all")
+    if any(stage.teach_masks for stage in training.stages) and pictures.num_bytes > training.cache_gb * 1e9:
+        raise UsageError(
+            "teach_masks: expected all pictures in memory, a training.cache_gb of at least "
+            f"{math.ceil(pictures.num_bytes / 1e8) / 10:g}, got {training.cache_gb:g}"
+        )
 
 
 def check_batches(stages: Sequence[StageConfig], num_devices: int) -> None:
@@ -375,9 +414,11 @@ def matcher(config: ModelConfig, training: TrainingConfig, *, size: int) -> Any:
 
 def run_stages(
     model: TrainedMaskRCNN,
+    selection: Selection,
     training: TrainingConfig,
     pictures: Pictures,
     *,
+    warnings: Warnings,
     folder: Path,
     finished: int,
     progress: Progress,
@@ -387,12 +428,11 @@ def run_stages(
     def take(truth: Any, loss: Any) -> Any:
         return loss
 
-    selection = Selection(model.network)
+    planned = [(stage, stage.epochs * steps_of_epoch(pictures, stage)) for stage in training.stages]
     epochs = sum(stage.epochs for stage in training.stages)
     first_epoch, steps_before = 0, 0
-    for layers, group in itertools.groupby(training.stages, key=lambda stage: stage.layers):
-        stages = list(group)
-        steps = [stage.epochs * steps_of_epoch(pictures.facts, stage) for stage in stages]
+    for layers, group in itertools.groupby(planned, key=lambda each: each[0].layers):
+        stages, steps = zip(*group, strict=True)
         learning = dict.fromkeys(path.rpartition("/")[0] for path in selection.choose(layers))
         log.debug("layers %s: %d of them learn: %s", layers, len(learning), ", ".join(learning))
         optimizer = make_optimizer(training, Schedule(stages, steps))
@@ -431,11 +471,13 @@ def run_stages(
                 callbacks = [
                     StopAtNan(batches),
                     Checkpoints(folder),
+                    warnings,
                     EventLog(folder / "logs", steps_before=steps_before),
                     Report(progress, epochs=epochs, steps=len(batches)),
                 ]
-                model.fit(
-                    batches, initial_epoch=start, epochs=last_epoch, callbacks=callbacks, verbose=0, shuffle=False
-                )
+                with batches.failing_as_themselves():
+                    model.fit(
+                        batches, initial_epoch=start, epochs=last_epoch, callbacks=callbacks, verbose=0, shuffle=False
+                    )
             first_epoch = last_epoch
         steps_before += sum(steps)

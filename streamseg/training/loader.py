@@ -1,11 +1,14 @@
-"""Batches for training: pictures kept in memory as far as they fit, and seen through random views."""
+"""Batches for training: pictures read as they come, kept in memory as far as they fit, seen through random views."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import cv2
 import keras
@@ -17,12 +20,14 @@ from streamseg.letterbox import PADDING
 from streamseg.training.augment import change_colour, random_view, visible
 from streamseg.training.data import read_rgb
 from streamseg.training.sampling import Facts, draw, repeats
-from streamseg.types import Dataset, InputError, Sample
+from streamseg.types import Dataset, InputError, Sample, StreamsegError
+
+Found = TypeVar("Found")
 
 log = logging.getLogger(__name__)
 
 MOST_DAMAGED = 5
-"""So many pictures may turn out to be unreadable in the middle of a training; they are named, and others taken."""
+"""So many pictures of a training may turn out to be damaged; they are named, and others taken."""
 
 
 def full_mask(rle: Any, *, width: int, height: int) -> np.ndarray:
@@ -100,9 +105,10 @@ def read_picture(sample: Sample, *, side: int) -> Picture:
 
 
 class Pictures(Sequence[Picture]):
-    """The pictures of a dataset: kept in memory until they fill `cache_gb`, the others read whenever they are seen.
+    """The pictures of a dataset: each read when it is first seen, and kept in memory while it fits into `cache_gb`.
 
-    `facts`: what the choice of pictures needs to know of each.
+    In place of a damaged one comes the next, with a warning; InputError when more than MOST_DAMAGED are. Several
+    threads may take pictures, and the dataset's samples, at once. `progress`: told as `facts` are gathered.
     """
 
     def __init__(
@@ -113,37 +119,104 @@ class Pictures(Sequence[Picture]):
         cache_gb: float = 4.0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self.dataset, self.side = dataset, side
-        self.facts: list[Facts] = []
-        self.kept: list[Picture] = []
-        room = cache_gb * 1e9
-        for i in range(len(dataset)):
-            sample = dataset[i]
-            self.facts.append(Facts.of(sample))
-            if room > 0:
-                self.kept.append(read_picture(sample, side=side))
-                room -= self.kept[-1].num_bytes
-            progress(i + 1, len(dataset))
+        if not len(dataset):
+            raise InputError("expected at least one picture to train on, the dataset has none")
+        self.dataset, self.side, self.progress = dataset, side, progress
+        self.kept: dict[int, Picture] = {}
+        self.damaged: dict[int, InputError] = {}
+        self._room = cache_gb * 1e9
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self.facts)
+        return len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self.kept[index] if index < len(self.kept) else read_picture(self.dataset[index], side=self.side)
+        return self._at(range(len(self))[index], self._picture)
+
+    @cached_property
+    def facts(self) -> list[Facts]:
+        """What the choice of pictures needs to know of each: every sample is taken for it, but no picture read."""
+        facts = []
+        for i in range(len(self)):
+            facts.append(self._at(i, lambda place: Facts.of(self.dataset[place])))
+            self.progress(i + 1, len(self))
+        return facts
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """What all pictures would fill in memory: every sample is taken for it, but no picture read."""
+        samples = (self._at(i, self.dataset.__getitem__) for i in range(len(self)))
+        return sum(each.width * each.height * 3 + len(each.boxes) * self.side**2 for each in samples)
+
+    def _picture(self, place: int) -> Picture:
+        if place in self.kept:
+            return self.kept[place]
+        picture = read_picture(self.dataset[place], side=self.side)
+        with self._lock:
+            if place not in self.kept and picture.num_bytes <= self._room:
+                self.kept[place] = picture
+                self._room -= picture.num_bytes
+            return self.kept.get(place, picture)
+
+    def _at(self, place: int, read: Callable[[int], Found]) -> Found:
+        """What `read` makes of the picture at a place, or of the next one that is not damaged."""
+        while True:
+            if place not in self.damaged:
+                try:
+                    with damage_named(place):
+                        return read(place)
+                except InputError as error:
+                    self._leave_out(place, error)
+            most = min(MOST_DAMAGED, len(self) - 1)
+            if len(self.damaged) > most:
+                cause = self.damaged[place]
+                raise InputError(
+                    f"{cause} (expected at most {most} damaged pictures of {len(self)}, got {len(self.damaged)})"
+                ) from cause
+            place = (place + 1) % len(self)
+
+    def _leave_out(self, place: int, error: InputError) -> None:
+        with self._lock:
+            if place not in self.damaged:
+                log.warning("left out: %s", error)
+            self.damaged[place] = error
+
+
+@contextlib.contextmanager
+def damage_named(place: int) -> Iterator[None]:
+    """Around a sample: whatever a dataset raises is an InputError that names the picture."""
+    try:
+        yield
+    except (StreamsegError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"picture {place}: {type(error).__name__}: {error}") from error
 
 
 def facts_of(pictures: Sequence[Picture]) -> list[Facts]:
-    """The facts of each picture, without reading any."""
+    """What the choice of pictures needs to know of each."""
     if isinstance(pictures, Pictures):
         return pictures.facts
     return [replace(Facts.of(each.sample), masked=bool(each.mask_weights.any())) for each in pictures]
 
 
-def steps_of_epoch(facts: Sequence[Facts], stage: StageConfig) -> int:
+def times_of(pictures: Sequence[Picture], stage: StageConfig) -> np.ndarray:
+    """How often an epoch of a stage takes each picture (N,); nothing is looked at where it takes each once."""
+    return np.ones(len(pictures), int) if stage.balance == "none" else repeats(facts_of(pictures), stage.balance)
+
+
+def chances_of(pictures: Sequence[Picture], training: TrainingConfig) -> np.ndarray:
+    """How much more often each picture (N,) is drawn; nothing is looked at where none is drawn more often."""
+    if training.masked_share == 1:
+        return np.ones(len(pictures))
+    return np.array([training.masked_share if each.masked else 1.0 for each in facts_of(pictures)])
+
+
+def steps_of_epoch(pictures: Sequence[Picture], stage: StageConfig) -> int:
     """Batches of one epoch of a stage; at least one."""
-    return max(1, int(repeats(facts, stage.balance).sum()) // stage.batch_size)
+    return max(1, int(times_of(pictures, stage).sum()) // stage.batch_size)
 
 
 class Batches(keras.utils.PyDataset):
@@ -152,7 +225,7 @@ class Batches(keras.utils.PyDataset):
     `epoch` counts on from where a resumed training stopped, so that it sees the views it would have seen. `padding`:
     the grey level beside a picture. `steps`: batches of an epoch; by default as many as the pictures make. `match`:
     from a view's true boxes and their classes to what its anchors are, as `targets.match_anchors` says it; None where
-    the network matches anchors itself.
+    the network matches anchors itself. `failure`: what went wrong in a batch.
     """
 
     def __init__(
@@ -168,11 +241,10 @@ class Batches(keras.utils.PyDataset):
     ) -> None:
         super().__init__(workers=training.workers, use_multiprocessing=False, max_queue_size=4)
         self.pictures, self.training, self.stage, self.epoch = pictures, training, stage, epoch
-        self.padding, self.damaged, self.match = padding, set[int](), match
-        facts = facts_of(pictures)
-        self.times = repeats(facts, stage.balance)
-        self.weights = np.array([training.masked_share if each.masked else 1.0 for each in facts])
-        self.size = steps or steps_of_epoch(facts, stage)
+        self.padding, self.match = padding, match
+        self.failure: Exception | None = None
+        self.times, self.weights = times_of(pictures, stage), chances_of(pictures, training)
+        self.size = steps or max(1, int(self.times.sum()) // stage.batch_size)
         self._order()
 
     def _order(self) -> None:
@@ -187,24 +259,28 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        try:
+            return self._batch(index)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _batch(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         rng = np.random.default_rng((self.training.seed, self.epoch, index))
         batch_size = self.stage.batch_size
-        rows = [self.view(self.picture(i), rng) for i in self.order[index * batch_size : (index + 1) * batch_size]]
+        rows = [self.view(self.pictures[i], rng) for i in self.order[index * batch_size : (index + 1) * batch_size]]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return batch, {name: np.zeros((batch_size,), np.float32) for name in self.training.loss_weights}
 
-    def picture(self, index: int) -> Picture:
-        """The picture at a position, or the next one that can be read. Raises InputError when too many cannot."""
-        while True:
-            try:
-                return self.pictures[index]
-            except InputError as error:
-                if index not in self.damaged:
-                    log.warning("left out: %s", error)
-                self.damaged.add(index)
-                if len(self.damaged) > min(MOST_DAMAGED, len(self.pictures) - 1):
-                    raise
-                index = (index + 1) % len(self.pictures)
+    @contextlib.contextmanager
+    def failing_as_themselves(self) -> Iterator[None]:
+        """Around a `fit`: the error of a batch is raised as it was; TensorFlow wraps it into one of its own."""
+        try:
+            yield
+        except Exception as error:
+            if self.failure is None or self.failure is error:
+                raise
+            raise self.failure from None
 
     def view(self, picture: Picture, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One random view with its truth, padded to max_objects."""

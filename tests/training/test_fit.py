@@ -7,19 +7,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import keras
 import numpy as np
 import pytest
 
-from streamseg.config import ExperimentConfig, ModelConfig
+from streamseg.config import Component, ExperimentConfig, ModelConfig
+from streamseg.datasets.coco import Coco
 from streamseg.engines._model_folder import ModelFolder
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model.matterport_h5 import save_matterport
-from streamseg.training.fit import make_network, newest_run, save_average, start_file, start_weights, train
-from streamseg.types import InputError, ModelError, UsageError
+from streamseg.training.fit import (
+    Warnings,
+    make_network,
+    newest_run,
+    save_average,
+    start_file,
+    start_weights,
+    train,
+)
+from streamseg.types import InputError, ModelError, Sample, UsageError
 from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage, tiny_training_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,10 +181,87 @@ def test_what_cannot_be_resumed_or_trained_says_why(balls: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="it has the class 'ball', which the model lacks; there is cat"):
         train(other, output=tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    broken = make_balls(tmp_path / "broken", 2)
-    (broken.parent / "images" / "2.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="2.png: the picture is missing or damaged"):
-        train(tiny_experiment(broken), output=tmp_path / "b")
+
+
+def never(state: dict[str, Any]) -> None:
+    """Progress of a training that must not begin."""
+    assert "epoch" not in state
+
+
+@pytest.mark.parametrize(
+    ("later", "changes", "message"),
+    [
+        ({"layers": "headz"}, {}, "layers: no layer is called 'headz'; did you mean 'heads'"),
+        ({"layers": "("}, {}, "layers: '[(]' is neither a set of layers nor a regular expression"),
+        ({"layers": "backbone/stem"}, {}, "layers: all of 'backbone/stem' is frozen"),
+        (
+            {"teach_masks": True},
+            {"cache_gb": 0.0002},
+            "teach_masks: expected all pictures in memory, a training.cache_gb of at least 0.1, got 0.0002",
+        ),
+    ],
+)
+def test_a_later_stage_that_cannot_begin_is_refused_before_the_first_one_trains(
+    balls: Path, tmp_path: Path, later: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    experiment = tiny_experiment(balls, stages=(tiny_stage(), tiny_stage(**later)), **changes)
+    with pytest.raises(UsageError, match=message):
+        train(experiment, output=tmp_path / "a", progress=never)
+    assert not (tmp_path / "a").exists()
+
+
+class Torn(Coco):
+    """Balls whose last pictures cannot be taken: from Python's own errors down to what a file says."""
+
+    num_torn = 1
+
+    def __getitem__(self, index: int) -> Sample:
+        if index >= len(self) - self.num_torn:
+            raise ValueError(f"no picture {index}")
+        return super().__getitem__(index)
+
+
+class Tattered(Torn):
+    num_torn = 9
+
+
+def test_a_training_goes_on_without_a_damaged_picture_and_teaches_no_mask_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_balls(tmp_path / "b", 4, masks=False)
+    (path.parent / "images" / "1.png").write_bytes(b"no picture")
+    torn = Component(name=f"{__name__}:Torn", options={"path": path})
+    stage = tiny_stage(epochs=1, crop=64, teach_masks=True)
+    folder = train(tiny_experiment(path, stages=(stage,), workers=2, train=torn), output=tmp_path / "run")
+    assert sorted(record.message for record in caplog.records if "left out" in record.message) == [
+        f"left out: {path.parent}/images/1.png: the picture is missing or damaged",
+        "left out: picture 3: ValueError: no picture 3",
+    ]
+    assert np.load(folder / "taught-0.npz")["counts"].tolist() == [2, 2, 2, 2]
+    assert (folder / "model.weights.h5").exists()
+
+
+def test_too_many_damaged_pictures_end_a_training_with_the_name_of_one(tmp_path: Path) -> None:
+    path = make_balls(tmp_path / "b", 10)
+    tattered = Component(name=f"{__name__}:Tattered", options={"path": path})
+    message = r"ValueError: no picture \d \(expected at most 5 damaged pictures of 10, got 6\)"
+    with pytest.raises(InputError, match=message):
+        train(tiny_experiment(path, train=tattered), output=tmp_path / "run")
+
+
+def test_what_a_dataset_leaves_out_is_said_once_and_again_when_it_is_more(
+    balls: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lazy:
+        warnings: ClassVar = {"pictures missing, left out": 2}
+
+    said = Warnings(Lazy())  # type: ignore[arg-type]
+    said.on_train_begin()
+    said.on_epoch_end(0)
+    Lazy.warnings["empty masks left out"] = 1
+    said.on_epoch_end(1)
+    said.on_epoch_end(2)
+    assert [record.message for record in caplog.records] == ["pictures missing, left out: 2", "empty masks left out: 1"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other"])

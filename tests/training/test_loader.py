@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -13,7 +17,7 @@ from pycocotools import mask as coco_mask
 from streamseg.config import TrainingConfig
 from streamseg.datasets.coco import Coco
 from streamseg.training.loader import Batches, Picture, Pictures, mini_mask, outline, read_picture
-from streamseg.types import InputError, Sample
+from streamseg.types import InputError, Sample, UsageError
 from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
 
 BOX = np.float32([10, 20, 50, 100])
@@ -202,12 +206,149 @@ def test_the_outline_of_a_mask_goes_around_its_pixels() -> None:
 def test_pictures_beyond_the_cache_are_read_when_they_are_seen(tmp_path: Path) -> None:
     dataset = Coco(path=make_balls(tmp_path / "b", 4))
     one = read_picture(dataset[0], side=14).num_bytes
-    pictures = Pictures(dataset, side=14, cache_gb=1.5 * one / 1e9)
-    assert len(pictures) == 4 and len(pictures.kept) == 2
-    assert pictures[1] is pictures[1] and pictures[3] is not pictures[3]
-    everything = Batches(Pictures(dataset, side=14), training(), tiny_stage(batch_size=4))[0][0]
-    for name, array in Batches(pictures, training(), tiny_stage(batch_size=4))[0][0].items():
-        np.testing.assert_array_equal(array, everything[name])
+    pictures = Pictures(dataset, side=14, cache_gb=2.5 * one / 1e9)
+    assert len(pictures) == 4 and not pictures.kept
+    for i in (3, 1, 0):
+        assert pictures[i].sample.image_id == i + 1
+    assert set(pictures.kept) == {1, 3}
+    assert pictures[1] is pictures[1] and pictures[-1] is pictures[3] and pictures[0] is not pictures[0]
+    with pytest.raises(IndexError):
+        pictures[4]
+    everything = Batches(Pictures(dataset, side=14), training(), tiny_stage(batch_size=4))
+    for _ in range(2):  # from the files, then from memory
+        for name, array in Batches(pictures, training(), tiny_stage(batch_size=4))[0][0].items():
+            np.testing.assert_array_equal(array, everything[0][0][name])
+
+
+class Watched:
+    """A dataset that counts how often each sample is taken, and fails as it is told."""
+
+    def __init__(self, dataset: Coco, *, failing: dict[int, Exception] | None = None) -> None:
+        self.dataset, self.class_names, self.failing = dataset, dataset.class_names, failing or {}
+        self.taken: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.taken[index] += 1
+        if index in self.failing:
+            raise self.failing[index]
+        return self.dataset[index]
+
+
+def test_nothing_is_read_before_the_first_batch_and_nothing_twice_while_it_fits(tmp_path: Path) -> None:
+    dataset = Watched(Coco(path=make_balls(tmp_path / "b", 4)))
+    batches = Batches(Pictures(dataset, side=14), training(), tiny_stage(batch_size=2))
+    assert len(batches) == 2 and not dataset.taken
+    batches[0]
+    assert sorted(dataset.taken.values()) == [1, 1]
+    for _ in range(2):
+        batches[0], batches[1]
+        batches.on_epoch_end()
+    assert dict(dataset.taken) == {0: 1, 1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("change", [{"balance": "size"}, {"balance": "class"}, {"masked_share": 2}])
+def test_a_choice_of_pictures_looks_at_samples_and_reads_no_picture(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = make_balls(tmp_path / "b", 3)
+    coco = Coco(path=path)
+    for picture in (path.parent / "images").iterdir():
+        picture.unlink()
+    seen: list[tuple[int, int]] = []
+    pictures = Pictures(coco, side=14, progress=lambda done, total: seen.append((done, total)))
+    share = {name: value for name, value in change.items() if name == "masked_share"}
+    stage = {name: value for name, value in change.items() if name == "balance"}
+    Batches(pictures, training(**share), tiny_stage(**stage))
+    assert seen == [(1, 3), (2, 3), (3, 3)] and not pictures.damaged
+    assert pictures.num_bytes == 3 * (128 * 96 * 3 + 2 * 14 * 14)
+
+
+def test_threads_read_the_same_pictures_and_keep_no_more_than_fits(tmp_path: Path) -> None:
+    dataset = Coco(path=make_balls(tmp_path / "b", 6))
+    one = read_picture(dataset[0], side=14).num_bytes
+    pictures = Pictures(dataset, side=14, cache_gb=3.5 * one / 1e9)
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(lambda i: pictures[i % 6], range(240)))
+    assert [picture.sample.image_id for picture in read] == [i % 6 + 1 for i in range(240)]
+    assert len(pictures.kept) == 3 and all(pictures[i] is picture for i, picture in pictures.kept.items())
+
+
+@pytest.mark.parametrize("cache_gb", [0, 4])
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_in_place_of_a_damaged_picture_comes_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: int, cache_gb: float
+) -> None:
+    path = make_balls(tmp_path / "b", 4)
+    (path.parent / "images" / f"{place + 1}.png").write_bytes(b"broken")
+    pictures = Pictures(Coco(path=path), side=14, cache_gb=cache_gb)
+    instead = (place + 1) % 4
+    for _ in range(2):
+        assert [each.sample.image_id - 1 for each in pictures] == [instead if i == place else i for i in range(4)]
+    assert [record.message for record in caplog.records] == [
+        f"left out: {path.parent}/images/{place + 1}.png: the picture is missing or damaged"
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("no rows"), OSError("gone"), KeyError("masks"), IndexError("4")])
+@pytest.mark.parametrize("balance", ["none", "size"])
+def test_whatever_a_dataset_raises_is_damage_of_the_picture_it_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, balance: str
+) -> None:
+    dataset = Watched(Coco(path=make_balls(tmp_path / "b", 4)), failing={1: error})
+    batches = Batches(Pictures(dataset, side=14), training(), tiny_stage(batch_size=4, balance=balance))
+    assert batches.times.tolist() == [1, 1, 1, 1]
+    assert batches[0][0]["images"].shape == batches[0][0]["images"].shape == (4, 96, 96, 3)
+    assert [record.message for record in caplog.records] == [f"left out: picture 1: {type(error).__name__}: {error}"]
+    assert dataset.taken[1] == 1
+
+
+def test_a_wrong_option_found_out_late_is_no_damage(tmp_path: Path) -> None:
+    dataset = Watched(Coco(path=make_balls(tmp_path / "b", 4)), failing={1: UsageError("call prepare() first")})
+    with pytest.raises(UsageError, match="prepare"):
+        Pictures(dataset, side=14)[1]
+
+
+def test_five_damaged_pictures_are_left_out_and_the_sixth_ends_the_training(tmp_path: Path) -> None:
+    dataset = Watched(Coco(path=make_balls(tmp_path / "b", 9)))
+    dataset.failing = {i: ValueError("torn") for i in range(2, 7)}
+    assert [each.sample.image_id for each in Pictures(dataset, side=14)] == [1, 2, 8, 8, 8, 8, 8, 8, 9]
+    dataset.failing[8] = ValueError("torn too")
+    pictures = Pictures(dataset, side=14)
+    assert len([pictures[i] for i in range(8)]) == 8
+    message = r"picture 8: ValueError: torn too \(expected at most 5 damaged pictures of 9, got 6\)"
+    for _ in range(2):
+        with pytest.raises(InputError, match=message):
+            pictures[8]
+
+
+class Idle(keras.Model):
+    """A model that looks at batches and learns nothing."""
+
+    def train_step(self, data: Any) -> dict[str, float]:
+        return {"loss": 0.0}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_fit_ends_with_the_error_of_the_dataset_and_not_with_one_of_the_backend(tmp_path: Path, workers: int) -> None:
+    """The first two batches are looked at before a fit begins; of the nine after them, several see damage."""
+    dataset = Watched(Coco(path=make_balls(tmp_path / "b", 22)))
+    dataset.failing = {i: ValueError("torn") for i in range(1, 22, 2)}
+    batches = Batches(Pictures(dataset, side=14), training(workers=workers), tiny_stage())
+    model = Idle()
+    model.compile(run_eagerly=True)
+    with pytest.raises(InputError, match=r"ValueError: torn \(expected at most 5"), batches.failing_as_themselves():
+        model.fit(batches, verbose=0, shuffle=False)
+
+
+def test_an_error_that_is_not_of_a_batch_stays_as_it_is(pictures: list[Picture]) -> None:
+    with pytest.raises(ZeroDivisionError), Batches(pictures, training(), tiny_stage()).failing_as_themselves():
+        _ = 1 / 0
+
+
+def test_a_dataset_without_pictures_is_refused() -> None:
+    with pytest.raises(InputError, match="expected at least one picture to train on"):
+        Pictures([], side=14)  # type: ignore[arg-type]
 
 
 def test_a_picture_that_breaks_later_is_left_out_until_too_many_do(
