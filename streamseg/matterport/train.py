@@ -213,19 +213,20 @@ def train(
             loss_weights={name: training.loss_weights[name] for name in LOSSES},
             jit_compile=keras.backend.backend() == "jax",
         )
-        history = model.fit(
-            batches,
-            validation_data=val_batches,
-            initial_epoch=plan.first_epoch,
-            epochs=plan.epochs,
-            callbacks=[
-                StopAtNan(batches),
-                Weights(network, plan.checkpoint_path, trained=trained),
-                EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
-                *callbacks,
-            ],
-            shuffle=False,
-        )
+        with batches.failing_as_themselves(), val_batches.failing_as_themselves():
+            history = model.fit(
+                batches,
+                validation_data=val_batches,
+                initial_epoch=plan.first_epoch,
+                epochs=plan.epochs,
+                callbacks=[
+                    StopAtNan(batches),
+                    Weights(network, plan.checkpoint_path, trained=trained),
+                    EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
+                    *callbacks,
+                ],
+                shuffle=False,
+            )
     losses: dict[str, list[float]] = history.history
     return losses
 

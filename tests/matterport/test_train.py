@@ -278,3 +278,8 @@ def test_wrong_use_of_a_training_is_named(tmp_path: Path) -> None:
         UsageError, match="expected the 3 classes of NUM_CLASSES, background included, got 2: BG, square"
     ):
         model.train(other, Squares(), 0.1, 1, "heads")
+    model.config.IMAGE_RESIZE_MODE = "none"  # only a batch finds out what that makes of a picture
+    with pytest.raises(
+        UsageError, match="Squares, picture .: expected sides that are multiples of 64 with resize mode"
+    ):
+        model.train(Squares(), Squares(), 0.1, 1, "heads")
