@@ -3,8 +3,9 @@
     python benchmarks/detect_and_run.py mask_rcnn_coco.h5 --data instances_val2017.json
 
 `detect` molds a picture to a padded square and cuts masks hard, as the original does; `run` scales in the decoder to an
-input of the picture's shape and pastes softly. What `detect` finds is taken as the truth, and COCO's AP of what `run`
-finds is measured against it. 1 would mean that they find the same.
+input of the picture's shape and pastes softly; `evaluate` molds as `detect` does and pastes as `run` does. What
+`detect` finds is taken as the truth, and COCO's AP of what the others find is measured against it. 1 would mean that
+they find the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamseg.model.matterport_h5 import config_of
 from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
 from streamseg.training.evaluate import read_frame
+from streamseg.training.molded import Molded
 from streamseg.training.objects import Comparison, Objects, found_objects
 
 
@@ -62,19 +64,23 @@ def main() -> None:
     engine = Openvino(model=str(given.weights), precision="f32")
     dataset = Coco(path=given.data)
     count = len(dataset) if given.limit is None else min(given.limit, len(dataset))
-    comparisons = []
+    ways = {"run": engine, "evaluate": Molded(engine, engine.folder.config)}
+    comparisons: dict[str, list[Comparison]] = {name: [] for name in ways}
     for index in range(count):
         sample = dataset[index]
         (result,) = model.detect([read_rgb(sample)])
-        (instances,) = engine.predict([read_frame(sample, index)])
         size = {"width": sample.width, "height": sample.height}
-        truth, found = as_truth(result, file.class_names), found_objects(instances, **size)
-        comparisons.append(Comparison(sample.path.stem, truth=truth, found=found, **size))
-    num_objects = sum(len(each.truth) for each in comparisons)
+        truth = as_truth(result, file.class_names)
+        for name, way in ways.items():
+            (instances,) = way.predict([read_frame(sample, index)])
+            found = found_objects(instances, **size)
+            comparisons[name].append(Comparison(sample.path.stem, truth=truth, found=found, **size))
+    num_objects = sum(len(each.truth) for each in comparisons["run"])
     print(f"{count} pictures, {num_objects} objects found by detect, min_score {OfFile.DETECTION_MIN_CONFIDENCE}")
-    for kind, name in (("bbox", "box"), ("segm", "mask")):
-        figures = coco_average_precision(comparisons, kind, class_names=file.class_names[1:])
-        print(f"{name:5}" + "".join(f"{key} {value:6.3f}  " for key, value in figures.items()))
+    for name, compared in comparisons.items():
+        for kind, what in (("bbox", "box"), ("segm", "mask")):
+            figures = coco_average_precision(compared, kind, class_names=file.class_names[1:])
+            print(f"{name:9}{what:5}" + "".join(f"{key} {value:6.3f}  " for key, value in figures.items()))
 
 
 if __name__ == "__main__":
