@@ -29,7 +29,7 @@ from streamseg.model.targets import match_anchors
 from streamseg.training.data import Joined, open_datasets
 from streamseg.training.devices import all_devices
 from streamseg.training.layers import Selection, matching
-from streamseg.training.loader import Batches, Picture, Pictures, steps_of_epoch
+from streamseg.training.loader import Batches, Picture, Pictures, steps_of_epoch, times_of
 from streamseg.training.optimizers import Schedule, averages, make_optimizer
 from streamseg.training.teach import load_taught, save_taught, teach
 from streamseg.types import ModelError, UsageError
@@ -428,7 +428,7 @@ def run_stages(
     def take(truth: Any, loss: Any) -> Any:
         return loss
 
-    planned = [(stage, stage.epochs * steps_of_epoch(pictures, stage)) for stage in training.stages]
+    planned = [(stage, stage.epochs * steps_of_epoch(times_of(pictures, stage), stage)) for stage in training.stages]
     epochs = sum(stage.epochs for stage in training.stages)
     first_epoch, steps_before = 0, 0
     for layers, group in itertools.groupby(planned, key=lambda each: each[0].layers):

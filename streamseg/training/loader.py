@@ -214,9 +214,9 @@ def chances_of(pictures: Sequence[Picture], training: TrainingConfig) -> np.ndar
     return np.array([training.masked_share if each.masked else 1.0 for each in facts_of(pictures)])
 
 
-def steps_of_epoch(pictures: Sequence[Picture], stage: StageConfig) -> int:
-    """Batches of one epoch of a stage; at least one."""
-    return max(1, int(times_of(pictures, stage).sum()) // stage.batch_size)
+def steps_of_epoch(times: np.ndarray, stage: StageConfig) -> int:
+    """Batches of one epoch of a stage that takes each picture so many times (N,); at least one."""
+    return max(1, int(times.sum()) // stage.batch_size)
 
 
 class Batches(keras.utils.PyDataset):
@@ -244,7 +244,7 @@ class Batches(keras.utils.PyDataset):
         self.padding, self.match = padding, match
         self.failure: Exception | None = None
         self.times, self.weights = times_of(pictures, stage), chances_of(pictures, training)
-        self.size = steps or max(1, int(self.times.sum()) // stage.batch_size)
+        self.size = steps or steps_of_epoch(self.times, stage)
         self._order()
 
     def _order(self) -> None:
