@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -113,6 +114,7 @@ def test_a_training_cuts_its_crop_anew_each_time_at_the_scale_of_load_image_gt(s
     config = resizing("crop", smallest=64, largest=512, scale=scale)
     config.STEPS_PER_EPOCH = 30
     dataset = Placed(shape=(96, 128), box=(40, 50, 60, 70))
+    random.seed(8)  # of the corners of load_image_gt, some of which show the whole object
     sizes = {tuple(box[2:] - box[:2]) for _ in range(60) for box in load_image_gt(dataset, config, 0)[3]}
     corners = set()
     for row in rows_of(batches(config, dataset)[0]):
