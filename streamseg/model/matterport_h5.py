@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,28 @@ HEADS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask")
 IGNORED = ("anchors",)
 """Layers of a training that hold no weights of the network: a copy of its anchors, of any size."""
 
+LAYERS = "layer_names"
+"""The attribute in which Keras 2 lists the layers of a file."""
+
+BLOCK = ("res2a", "bn2a", "res2b", "bn2b", "res2c", "res1", "bn2c", "bn1")
+"""The layers of a residual block, in the order of the original's graph."""
+
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def _alone(*names: str) -> dict[str, list[str]]:
+    return {name: [name] for name in names}
+
+
+HEAD_GROUPS = {
+    **_alone("fpn_c5p5", "fpn_c4p4", "fpn_c3p3", "fpn_c2p2", "fpn_p5", "fpn_p2", "fpn_p3", "fpn_p4"),
+    "rpn_model": ["rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred"],
+    **_alone("mrcnn_mask_conv1", "mrcnn_mask_bn1", "mrcnn_mask_conv2", "mrcnn_mask_bn2"),
+    **_alone("mrcnn_class_conv1", "mrcnn_class_bn1", "mrcnn_mask_conv3", "mrcnn_mask_bn3"),
+    **_alone("mrcnn_class_conv2", "mrcnn_class_bn2", "mrcnn_mask_conv4", "mrcnn_mask_bn4"),
+    **_alone("mrcnn_bbox_fc", "mrcnn_mask_deconv", "mrcnn_class_logits", "mrcnn_mask"),
+}
+"""Group -> its layers, of all that comes after the backbone, in the order in which the original writes them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ def is_matterport(path: Path) -> bool:
     """Whether a file holds weights in the layout of Keras 2; False for one that cannot be read."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return "layer_names" in file.attrs or "model_weights" in file
+            return bool(_listed(file, LAYERS)) or "model_weights" in file
     except OSError:
         return False
 
@@ -65,30 +87,63 @@ def read_shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
 def _read(path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
-            root = file if "layer_names" in file.attrs else file.get("model_weights")
-            if root is None or "layer_names" not in root.attrs:
-                raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found no `layer_names`")
+            root = next((each for each in (file, file.get("model_weights")) if each and _listed(each, LAYERS)), None)
+            if root is None:
+                raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found {_found(file)}")
             return _layers(root, path, take)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
 
 
+def _found(file: Any) -> str:
+    """What a file that Keras 2 did not write holds instead, in words."""
+    names = ", ".join(list(file)[:5]) or "nothing"
+    if "layers" in file or "_layer_checkpoint_dependencies" in file:
+        return f"no `layer_names`, but {names}: the layout of Keras 3's own `.weights.h5`"
+    return f"no `layer_names`, but {names}"
+
+
 def _layers(root: Any, path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
     layers: dict[str, dict[str, Any]] = {}
-    for name in map(_text, root.attrs["layer_names"]):
+    for name in _listed(root, LAYERS):
         if name not in root:
             raise ModelError(f"{path}: layer {name} is listed, but not there")
         group = root[name]
-        for weight in map(_text, group.attrs.get("weight_names", ())):
+        weights = _listed(group, "weight_names")
+        for weight, layer in zip(weights, _owners(name, weights), strict=True):
             if weight not in group:
                 raise ModelError(f"{path}: tensor {name}/{weight} is listed, but not there")
-            # `conv1/kernel:0`; a layer inside another, such as the proposal network's, carries its own name here
-            layer, _, short = re.sub(r":\d+$", "", weight).rpartition("/")
-            tensors = layers.setdefault(layer.rpartition("/")[2] or name, {})
+            tensors = layers.setdefault(layer, {})
+            short = _without_number(weight).rpartition("/")[2]
             if short in tensors:
                 raise ModelError(f"{path}: tensor {name}/{weight} stands there twice")
             tensors[short] = take(group[weight])
     return layers
+
+
+def _owners(group: str, weights: Sequence[str]) -> list[str]:
+    """The layer that each weight of a group belongs to: the group's, but where weights of several layers lie in it.
+
+    Those carry their own names, as in `rpn_model`. The second network that a process built has others in its weights
+    than in its groups: the group `conv1` holds `conv1_1/kernel:0`, and `rpn_model` holds `rpn_conv_shared_1/kernel:0`.
+    """
+    inner = [_without_number(weight).rpartition("/")[0].rpartition("/")[2] or group for weight in weights]
+    if len(set(inner)) == 1:
+        return [group] * len(weights)
+    bare = [re.sub(r"_\d+$", "", layer) for layer in inner]
+    return bare if len(set(bare)) == len(set(inner)) else inner
+
+
+def _without_number(weight: str) -> str:
+    """The name of a weight without what TensorFlow puts behind it: `conv1/kernel` for `conv1/kernel:0`."""
+    return re.sub(r":\d+$", "", weight)
+
+
+def _listed(group: Any, attribute: str) -> list[str]:
+    """The names in an attribute, or in its parts `…0`, `…1` …, in which Keras writes a list too long for HDF5."""
+    parts = [attribute] if attribute in group.attrs else []
+    parts += list(itertools.takewhile(group.attrs.__contains__, (f"{attribute}{i}" for i in itertools.count())))
+    return [_text(name) for part in parts for name in group.attrs[part]]
 
 
 def _text(name: Any) -> str:
@@ -157,20 +212,41 @@ def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude:
 
 
 def save_matterport(network: Any, path: Path) -> None:
-    """Write a network of the matterport family as the original does, a group a layer. Inverse of `load_matterport`."""
+    """Write a network of the matterport family so that the original loads it too. Inverse of `load_matterport`."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     layers = named_weights(network)
+    groups = groups_of(layers)
     with h5py.File(part, "w", locking=False) as file:
-        file.attrs["layer_names"] = np.array(list(layers), "S")  # bytes of one length, as Keras 2 stores names
+        file.attrs[LAYERS] = np.array(list(groups), "S")  # bytes of one length, as Keras 2 stores names
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.5"
-        for layer, variables in layers.items():
-            group = file.create_group(layer)
-            names = [f"{layer}/{short}:0" for short in variables]
-            group.attrs["weight_names"] = np.array(names, "S")
-            for name, variable in zip(names, variables.values(), strict=True):
-                group.create_dataset(name, data=np.asarray(variable))
+        for name, members in groups.items():
+            group = file.create_group(name)
+            named = {f"{layer}/{short}:0": value for layer in members for short, value in layers[layer].items()}
+            group.attrs["weight_names"] = np.array(list(named), "S")
+            for weight, value in named.items():
+                group.create_dataset(weight, data=np.asarray(value))
     part.replace(path)
+
+
+def groups_of(layers: Iterable[str]) -> dict[str, list[str]]:
+    """The layers of each group that the original writes, in the order of its training graph.
+
+    To it the proposal network is one layer, which its loader finds by that name only.
+    """
+    there = set(layers)
+    heads = {name: [each for each in members if each in there] for name, members in HEAD_GROUPS.items()}
+    backbone = there.difference(*heads.values())
+    groups = {name: [name] for name in sorted(backbone, key=_place)} | heads
+    return {name: members for name, members in groups.items() if members}
+
+
+def _place(name: str) -> tuple[Any, ...]:
+    """Where a layer of the backbone stands: stage, block, and within a block where the original's graph has it."""
+    if found := re.fullmatch(r"(res|bn)(\d)([a-z])_branch(1|2[abc])", name):
+        kind, stage, block, branch = found.groups()
+        return int(stage), block, BLOCK.index(f"{kind}{branch}")
+    return 0, "", int(name != "conv1")
 
 
 def config_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def unlist(group: h5py.Group, name: str) -> None:
 
 
 def put(file: h5py.File, layer: str, short: str, value: np.ndarray) -> None:
-    name = f"{layer}/{layer}/{short}:0"
+    name = f"{'rpn_model' if layer.startswith('rpn_') else layer}/{layer}/{short}:0"
     del file[name]
     file.create_dataset(name, data=value)
 
@@ -307,28 +308,104 @@ def test_weights_inside_a_saved_model_and_names_as_text_are_read_too(
 def test_layers_inside_the_proposal_networks_group_and_leftovers_of_a_training_are_understood(
     network: MaskRCNN, changed: Callable[[Change], Path]
 ) -> None:
-    inner = ("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred")
-
     def as_trained(file: h5py.File) -> None:
-        names = [name for name in file.attrs["layer_names"] if name.decode() not in inner]
-        file.create_group("rpn_model")
-        weights = []
-        for layer in inner:
-            weights += list(file[layer].attrs["weight_names"])
-            file.move(f"{layer}/{layer}", f"rpn_model/{layer}")
-            del file[layer]
-        file["rpn_model"].attrs["weight_names"] = listed(weights)
+        names = list(file.attrs["layer_names"])
+        assert b"rpn_model" in names
         empty = file.create_group("res2a_out")  # an activation: a layer without weights
         empty.attrs["weight_names"] = np.zeros(0)
         anchors = file.create_group("anchors")
         anchors.attrs["weight_names"] = listed([b"anchors/Variable:0"])
         anchors.create_dataset("anchors/Variable:0", data=np.zeros((2, 16368, 4), np.float32))
-        file.attrs["layer_names"] = listed([*names, b"rpn_model", b"res2a_out", b"anchors"])
+        file.attrs["layer_names"] = listed([*names, b"res2a_out", b"anchors"])
 
     path = changed(as_trained)
     report = load_matterport(network, path)
     assert len(report.loaded) == len(network.weights) and not report.skipped
     assert config_of(path).input_sizes == ((256, 256),), "16368 = 3 · (64² + 32² + 16² + 8² + 4²) anchors"
+
+
+def renamed(new_name: Callable[[str, str], str]) -> Change:
+    """Every weight under what `new_name` makes of its group and its name."""
+
+    def change(file: h5py.File) -> None:
+        for layer in map(bytes.decode, file.attrs["layer_names"]):
+            group = file[layer]
+            names = {name.decode(): new_name(layer, name.decode()) for name in group.attrs["weight_names"]}
+            values = {new: group[old][()] for old, new in names.items()}
+            for key in list(group):
+                del group[key]
+            for name, value in values.items():
+                group.create_dataset(name, data=value)
+            group.attrs["weight_names"] = listed([name.encode() for name in values])
+
+    return change
+
+
+def of_the_third_model(layer: str, name: str) -> str:
+    """As the third network of a process has it: `conv1_2/kernel:0` in the group `conv1`."""
+    owner, _, short = name.partition("/")
+    return f"{owner}_2/{short}"
+
+
+def of_a_port(layer: str, name: str) -> str:
+    """As ports to later versions have it: the nested network's name before its layers', no number behind."""
+    return f"{layer}/{name}".removesuffix(":0") if layer == "rpn_model" else name.removesuffix(":0")
+
+
+def without_owner(layer: str, name: str) -> str:
+    """A weight that has no layer in its name belongs to its group."""
+    return name if layer == "rpn_model" else name.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("new_name", [of_the_third_model, of_a_port, without_owner])
+def test_weights_are_found_whatever_their_writer_called_them(
+    new_name: Callable[[str, str], str], network: MaskRCNN, original: Path, changed: Callable[[Change], Path]
+) -> None:
+    saved = read_tensors(original)
+    path = changed(renamed(new_name))
+    assert read_tensors(path).keys() == saved.keys()
+    for variable in network.weights:
+        variable.assign(np.zeros(variable.shape, np.float32))
+    report = load_matterport(network, path)
+    assert len(report.loaded) == len(network.weights) and not report.skipped
+    for layer in ("conv1", "rpn_class_raw", "mrcnn_bbox_fc"):
+        assert first_value(network, layer) == np.ravel(saved[layer]["kernel"])[0]
+    assert config_of(path) == config_of(original)
+
+
+def test_a_list_of_names_in_parts_is_read_whole(changed: Callable[[Change], Path], original: Path) -> None:
+    def in_parts(file: h5py.File) -> None:
+        names = file.attrs["layer_names"]
+        del file.attrs["layer_names"]
+        file.attrs["layer_names0"], file.attrs["layer_names1"] = names[:100], names[100:]
+        unread = file.create_group("top_level_model_weights")  # what Keras 2.6 and later write beside the layers
+        unread.attrs["weight_names"] = listed([b"scale:0"])
+
+    path = changed(in_parts)
+    assert is_matterport(path) and read_tensors(path).keys() == read_tensors(original).keys()
+
+
+def test_a_layout_of_another_keras_is_named(network: MaskRCNN, tmp_path: Path) -> None:
+    path = tmp_path / "kept.weights.h5"
+    small = keras.Sequential([keras.layers.Dense(2)])
+    small.build((None, 3))
+    small.save_weights(path)
+    with pytest.raises(
+        ModelError, match=r"expected weights as Keras 2 wrote them, found .*Keras 3's own `.weights.h5`"
+    ):
+        load_matterport(network, path)
+
+
+def test_groups_stand_as_in_the_files_of_the_original(parity: Path, original: Path) -> None:
+    """So that its loader finds them, which goes by the groups' names or by their order, never by a weight's name."""
+    recorded = json.loads((parity / "weights_table_shapes128.json").read_text())["layers"]
+    with h5py.File(original) as file:
+        written = {
+            layer.decode(): [name.decode() for name in file[layer].attrs["weight_names"]]
+            for layer in file.attrs["layer_names"]
+        }
+    wanted = {layer["name"]: [weight["name"] for weight in layer["weights"]] for layer in recorded if layer["weights"]}
+    assert list(written.items()) == list(wanted.items())
 
 
 def test_the_configuration_is_read_off_the_file(original: Path) -> None:
