@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import streamseg.matterport.mask_rcnn as mask_rcnn
+    import streamseg.matterport.model as model
     import streamseg.matterport.utils as utils
     import streamseg.matterport.visualize as visualize
     from streamseg.matterport.config import Config
     from streamseg.matterport.dataset import Dataset
-    from streamseg.matterport.mask_rcnn import MaskRCNN
+    from streamseg.matterport.model import MaskRCNN
 
-__all__ = ["Config", "Dataset", "MaskRCNN", "mask_rcnn", "utils", "visualize"]
+__all__ = ["Config", "Dataset", "MaskRCNN", "model", "utils", "visualize"]
 
-_CLASSES = {"Config": "config", "Dataset": "dataset", "MaskRCNN": "mask_rcnn"}
+_CLASSES = {"Config": "config", "Dataset": "dataset", "MaskRCNN": "model"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from streamseg.matterport import Config, MaskRCNN, utils
-from streamseg.matterport.mask_rcnn import OUTPUTS, log
+from streamseg.matterport.model import OUTPUTS, log
 from streamseg.model.matterport_h5 import HEADS, named_weights, save_matterport
 from streamseg.types import ModelError, UsageError
 from tests.matterport.conftest import Recorded, unpacked
