@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,11 @@ import numpy as np
 from streamseg import molding
 from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
-from streamseg.matterport import utils
+from streamseg.matterport import graph, utils
 from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
 from streamseg.matterport.dataset import Dataset, load_image_gt
+from streamseg.matterport.graph import OUTPUTS, Y_FIRST, Output
+from streamseg.matterport.keras_model import KerasModel, Layer, Model
 from streamseg.matterport.train import Plan, Shelf, train
 from streamseg.matterport.utils import (
     compose_image_meta,
@@ -35,6 +38,7 @@ from streamseg.training.layers import Selection
 from streamseg.types import ModelError, UsageError
 
 __all__ = [  # what scripts look for in the original's `model`
+    "OUTPUTS",
     "MaskRCNN",
     "compose_image_meta",
     "compute_backbone_shapes",
@@ -45,9 +49,6 @@ __all__ = [  # what scripts look for in the original's `model`
     "unmold_image",
 ]
 
-Y_FIRST = [1, 0, 3, 2]
-"""Boxes x1, y1, x2, y2 and deltas x, y, log w, log h to the original's order, and back."""
-
 RUN = re.compile(r"[\w-]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[\w-]+(\d{4})\.h5$")
 """A weights file of a training: …/balloon20190301T1830/mask_rcnn_balloon_0012.h5."""
 
@@ -56,15 +57,17 @@ class MaskRCNN:
     """A Mask R-CNN of the original's kind: detects with `mode="inference"`, trains with `mode="training"`.
 
     config: a `Config` · model_dir: the folder of the trainings' logs and weights.
-    keras_model: the network itself · epoch, log_dir, checkpoint_path: of the training, by `set_log_dir`.
+    keras_model: the network itself (`keras_model.KerasModel`) · anchors (A, 4): of the last input, in pixels.
+    epoch, log_dir, checkpoint_path: of the training, by `set_log_dir`.
     """
 
     def __init__(self, mode: Literal["training", "inference"], config: Config, model_dir: str | Path) -> None:
         if mode not in ("training", "inference"):
             raise UsageError(f"mode: expected training or inference, got {mode!r}")
         self.mode, self.config, self.model_dir = mode, config, str(model_dir)
+        self._anchors: dict[tuple[int, ...], np.ndarray] = {}
         training = mode == "training"
-        self.keras_model = Network(
+        self.keras_model = KerasModel(
             model_config(config),
             trains_norm=training and config.TRAIN_BN is not False,
             name="network",
@@ -74,6 +77,7 @@ class MaskRCNN:
         self._masks = compiled(self.keras_model, Network.masks, use_xla=has_gpu())
         self._explain = compiled(self.keras_model, Network.explain, use_xla=has_gpu())
         self._selection, self._shelf = Selection(self.keras_model), Shelf()
+        self.get_anchors(config.IMAGE_SHAPE)
         self.set_log_dir()
 
     # --- weights ------------------------------------------------------------------------------------------------------
@@ -140,6 +144,8 @@ class MaskRCNN:
                 log("image", image)
         molds = [self._mold(image) for image in images]
         molded = [mold.picture(image) for mold, image in zip(molds, images, strict=True)]
+        if molded:
+            self.get_anchors(molded[-1].shape)
         found = self._found(molded, [mold.window for mold in molds])
         results = []
         for i, (detections, masks) in enumerate(found):
@@ -162,6 +168,7 @@ class MaskRCNN:
             log(f"Processing {len(molded_images)} images")
             log("molded_images", molded_images)
             log("image_metas", image_metas)
+        self.get_anchors(molded_images.shape[1:])
         windows = utils.parse_image_meta(image_metas)["window"]
         results = []
         for detections, masks in self._found(list(self._unmean(molded_images)), windows):
@@ -299,37 +306,79 @@ class MaskRCNN:
 
     # --- inspection ---------------------------------------------------------------------------------------------------
 
-    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
+    def get_anchors(self, image_shape: Sequence[int] | np.ndarray) -> np.ndarray:
         """The anchors (A, 4) float32 of an input of `image_shape`, normalised; `anchors` then has them in pixels."""
-        config = self.config
-        self.anchors = utils.generate_pyramid_anchors(
-            config.RPN_ANCHOR_SCALES,
-            config.RPN_ANCHOR_RATIOS,
-            utils.compute_backbone_shapes(config, image_shape),
-            config.BACKBONE_STRIDES,
-            config.RPN_ANCHOR_STRIDE,
-        )
-        return utils.norm_boxes(self.anchors, image_shape[:2])
+        config, shape = self.config, tuple(int(side) for side in image_shape)
+        if shape not in self._anchors:
+            self._anchors[shape] = utils.generate_pyramid_anchors(
+                config.RPN_ANCHOR_SCALES,
+                config.RPN_ANCHOR_RATIOS,
+                utils.compute_backbone_shapes(config, shape),
+                config.BACKBONE_STRIDES,
+                config.RPN_ANCHOR_STRIDE,
+            )
+        self.anchors = self._anchors[shape]
+        return utils.norm_boxes(self.anchors, shape[:2])
 
     def run_graph(
-        self, images: Sequence[np.ndarray], outputs: Sequence[str], image_metas: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """What the network computes on its way, by the names of `OUTPUTS`, each with the pictures first.
+        self,
+        images: Sequence[np.ndarray],
+        outputs: Sequence[str | tuple[str, Output]],
+        image_metas: np.ndarray | None = None,
+    ) -> OrderedDict[str, Any]:
+        """What the network computes on its way, each with the pictures first; prints the shape and range of each.
 
-        images as for `detect`; with image_metas they are molded already. Boxes and deltas begin with y as everywhere
-        here, detections (B, D, 6) are normalised box, class, score. `post_nms_anchor_ix`: of one picture (n,), of
-        several a list. They must become inputs of one size.
+        outputs: names of `OUTPUTS`, or pairs (what to call it, `keras_model.get_layer(…).output` or `ancestor(…)`).
+        images as for `detect`; with image_metas they are molded already. They must become inputs of one size. Boxes and
+        deltas begin with y as everywhere here, detections (B, D, 6) are normalised box, class, score.
+        `post_nms_anchor_ix`: of one picture (n,), of several a list.
         """
-        unknown = [name for name in outputs if name not in OUTPUTS]
-        if unknown:
-            raise UsageError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {unknown[0]!r}")
+        wanted = graph.asked(outputs)
         if image_metas is None:
             molded, image_metas, _ = self.mold_inputs(images)
         else:
             molded = np.asarray(images)
+        self.get_anchors(molded.shape[1:])
         windows = utils.norm_boxes(utils.parse_image_meta(image_metas)["window"], molded.shape[1:])
-        steps = self._explain(self._unmean(molded), windows[:, Y_FIRST])
-        return {name: _as_original(name, steps) for name in outputs}
+        shown, windows = self._unmean(molded), windows[:, Y_FIRST]
+        found = graph.values(self.keras_model, self._explain, shown, windows, metas=image_metas, outputs=wanted)
+        for name, value in found.items():
+            for each in value if isinstance(value, list) else [value]:
+                log(name, each)
+        return OrderedDict(found)
+
+    def ancestor(self, tensor: Output, name: str) -> Output | None:
+        """The value that the original's graph calls `name` on the way to `tensor`; None for one that is not here.
+
+        Those of the proposal layer: `ROI/pre_nms_anchors:0`, `ROI/refined_anchors:0`, `ROI/refined_anchors_clipped:0`,
+        `ROI/rpn_non_max_suppression/NonMaxSuppressionV3:0`.
+        """
+        return graph.ancestor(name)
+
+    def find_trainable_layer(self, layer: Layer) -> Layer:
+        """The layer that holds the weights: here each does so itself."""
+        return layer
+
+    def get_trainable_layers(self) -> list[Layer]:
+        """The layers that hold weights."""
+        return self.keras_model.layers
+
+    def set_trainable(
+        self, layer_regex: str, keras_model: KerasModel | Model | None = None, indent: int = 0, verbose: int = 1
+    ) -> None:
+        """Let only the layers learn whose whole name the expression fits; `train` chooses again by its `layers`.
+
+        keras_model: whose layers, this model's by default · verbose prints the chosen ones, `indent` spaces further in.
+        """
+        if verbose and keras_model is None:
+            log("Selecting layers to train")
+        for layer in (keras_model or self.keras_model).layers:
+            if isinstance(layer, Model):
+                self.set_trainable(layer_regex, layer, indent + 4, verbose)
+                continue
+            layer.trainable = bool(re.fullmatch(layer_regex, layer.name))
+            if verbose and layer.trainable:
+                log(f"{' ' * indent}{layer.name:20}   ({type(layer).__name__})")
 
     def named_weights(self) -> dict[str, dict[str, np.ndarray]]:
         """The weights by the original's layer and tensor names: `conv1` → `kernel`, `bias`."""
@@ -338,45 +387,6 @@ class MaskRCNN:
             layer: {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in tensors.items()}
             for layer, tensors in layers.items()
         }
-
-
-FEATURES = ("C1", "C2", "C3", "C4", "C5", "P2", "P3", "P4", "P5", "P6")
-
-Y_FIRST_OUTPUTS = (
-    "rpn_bbox",
-    "pre_nms_anchors",
-    "refined_anchors",
-    "refined_anchors_clipped",
-    "proposals",
-    "deltas",
-)
-
-OUTPUTS = (
-    *FEATURES,
-    *Y_FIRST_OUTPUTS,
-    "rpn_logits",
-    "rpn_class",
-    "pre_nms_anchor_ix",
-    "post_nms_anchor_ix",
-    "class_logits",
-    "probs",
-    "detections",
-    "masks",
-)
-"""What `run_graph` knows, under the names that the notebooks use."""
-
-
-def _as_original(name: str, steps: dict[str, Any]) -> Any:
-    """One of the network's own steps in the original's order of coordinates."""
-    if name == "post_nms_anchor_ix":
-        kept = np.asarray(keras.ops.convert_to_numpy(steps["post_nms_keep"]))
-        most = steps["proposals"].shape[1]
-        places = [np.flatnonzero(row)[:most] for row in kept]
-        return places[0] if len(places) == 1 else places
-    value = np.asarray(keras.ops.convert_to_numpy(steps[name]))
-    if name == "detections":
-        return value[..., [*Y_FIRST, 5, 4]]
-    return value[..., Y_FIRST] if name in Y_FIRST_OUTPUTS else value
 
 
 def _full(masks: np.ndarray, boxes: np.ndarray, *, shape: Sequence[int]) -> np.ndarray:

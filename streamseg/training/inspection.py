@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -205,20 +205,36 @@ def listening(network: MaskRCNN, names: Sequence[str]) -> Iterator[dict[str, np.
     Raises UsageError for a layer that the network does not have.
     """
     layers = layer_names(network)
-    heard: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for name in names:
         if name not in layers:
             raise UsageError(f"layers: no layer is called {name!r}{_hint(name, network.config, layers)}")
     result: dict[str, np.ndarray] = {}
-    for name in heard:
-        layers[name].call = _noting(layers[name].call, heard[name])
-    try:
+    with noting([layers[name] for name in names]) as calls:
         yield result
+    for name, noted in zip(names, calls, strict=True):
+        put_out = [each for call in noted for each in keras.tree.flatten(call.output)]
+        heard = [np.array(keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))[0]) for each in put_out]
+        result |= {name if len(heard) == 1 else f"{name} {i}": out for i, out in enumerate(heard, start=1)}
+
+
+class Call(NamedTuple):
+    """What a layer was given, its first argument, and what it put out."""
+
+    given: Any
+    output: Any
+
+
+@contextlib.contextmanager
+def noting(layers: Sequence[Any]) -> Iterator[list[list[Call]]]:
+    """For each of the layers the calls that a network makes of it meanwhile; the network must not run as a graph."""
+    calls: list[list[Call]] = [[] for _ in layers]
+    for layer, noted in zip(layers, calls, strict=True):
+        layer.call = _noting(layer.call, noted)
+    try:
+        yield calls
     finally:
-        for name in heard:
-            del layers[name].call  # its class's own again
-    for name, outputs in heard.items():
-        result |= {name if len(outputs) == 1 else f"{name} {i}": out for i, out in enumerate(outputs, start=1)}
+        for layer in layers:
+            del layer.call  # its class's own again
 
 
 def _hint(name: str, config: ModelConfig, layers: dict[str, Any]) -> str:
@@ -227,14 +243,12 @@ def _hint(name: str, config: ModelConfig, layers: dict[str, Any]) -> str:
     return close if "did you mean" in close else f"; there is {', '.join(maps)}, and every layer of the network"
 
 
-def _noting(call: Any, outputs: list[np.ndarray]) -> Any:
-    """A layer's `call` that also keeps what it puts out, of one picture or of the best proposal."""
+def _noting(call: Any, calls: list[Call]) -> Any:
+    """A layer's `call` that also keeps what it takes and puts out."""
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        output = call(*args, **kwargs)
-        for each in keras.tree.flatten(output):
-            value = np.array(keras.ops.convert_to_numpy(keras.ops.cast(each, "float32")))
-            outputs.append(value[0])
+    def noted(given: Any, *args: Any, **kwargs: Any) -> Any:
+        output = call(given, *args, **kwargs)
+        calls.append(Call(given, output))
         return output
 
     return noted
