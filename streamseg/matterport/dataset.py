@@ -11,7 +11,7 @@ import numpy as np
 
 from streamseg.config import nearest
 from streamseg.matterport.config import Config, mold_of
-from streamseg.matterport.utils import compose_image_meta, extract_bboxes, minimize_mask
+from streamseg.matterport.utils import extract_bboxes
 from streamseg.molding import pad_or_cut
 from streamseg.training.average_precision import run_lengths
 from streamseg.types import InputError, Sample, UsageError
@@ -103,29 +103,6 @@ class Dataset:
         return np.empty((0, 0, 0), bool), np.empty(0, np.int32)
 
 
-def load_image_gt(
-    dataset: Dataset, config: Config, image_id: int, *, use_mini_mask: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A picture as a network takes it, and its truth: image (H, W, 3) uint8, meta (12 + K,), class ids (n,), boxes
-    (n, 4) int32, masks (H, W, n) bool; with use_mini_mask (h, w, n) of MINI_MASK_SHAPE.
-
-    Objects that resizing or cropping leaves no pixel of are left out. In the meta all classes of the picture's source
-    are active.
-    """
-    original = dataset.load_image(image_id)
-    masks, class_ids = dataset.load_mask(image_id)
-    mold = mold_of(config, original)
-    image, masks = mold.picture(original), mold.masks(masks)
-    seen = masks.any(axis=(0, 1))
-    masks, class_ids = masks[..., seen], class_ids[seen]
-    boxes = extract_bboxes(masks)
-    active = _known_classes(dataset, image_id).astype(np.int32)
-    meta = compose_image_meta(image_id, original.shape, image.shape, mold.window, mold.scale, active)
-    if use_mini_mask:
-        masks = minimize_mask(boxes, masks, config.MINI_MASK_SHAPE)
-    return image, meta, class_ids, boxes, masks
-
-
 class Samples:
     """A prepared `Dataset` as streamseg's own (`streamseg.types.Dataset`): masks as run lengths, boxes around them.
 
@@ -164,7 +141,7 @@ class Samples:
             masks=tuple(run_lengths(masks)),
             crowd=class_ids < 0,
             rgb=rgb,
-            known_classes=_known_classes(self.dataset, image_id),
+            known_classes=known_classes(self.dataset, image_id),
         )
 
 
@@ -190,7 +167,7 @@ def _molded(rgb: np.ndarray, masks: np.ndarray, config: Config, *, name: str) ->
     return pad_or_cut(rgb, rest, None), pad_or_cut(masks, rest, None)
 
 
-def _known_classes(dataset: Dataset, image_id: int) -> np.ndarray:
+def known_classes(dataset: Dataset, image_id: int) -> np.ndarray:
     """Which classes (K,) bool the source of a picture knows, background included."""
     known = np.zeros(dataset.num_classes, bool)
     known[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = True

@@ -20,10 +20,13 @@ from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import graph, utils
 from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
-from streamseg.matterport.dataset import Dataset, load_image_gt
+from streamseg.matterport.dataset import Dataset
+from streamseg.matterport.generator import data_generator
 from streamseg.matterport.graph import OUTPUTS, Y_FIRST, Output
 from streamseg.matterport.keras_model import KerasModel, Layer, Model
+from streamseg.matterport.targets import build_detection_targets, build_rpn_targets, generate_random_rois
 from streamseg.matterport.train import Plan, Shelf, train
+from streamseg.matterport.truth import load_image_gt
 from streamseg.matterport.utils import (
     compose_image_meta,
     compute_backbone_shapes,
@@ -40,8 +43,12 @@ from streamseg.types import ModelError, UsageError
 __all__ = [  # what scripts look for in the original's `model`
     "OUTPUTS",
     "MaskRCNN",
+    "build_detection_targets",
+    "build_rpn_targets",
     "compose_image_meta",
     "compute_backbone_shapes",
+    "data_generator",
+    "generate_random_rois",
     "load_image_gt",
     "log",
     "mold_image",

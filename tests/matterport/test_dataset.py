@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 from streamseg import types
 from streamseg.matterport import utils
 from streamseg.matterport.config import Config
-from streamseg.matterport.dataset import Dataset, Samples, load_image_gt
+from streamseg.matterport.dataset import Dataset, Samples
+from streamseg.matterport.truth import load_image_gt
 from streamseg.types import InputError, UsageError
 
 

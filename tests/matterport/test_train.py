@@ -18,8 +18,8 @@ import pytest
 from streamseg.config import AugmentConfig
 from streamseg.matterport import Config, Dataset, MaskRCNN
 from streamseg.matterport.config import training_config
-from streamseg.matterport.dataset import load_image_gt
 from streamseg.matterport.train import Plan, Shelf, batches_of, num_devices
+from streamseg.matterport.truth import load_image_gt
 from streamseg.training.loader import Batches
 from streamseg.types import UsageError
 from tests.matterport.test_dataset import Squares
