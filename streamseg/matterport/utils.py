@@ -160,7 +160,7 @@ def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Sequence[int])
     return mini
 
 
-def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[int] | np.ndarray) -> np.ndarray:
     """Mini masks (h, w, n) back in their boxes (n, 4) of a picture of `image_shape`: (H, W, n) bool."""
     mask = np.zeros((*image_shape[:2], mini_mask.shape[-1]), bool)
     for i in range(mini_mask.shape[-1]):
@@ -212,7 +212,7 @@ def parse_image_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def compute_backbone_shapes(config: Any, image_shape: Sequence[int]) -> np.ndarray:
+def compute_backbone_shapes(config: Any, image_shape: Sequence[int] | np.ndarray) -> np.ndarray:
     """Height and width in cells of every level, (L, 2), for an input of `image_shape`."""
     return np.array([[-(-side // stride) for side in image_shape[:2]] for stride in config.BACKBONE_STRIDES])
 
