@@ -237,17 +237,20 @@ def draw_rois(
 ) -> Any:
     """Some regions (n, 4), at most `limit` chosen at random: those of an object with what they were refined to.
 
-    mask (H, W, n) of every region's object, pasted over the picture; regions of the background are grey. The title says
-    how many of all are of an object.
+    mask (n, m, m): what a training asks of each region, drawn inside it; regions of the background are grey. The title
+    says how many of all are of an object.
     """
     chosen = np.sort(np.random.choice(len(rois), min(limit, len(rois)), replace=False))
     of_object = class_ids[chosen] > 0
     positives = int((class_ids > 0).sum())
+    masks = np.zeros((*image.shape[:2], len(chosen)), bool)
+    for place in np.flatnonzero(of_object):
+        masks[..., place] = utils.unmold_mask(mask[chosen[place]], rois[chosen[place]].astype(int), image.shape)
     return draw_boxes(
         image,
         boxes=rois[chosen],
         refined_boxes=refined_rois[chosen],
-        masks=np.where(of_object, mask[..., chosen], False),
+        masks=masks,
         captions=[class_names[c] if c > 0 else "" for c in class_ids[chosen]],
         visibilities=of_object.astype(int).tolist(),
         title=f"{positives} of {len(rois)} regions of an object",
