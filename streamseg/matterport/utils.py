@@ -122,6 +122,15 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 # --- pictures and masks -----------------------------------------------------------------------------------------------
 
 
+def resize(image: np.ndarray, output_shape: Sequence[int], preserve_range: bool = False) -> np.ndarray:
+    """The picture (h, w) or (h, w, c) at `output_shape` (height, width), bilinear without anti-aliasing: float64.
+
+    preserve_range: uint8 stay 0 to 255; else they become 0 to 1.
+    """
+    resized = molding.resize(image, output_shape[:2])
+    return resized / 255 if image.dtype == np.uint8 and not preserve_range else resized
+
+
 def resize_image(
     image: np.ndarray,
     min_dim: int | None = None,

@@ -336,3 +336,12 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_them(tmp_path: Path, mo
     with pytest.raises(ModelError, match=re.escape(f"put it at {path}")):
         utils.download_trained_weights(path, verbose=0)
     assert not path.exists()
+
+
+def test_a_picture_is_resized_in_its_range_or_from_0_to_1() -> None:
+    image = np.array([[0, 100], [200, 51]], np.uint8)
+    np.testing.assert_allclose(utils.resize(image, (2, 2)), image / 255)
+    np.testing.assert_allclose(utils.resize(image, (2, 2), preserve_range=True), image)
+    mask = utils.resize(np.ones((4, 6), bool), (8, 12))
+    assert mask.shape == (8, 12) and mask[2:-2, 2:-2].min() == 1
+    assert utils.resize(np.zeros((4, 6, 3)), (2, 3, 3)).shape == (2, 3, 3)
