@@ -128,6 +128,15 @@ class KerasModel(Network):
             raise UsageError(f"{path}: it is there already; overwrite=True replaces it")
         save_matterport(self, path)
 
+    def save(self, filepath: str | Path, overwrite: bool = True) -> None:
+        """`save_weights` of an `.h5`, which scripts give `load_weights` again. Raises UsageError for another kind."""
+        if Path(filepath).suffix not in (".h5", ".hdf5"):
+            raise UsageError(
+                f"{filepath}: expected the name of an .h5 of weights; `streamseg export` makes a model that runs "
+                "elsewhere of such a file"
+            )
+        self.save_weights(filepath, overwrite)
+
     def load_weights(self, filepath: str | Path, by_name: bool = False) -> LoadReport:
         """Fill the network from an `.h5` of the original, as `MaskRCNN.load_weights` does."""
         return load_matterport(self, Path(filepath), by_name=by_name)

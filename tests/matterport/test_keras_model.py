@@ -29,12 +29,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> MaskRCNN:
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["shapes.h5", "shapes.weights.h5"])
+@pytest.mark.parametrize(("verb", "name"), [("save_weights", "shapes.weights.h5"), ("save", "shapes.h5")])
 def test_what_the_network_saves_is_a_file_of_the_original_and_is_read_back(
-    model: MaskRCNN, tmp_path: Path, name: str
+    model: MaskRCNN, tmp_path: Path, verb: str, name: str
 ) -> None:
     path, network = tmp_path / name, model.keras_model
-    network.save_weights(str(path))
+    getattr(network, verb)(str(path))
     with h5py.File(path) as file:
         assert file["conv1/conv1/kernel:0"].shape == (7, 7, 3, 64)
         assert "rpn_conv_shared/kernel:0" in file["rpn_model"]
@@ -49,6 +49,8 @@ def test_what_the_network_saves_is_a_file_of_the_original_and_is_read_back(
             np.testing.assert_array_equal(network.get_layer(layer).get_weights()[0], value)
     with pytest.raises(UsageError, match="it is there already"):
         network.save_weights(path, overwrite=False)
+    with pytest.raises(UsageError, match="shapes.keras: expected the name of an .h5 of weights; `streamseg export`"):
+        network.save("shapes.keras")
 
 
 def test_the_network_refuses_a_file_that_holds_none_of_its_layers(model: MaskRCNN, tmp_path: Path) -> None:
