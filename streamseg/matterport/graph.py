@@ -112,7 +112,7 @@ def asked(outputs: Iterable[Any]) -> dict[str, Output]:
     for each in outputs:
         label, output = (each, Output(each)) if isinstance(each, str) else each
         if isinstance(each, str) and each not in OUTPUTS:
-            raise UsageError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {each!r}{nearest(each, OUTPUTS)}")
+            raise UsageError(f"outputs: {each!r} is none of them{nearest(each, OUTPUTS)}")
         if not isinstance(output, Output):
             raise UsageError(f"outputs: {label!r}: expected the output of a layer or of `ancestor`, got {output!r}")
         found[label] = output

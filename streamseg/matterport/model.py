@@ -64,14 +64,15 @@ class MaskRCNN:
     """A Mask R-CNN of the original's kind: detects with `mode="inference"`, trains with `mode="training"`.
 
     config: a `Config` · model_dir: the folder of the trainings' logs and weights.
-    keras_model: the network itself (`keras_model.KerasModel`) · anchors (A, 4): of the last input, in pixels.
-    epoch, log_dir, checkpoint_path: of the training, by `set_log_dir`.
+    keras_model: the network itself (`keras_model.KerasModel`)
+    epoch, log_dir, checkpoint_path: of the training, by `set_log_dir`
     """
 
     def __init__(self, mode: Literal["training", "inference"], config: Config, model_dir: str | Path) -> None:
         if mode not in ("training", "inference"):
             raise UsageError(f"mode: expected training or inference, got {mode!r}")
         self.mode, self.config, self.model_dir = mode, config, str(model_dir)
+        self._input_shape = tuple(map(int, config.IMAGE_SHAPE))  # of the last input, of which `anchors` are
         self._anchors: dict[tuple[int, ...], np.ndarray] = {}
         training = mode == "training"
         self.keras_model = KerasModel(
@@ -84,7 +85,6 @@ class MaskRCNN:
         self._masks = compiled(self.keras_model, Network.masks, use_xla=has_gpu())
         self._explain = compiled(self.keras_model, Network.explain, use_xla=has_gpu())
         self._selection, self._shelf = Selection(self.keras_model), Shelf()
-        self.get_anchors(config.IMAGE_SHAPE)
         self.set_log_dir()
 
     # --- weights ------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class MaskRCNN:
         molds = [self._mold(image) for image in images]
         molded = [mold.picture(image) for mold, image in zip(molds, images, strict=True)]
         if molded:
-            self.get_anchors(molded[-1].shape)
+            self._input_shape = molded[-1].shape
         found = self._found(molded, [mold.window for mold in molds])
         results = []
         for i, (detections, masks) in enumerate(found):
@@ -175,7 +175,7 @@ class MaskRCNN:
             log(f"Processing {len(molded_images)} images")
             log("molded_images", molded_images)
             log("image_metas", image_metas)
-        self.get_anchors(molded_images.shape[1:])
+        self._input_shape = molded_images.shape[1:]
         windows = utils.parse_image_meta(image_metas)["window"]
         results = []
         for detections, masks in self._found(list(self._unmean(molded_images)), windows):
@@ -315,17 +315,23 @@ class MaskRCNN:
 
     def get_anchors(self, image_shape: Sequence[int] | np.ndarray) -> np.ndarray:
         """The anchors (A, 4) float32 of an input of `image_shape`, normalised; `anchors` then has them in pixels."""
-        config, shape = self.config, tuple(int(side) for side in image_shape)
+        self._input_shape = tuple(map(int, image_shape))
+        return utils.norm_boxes(self.anchors, self._input_shape)
+
+    @property
+    def anchors(self) -> np.ndarray:
+        """The anchors (A, 4) float64 of the last input, in its pixels."""
+        config, shape = self.config, self._input_shape
         if shape not in self._anchors:
-            self._anchors[shape] = utils.generate_pyramid_anchors(
+            anchors = utils.generate_pyramid_anchors(
                 config.RPN_ANCHOR_SCALES,
                 config.RPN_ANCHOR_RATIOS,
                 utils.compute_backbone_shapes(config, shape),
                 config.BACKBONE_STRIDES,
                 config.RPN_ANCHOR_STRIDE,
             )
-        self.anchors = self._anchors[shape]
-        return utils.norm_boxes(self.anchors, shape[:2])
+            self._anchors = {shape: anchors}
+        return self._anchors[shape]
 
     def run_graph(
         self,
@@ -345,7 +351,7 @@ class MaskRCNN:
             molded, image_metas, _ = self.mold_inputs(images)
         else:
             molded = np.asarray(images)
-        self.get_anchors(molded.shape[1:])
+        self._input_shape = molded.shape[1:]
         windows = utils.norm_boxes(utils.parse_image_meta(image_metas)["window"], molded.shape[1:])
         shown, windows = self._unmean(molded), windows[:, Y_FIRST]
         found = graph.values(self.keras_model, self._explain, shown, windows, metas=image_metas, outputs=wanted)

@@ -157,7 +157,7 @@ def test_steps_of_several_pictures_stand_picture_by_picture(model: MaskRCNN) -> 
     molded, metas, _ = model.mold_inputs(images)
     again = model.run_graph(molded, ["proposals"], image_metas=metas)["proposals"]
     np.testing.assert_allclose(again, steps["proposals"], atol=1e-4)
-    with pytest.raises(UsageError, match="got 'proposal'"):
+    with pytest.raises(UsageError, match=r"outputs: 'proposal' is none of them; did you mean 'proposals'\?"):
         model.run_graph(images, ["proposal"])
 
 
