@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 
+from streamseg.seams import Seams, telling
 from streamseg.sources._deinterlace import Deinterlacer
 from streamseg.sources._timeline import Timeline
 
@@ -37,6 +38,8 @@ class Decoding:
         self._num_damaged = 0
         self._num_kept = 0
         self._num_read_errors = 0
+        self._telling = telling(stream.container)
+        self._seams = Seams(dense=[track.index for track in self._telling])
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         self._timeline = Timeline(step=round(1 / (rate * stream.time_base)))
         self._deinterlacer = Deinterlacer(threads=threads)
@@ -63,6 +66,7 @@ class Decoding:
             "read errors passed over": self._num_read_errors,
             "timestamps that did not increase, repaired": self._timeline.num_backward,
             "missing timestamps filled in": self._timeline.num_missing,
+            "seams of joined recordings, put on one clock": self._seams.num,
             "interlaced pictures deinterlaced": self._deinterlacer.num_interlaced,
         }
         return {what: count for what, count in counts.items() if count}
@@ -112,16 +116,27 @@ class Decoding:
 
     def _packets(self) -> Iterator[Any]:
         """The stream's packets, then None, which empties the decoder."""
+        for packet in self._read():
+            for settled in self._seams.push(packet):
+                if settled.stream_index == self._stream.index:
+                    self.first_packet = self.first_packet or settled
+                    yield settled
+        for settled in self._seams.flush():
+            if settled.stream_index == self._stream.index:
+                yield settled
+        yield None
+
+    def _read(self) -> Iterator[Any]:
+        """The packets of the stream, and of those that tell where recordings were joined."""
+        wanted = self._telling or [self._stream]
         in_a_row = 0
         while in_a_row < _MOST_READ_ERRORS:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._container.demux(wanted):
                     if packet.size:
                         in_a_row = 0
-                        self.first_packet = self.first_packet or packet
                         yield packet
-                break
+                return
             except av.FFmpegError:
                 self._num_read_errors += 1
                 in_a_row += 1
-        yield None

@@ -18,6 +18,7 @@ from typing import Any, Self
 import av
 from av.stream import Discard, Disposition
 
+from streamseg.seams import Seams, telling
 from streamseg.sources._decoding import Decoding
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
@@ -134,7 +135,7 @@ class VideoFile:
         if self._stream.codec_context is None:
             raise InputError(f"{self.path}: the FFmpeg inside PyAV has no decoder for this video")
         for stream in self._container.streams:
-            if stream is not self._stream:
+            if stream not in (self._stream, *telling(self._container)):
                 stream.discard = Discard.all
         self._stream.thread_type = "AUTO" if self.threads > 1 else "NONE"
         self._stream.thread_count = self.threads
@@ -186,7 +187,9 @@ class VideoFile:
             if picture is None or self._seconds(picture) > seconds - needs_one_before:
                 continue
             num_before = self._num_stored_before(self._decoding.first_packet)
-            if num_before is not None and self._decoding.num_before is not None:
+            if num_before is None:
+                return None
+            if self._decoding.num_before is not None:
                 return picture, num_before + self._decoding.num_before
         return None
 
@@ -198,7 +201,10 @@ class VideoFile:
         return picture, 0
 
     def _num_stored_before(self, packet: Any) -> int | None:
-        """How many pictures are stored before `packet`: by the index where that is whole, else by reading so far."""
+        """How many pictures are stored before `packet`: by the index where that is whole, else by reading so far.
+
+        None where that cannot be told, or where a recording was joined before it, so that a seek found another piece.
+        """
         stream = self._stream
         if _has_whole_index(self._container, stream) and packet.dts is not None:
             entries = stream.index_entries
@@ -207,11 +213,17 @@ class VideoFile:
                 return position - sum(entry.is_discard for entry in entries[:position])
         number = 0
         with av.open(f"file:{self.path}", metadata_errors="replace") as again:
+            read = telling(again) or [again.streams[stream.index]]
             for other in again.streams:
-                if other.index != stream.index:
+                if other not in read:
                     other.discard = Discard.all
+            seams = Seams(dense=[track.index for track in telling(again)])
             try:
-                for stored in again.demux(again.streams[stream.index]):
+                for stored in (settled for each in again.demux(read) for settled in seams.push(each)):
+                    if stored.stream_index != stream.index:
+                        continue
+                    if seams.num:
+                        return None
                     if (stored.pos, stored.dts, stored.pts) == (packet.pos, packet.dts, packet.pts):
                         return number
                     number += stored.size > 0 and not stored.is_discard
