@@ -24,6 +24,7 @@ from streamseg.sinks._codecs import (
     require_exact,
 )
 from streamseg.sinks._last_picture import include_until
+from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
 from streamseg.types import OutputError, Result, StreamInfo
@@ -150,7 +151,7 @@ class _Writer:
         options = dict(MUXER_OPTIONS[sink._container])
         options |= {"flush_packets": "1", "max_interleave_delta": "500000"}
         metadata = lasting(dict(info.metadata))
-        if sink._container in ("mp4", "mov"):
+        if sink._container in EXACT:
             options["movie_timescale"] = str(_movie_timescale(self._base))
             if not MP4_TAGS.issuperset(key.lower() for key in metadata):
                 options["movflags"] += "+use_metadata_tags"
@@ -158,18 +159,20 @@ class _Writer:
         self._output.metadata.update(metadata)
         self._output.set_chapters(_chapters(info, origin=origin, end=end))
         self._stream = self._add_video(sink, info)
+        self._muxer = Muxer(self._output, container=sink._container)
         try:
             if info.path is not None and info.path.is_file():
                 self._passthrough = Passthrough(
                     info.path,
                     output=self._output,
+                    muxer=self._muxer,
                     container=sink._container,
                     origin=origin,
                     start=start,
                     end=end,
                     notes=self._notes,
                 )
-            self._output.start_encoding()
+            self._muxer.start()
         except BaseException:
             if self._passthrough is not None:
                 self._passthrough.close()
@@ -186,6 +189,8 @@ class _Writer:
         given = ", ".join(f"{option}={value}" for option, value in options.items())
         log.debug("%s: %s (%s), %dx%d %s", self._path, sink._encoder.name, given, width, height, context.pix_fmt)
         context.time_base = stream.time_base = self._base
+        if sink._container in EXACT and context.codec.canonical_name == "hevc":
+            context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by anything of Apple's
         context.sample_aspect_ratio = info.pixel_aspect
         context.gop_size = KEYFRAME_PICTURES
         tags = self._prepare.tags
@@ -236,7 +241,7 @@ class _Writer:
             self._last_keyframe = max(self._last_keyframe, round(packet.pts * packet.time_base / self._base))
         if packet.pts is not None:
             self._end = max(self._end, (packet.pts + packet.duration) * packet.time_base)
-        self._output.mux(packet)
+        self._muxer.mux(packet)
 
     def close(self, *, complete: bool) -> None:
         """Write what the encoders hold and close the file; complete: with all of the input's sound that is left."""
@@ -245,10 +250,11 @@ class _Writer:
                 self._mux(packet)
             if self._passthrough is not None:
                 if complete:
-                    self._passthrough.finish()
+                    self._passthrough.finish(self._end)
                 elif self._last_pts is not None:
                     self._passthrough.up_to((self._last_pts + self._frame_duration) * self._base)
-                    self._passthrough.flush()
+                    self._passthrough.flush(self._end)
+            self._muxer.flush()
         finally:
             self._notes.extend(self._prepare.counted_notes())
             if self._repaired:
@@ -256,7 +262,7 @@ class _Writer:
             if self._passthrough is not None:
                 self._passthrough.close()
             self._output.close()
-        if self._container in ("mp4", "mov"):
+        if self._container in EXACT:
             include_until(self._path, self._end)
 
 

@@ -20,56 +20,11 @@ from av.codec.codec import Codec
 from streamseg.sinks._codecs import ENCODERS, Encoder
 from streamseg.sinks.video_file import VideoFile
 from streamseg.sources.video_file import VideoFile as VideoSource
-from streamseg.types import Frame, Instances, OutputError, Result, StreamInfo, UsageError
-from tests.clips import make_clip, make_sound, numbered_picture, plane_view
+from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError
+from tests.clips import make_clip, make_sound, numbered_picture
+from tests.sinks.written import NOTHING, decode, packets, planes, subtitles, times, together, write, write_pictures
 
-NOTHING = Instances.empty(("background", "person"))
 SAMPLE = Path(__file__).parents[2] / "samples" / "pedestrians.mp4"
-
-
-def write(clip: Path, output: Path, *, kept: dict[str, Any] | None = None, **options: Any) -> VideoFile:
-    """The clip through the real source into the sink."""
-    with VideoSource(clip, **(kept or {})) as source, VideoFile(output, **options) as sink:
-        sink.start(source.info)
-        for frame in source:
-            sink.write(frame.picture, Result(frame, NOTHING))
-    return sink
-
-
-def write_pictures(
-    pictures: list[av.VideoFrame], output: Path, *, pts: list[int] | None = None, **options: Any
-) -> VideoFile:
-    """Pictures of 25 a second, without a file behind them."""
-    first = pictures[0]
-    info = StreamInfo("made", first.width, first.height, Fraction(1, 25), Fraction(25))
-    with VideoFile(output, **options) as sink:
-        sink.start(info)
-        for index, picture in enumerate(pictures):
-            picture.pts, picture.time_base = pts[index] if pts else index, Fraction(1, 25)
-            sink.write(picture, Result(Frame(picture, index, index / 25, 0.0, "made"), NOTHING))
-    return sink
-
-
-def decode(path: Path) -> list[av.VideoFrame]:
-    with av.open(str(path)) as container:
-        return list(container.decode(video=0))
-
-
-def times(path: Path) -> list[Fraction]:
-    """Seconds of every picture, counted from the first."""
-    stamps = [frame.pts * frame.time_base for frame in decode(path)]
-    return [stamp - stamps[0] for stamp in stamps]
-
-
-def packets(path: Path, kind: str, number: int = 0) -> list[tuple[Fraction, bytes]]:
-    """(time in seconds, bytes) of every packet of a track."""
-    with av.open(str(path)) as container:
-        stream = [s for s in container.streams if s.type == kind][number]
-        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size and p.pts is not None]
-
-
-def planes(picture: av.VideoFrame) -> list[np.ndarray]:
-    return [plane_view(picture, i).copy() for i in range(len(picture.planes))]
 
 
 def street(number: int, *, width: int, height: int, pix_fmt: str) -> list[av.VideoFrame]:
@@ -403,7 +358,7 @@ def test_sound_is_copied_packet_for_packet(tmp_path: Path, ending: str, audio: s
 def test_all_tracks_of_a_file_are_copied_with_their_languages(tmp_path: Path) -> None:
     one = make_clip(tmp_path / "one.mkv", num_frames=25, audio="aac", subtitles=[(0.2, 0.6, "Hello")])
     two = make_sound(tmp_path / "two.mkv", codec="mp3")
-    joined = _join(tmp_path / "in.mkv", one, two, languages=["deu", "fra", "eng"])
+    joined = together(tmp_path / "in.mkv", one, two, languages=["deu", "fra", "eng"])
     write(joined, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as container:
         kinds = [(s.type, s.codec_context.name, s.language) for s in container.streams]
@@ -449,20 +404,20 @@ def test_subtitles_that_mp4_cannot_hold_become_mov_text(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 0.8, "Hello"), (1.0, 1.5, "you")])
     sink = write(clip, tmp_path / "out.mp4")
     assert any("converted to mov_text" in note for note in sink.notes)
-    assert _subtitles(tmp_path / "out.mp4") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
+    assert subtitles(tmp_path / "out.mp4") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
 
 
 def test_subtitles_go_from_mp4_to_mkv_and_webm(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", num_frames=50, subtitles=[(0.2, 0.8, "Hello"), (1.0, 1.5, "you")])
     for ending in ("mkv", "webm", "mp4"):
         write(clip, tmp_path / f"out.{ending}")
-        assert _subtitles(tmp_path / f"out.{ending}") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
+        assert subtitles(tmp_path / f"out.{ending}") == [(0.2, 0.8, "Hello"), (1.0, 1.5, "you")]
 
 
 def test_subtitle_that_is_on_screen_at_the_start_is_kept(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 1.2, "Hello")])
     write(clip, tmp_path / "out.mkv", kept={"start": 1.0})
-    assert _subtitles(tmp_path / "out.mkv") == [(0.0, 0.2, "Hello")]
+    assert subtitles(tmp_path / "out.mkv") == [(0.0, 0.2, "Hello")]
 
 
 def test_track_without_anything_in_the_kept_part_is_left_out_with_a_note(tmp_path: Path) -> None:
@@ -718,28 +673,6 @@ def _in_child(code: str) -> str:
     return done.stdout
 
 
-def _join(path: Path, *parts: Path, languages: list[str]) -> Path:
-    """A file with the tracks of all parts."""
-    with av.open(str(path), "w") as output:
-        work, names = [], iter(languages)
-        for part in parts:
-            container = av.open(str(part))
-            for stream in container.streams:
-                target = output.add_stream_from_template(stream, opaque=True)
-                if stream.type != "video":
-                    target.metadata["language"] = next(names)
-                work.append((stream, target, [p for p in container.demux(stream) if p.dts is not None]))
-                container.seek(0)
-        together = sorted(
-            ((p.dts * p.time_base, i, p, target) for i, (_, target, found) in enumerate(work) for p in found),
-            key=lambda entry: entry[:2],
-        )
-        for _, _, packet, target in together:
-            packet.stream = target
-            output.mux(packet)
-    return path
-
-
 def _click(path: Path, *, at: float, codec: str = "aac") -> Path:
     """A clip of one second whose sound is silence but for 5 ms."""
     wave = np.zeros(48000, np.int16)
@@ -772,18 +705,3 @@ def _loudest(path: Path) -> float:
     stamp, level = np.concatenate(stamps), np.concatenate(levels)
     loud = stamp[level > level.max() / 2]
     return float((loud.min() + loud.max()) / 2 - 0.0025 - first.pts * first.time_base)
-
-
-def _subtitles(path: Path) -> list[tuple[float, float, str]]:
-    """(start, end, text) in seconds after the first picture; the silence between is nothing."""
-    first = decode(path)[0]
-    found = []
-    with av.open(str(path)) as container:
-        for packet in container.demux(subtitles=0):
-            if not packet.size or packet.pts is None:
-                continue
-            text = "".join(subtitle.ass.decode().split(",", 8)[-1] for subtitle in packet.decode())
-            start = float(packet.pts * packet.time_base - first.pts * first.time_base)
-            if text:
-                found.append((round(start, 2), round(start + float(packet.duration * packet.time_base), 2), text))
-    return found
