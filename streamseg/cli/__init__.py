@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -85,4 +86,12 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """The entry point."""
+    _show_what_the_terminal_cannot()
     app(prog_name="streamseg")
+
+
+def _show_what_the_terminal_cannot() -> None:
+    """From now on a character that the terminal's encoding lacks is printed as its escape: a file name may hold any."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

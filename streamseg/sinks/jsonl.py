@@ -41,7 +41,10 @@ class Jsonl:
     def start(self, info: StreamInfo) -> None:
         self._file.start(info)
         with self._errors():
-            self._lines = open(self._file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (until __exit__)
+            # a byte of the input's name that is no UTF-8 becomes \udcXX, which JSON reads as Python holds it
+            self._lines = open(  # noqa: SIM115 (until __exit__)
+                self._file.part, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            )
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         assert self._lines is not None, "start(info) comes before the first write"

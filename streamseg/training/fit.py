@@ -225,7 +225,7 @@ def write_model_card(experiment: ExperimentConfig, folder: Path, *, command: str
         "model": experiment.model.model_dump(mode="json"),
         "training": experiment.training.model_dump(mode="json") if experiment.training else None,
     }
-    (folder / "model.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
+    (folder / "model.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def make_network(experiment: ExperimentConfig) -> MaskRCNN:
