@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.config import Component, nearest
+from streamseg.pictures import is_picture
 from streamseg.types import InputError, StreamsegError, UsageError
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
 VIDEOS = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv", ".flv")
     + (".3gp", ".ogv", ".vob", ".mxf", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".asf")
@@ -179,7 +179,7 @@ def _in_folder(folder: Path) -> Iterator[Input]:
         return
     stem = folder.resolve().name or "root"
     videos = [path for path in files if path.suffix.lower() in VIDEOS]
-    if any(path.suffix.lower() in PICTURES for path in files):
+    if any(map(is_picture, files)):
         source = Component(name="image_folder", options={"path": str(folder)})
         # Beside the folder; of `.` and `..`, whose parent is another folder in disguise, the real parent.
         beside = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
