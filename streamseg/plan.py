@@ -28,6 +28,7 @@ from streamseg.config import (
     setting,
     with_setting,
     with_settings,
+    yaml_value,
 )
 from streamseg.places import Input, Output, check_placeholders, expand, of_source
 from streamseg.types import OutputError, StreamsegError, UsageError
@@ -151,7 +152,7 @@ def parse_component(text: str, *, what: str) -> Component:
 
 def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
     ready = ready_pipelines()
-    path = ready.get(str(name_or_path), Path(name_or_path))
+    path = ready.get(str(name_or_path), Path(name_or_path).expanduser())
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         hint = nearest(str(name_or_path), ready)
         raise UsageError(f"no pipeline is called {str(name_or_path)!r}{hint} (or a YAML file)")
@@ -299,7 +300,7 @@ def _with_range(source: Component | None, request: Request) -> Component | None:
 def _value(text: str, *, what: str, plus: bool = True) -> Any:
     """YAML, in which `person+car` is a list of two as well."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml_value(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{what}: {text!r} is no YAML value: {getattr(error, 'problem', error)}") from None
     if plus and isinstance(value, str) and "+" in value and text[:1] not in "'\"":
