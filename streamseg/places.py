@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.config import Component, nearest
-from streamseg.pictures import is_picture
+from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
 
 VIDEOS = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv", ".flv")
     + (".3gp", ".ogv", ".vob", ".mxf", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".asf")
 )
+CLIPS = frozenset((".gif",))  # videos, but in a folder often pictures beside the real ones, or what a run made of them
+OF_PILLOW = frozenset((".tif", ".tiff"))  # PyAV fails at what many of them carry beside the picture
 SINK_OF_ENDING = {
     ".mp4": "video_file",
     ".mkv": "video_file",
@@ -72,17 +74,24 @@ class Output:
         """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
         check_placeholders(text, what=f"-o {text}")
         if text.startswith("images:"):
-            folder = text.removeprefix("images:")
+            folder = os.path.expanduser(text.removeprefix("images:"))
             if not folder:
                 raise UsageError(f"-o {text}: expected images:FOLDER")
+            _check_can_be_folder(folder, text)
             return cls(text, "image_folder", folder)
+        if text == "-":
+            raise UsageError("-o -: expected a file, a folder or images:FOLDER; nothing is written to stdout")
         if not text or re.match(r"[a-z][a-z0-9]+:", text):
             raise UsageError(f"-o {text}: expected a file, a folder or images:FOLDER")
-        ending = Path(text).suffix.lower()
-        if ending in SINK_OF_ENDING and not Path(text).is_dir():
-            return cls(text, SINK_OF_ENDING[ending], text)
-        if not ending or text.endswith("/") or Path(text).is_dir():
-            return cls(text, path=text, is_folder=True)
+        path = os.path.expanduser(text)
+        ending = Path(path).suffix.lower()
+        if not ending or path.endswith("/") or Path(path).is_dir():
+            _check_can_be_folder(path, text)
+            return cls(text, path=path, is_folder=True)
+        if ending in SINK_OF_ENDING:
+            return cls(text, SINK_OF_ENDING[ending], path)
+        if is_picture(Path(path)):
+            raise UsageError(f"-o {text}: no sink writes one picture; -o images:FOLDER writes all, numbered")
         raise UsageError(f"-o {text}: no sink writes {ending!r} files{nearest(ending, SINK_OF_ENDING)}")
 
     def of(self, given: Input, *, default_name: str) -> Component:
@@ -93,6 +102,18 @@ class Output:
     @property
     def differs_by_input(self) -> bool:
         return self.is_folder or "{stem}" in self.path or "{folder}" in self.path
+
+
+def _check_can_be_folder(path: str, text: str) -> None:
+    """Raise UsageError for an output's folder that is there already and is none; text: as it was given."""
+    if problem := _dangling(Path(path)):
+        raise UsageError(f"-o {text}: {problem}")
+    if not Path(path).exists() or Path(path).is_dir():
+        return
+    if not Path(path).is_file():
+        raise UsageError(f"-o {text}: expected a file or a folder, got a device; --set sinks=[] writes nothing")
+    endings = " ".join(SINK_OF_ENDING)
+    raise UsageError(f"-o {text}: expected a folder, or a file ending in {endings}, got a file that is there already")
 
 
 def check_placeholders(text: str, *, what: str) -> None:
@@ -139,56 +160,100 @@ def sample_path() -> Path:
 def _expand(text: str) -> Iterator[Input]:
     if not text:
         raise UsageError("expected an INPUT, got an empty text")
+    text = os.path.expanduser(text)
+    path = Path(text)
+    if text == "-":
+        raise UsageError("-: expected a file, a folder or a glob; nothing is read from stdin")
     if text == "sample:":
-        path = sample_path()
-        yield Input(path.stem, Path(), Component(name="video_file", options={"path": str(path)}), path=path)
+        sample = sample_path()
+        yield Input(sample.stem, Path(), Component(name="video_file", options={"path": str(sample)}), path=sample)
     elif text.startswith("test:"):
         yield Input("test", Path(), _test_pattern(text))
-    elif (unreachable := _unreachable(text)) is not None:
-        yield replace(_file(Path(text)), problem=unreachable)
-    elif Path(text).is_dir():
-        yield from _in_folder(Path(text))
-    elif Path(text).exists():
-        yield _file(Path(text))
+    elif problem := _dangling(path) or _unreachable(text):
+        yield replace(_file(path), problem=problem)
+    elif path.is_dir():
+        yield from _in_folder(path)
+    elif path.exists():
+        yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
         raise UsageError(f"{text}: expected a file, a folder, a glob, sample: or test:1280x720@30")
     elif glob.has_magic(text):
-        paths = [Path(path) for path in glob.glob(str(Path(text).expanduser()), recursive=True)]
-        for path in sorted(paths, key=_natural):
-            if path.is_file() and not _is_part(path):
-                yield replace(_file(path), listed=True)
-            elif path.is_dir() and "**" not in text:
-                yield from _in_folder(path)
-        if not paths:
-            yield Input(text, Path(), problem=InputError(f"{text}: no file matches"))
+        yield from _matching(text)
+    elif is_picture(path) and (numbering := split_numbering(path.name)):
+        yield _sequence(path, before=numbering[0])
     else:
-        yield replace(_file(Path(text)), problem=InputError(_no_such_file(text)))
+        yield replace(_file(path), problem=InputError(_no_such_file(text)))
+
+
+def _matching(text: str) -> Iterator[Input]:
+    """The files that a glob stands for, and what is in the folders that it stands for."""
+    found = False
+    for path in sorted(map(Path, glob.glob(_literal_where_possible(text), recursive=True)), key=natural):
+        if path.is_dir() and "**" not in text:
+            found = True
+            yield from _in_folder(path)
+        elif not path.is_dir() and not _is_part(path):
+            found = True
+            given = _file(path)
+            yield replace(given, listed=True, problem=_dangling(path) or given.problem)
+    if not found:
+        yield Input(text, Path(), problem=InputError(f"{text}: no file matches"))
+
+
+def _literal_where_possible(text: str) -> str:
+    """The glob with the folders that it begins with escaped where they exist as they are spelled: `my [take 2]/*`."""
+    parts = Path(text).parts
+    for number in range(len(parts) - 1, 0, -1):
+        folder = Path(*parts[:number])
+        if folder.is_dir():
+            return str(Path(glob.escape(str(folder)), *parts[number:]))
+    return text
 
 
 def _file(path: Path) -> Input:
-    source = Component(name="video_file", options={"path": str(path)})
-    return Input(path.stem, path.parent, source, path=path, ending=_ending(path))
+    picture = is_picture(path)
+    reader = "image_folder" if picture and path.suffix.lower() in OF_PILLOW else "video_file"
+    source = Component(name=reader, options={"path": str(path)})
+    problem = InputError(f"{path}: {why}") if picture and (why := why_no_stream(path)) else None
+    return Input(path.stem, path.parent, source, path=path, ending=_ending(path), problem=problem)
 
 
 def _in_folder(folder: Path) -> Iterator[Input]:
-    """One stream of its pictures; without pictures, one for each of its videos."""
+    """One stream of its pictures; without pictures, one for each of its videos; without videos, for each .gif."""
     try:
-        files = [path for path in sorted(folder.iterdir(), key=_natural) if path.is_file() and not _is_part(path)]
+        files = [path for path in sorted(folder.iterdir(), key=natural) if path.is_file() and not _is_part(path)]
     except OSError as error:
         yield Input(folder.name, folder.parent, problem=InputError(f"{folder}: {error.strerror}"))
         return
     stem = folder.resolve().name or "root"
     videos = [path for path in files if path.suffix.lower() in VIDEOS]
+    videos = videos or [path for path in files if path.suffix.lower() in CLIPS]
     if any(map(is_picture, files)):
-        source = Component(name="image_folder", options={"path": str(folder)})
-        # Beside the folder; of `.` and `..`, whose parent is another folder in disguise, the real parent.
-        beside = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
-        yield Input(stem, beside, source, path=folder)
+        yield Input(stem, _beside(folder), Component(name="image_folder", options={"path": str(folder)}), path=folder)
     elif videos:
         for path in videos:
             yield replace(_file(path), listed=True)
     else:
         yield Input(stem, folder.parent, problem=InputError(f"{folder}: the folder holds no pictures and no videos"))
+
+
+def _sequence(path: Path, *, before: str) -> Input:
+    """The pictures of a numbering, `frames/left_%04d.png`, as one stream called after what stands before the number."""
+    folder, stem = path.parent, before.rstrip("_-. ")
+    source = Component(name="image_folder", options={"path": str(folder), "names": path.name})
+    problem = None
+    if not folder.is_dir():
+        problem = InputError(f"{path}: there is no folder {folder}")
+    elif not pictures_in(folder, names=path.name):
+        problem = InputError(f"{path}: the folder {folder} holds no picture of such a name")
+    if stem:
+        return Input(stem, folder, source, path=path, problem=problem)
+    return Input(folder.resolve().name or "root", _beside(folder), source, path=path, problem=problem)
+
+
+def _beside(folder: Path) -> Path:
+    """Where a folder lies; of `.` and `..`, whose parent is another folder in disguise, the real parent."""
+    return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
 
 
 def _test_pattern(text: str) -> Component:
@@ -215,6 +280,20 @@ def _unreachable(text: str) -> InputError | None:
     return None
 
 
+def _dangling(path: Path) -> InputError | None:
+    """What is wrong with a link that leads nowhere."""
+    if not path.is_symlink() or path.exists():
+        return None
+    to = os.readlink(path)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return InputError(f"{path}: a link to {to}, which does not exist")
+    except OSError as error:
+        return InputError(f"{path}: a link to {to}: {(error.strerror or str(error)).lower()}")
+    return None
+
+
 def _no_such_file(text: str) -> str:
     folder = Path(text).parent
     if not folder.is_dir():
@@ -234,8 +313,3 @@ def _ending(path: Path) -> str:
 def _is_part(path: Path) -> bool:
     """Whether it is an output that another run is writing, or left behind unfinished."""
     return Path(path.stem).suffix == ".part"
-
-
-def _natural(path: Path) -> list[Any]:
-    """`clip2` before `clip10`."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", str(path))]

@@ -8,6 +8,7 @@ What can be wrong about a request is found here, before anything is opened.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -30,6 +31,7 @@ from streamseg.config import (
     with_settings,
     yaml_value,
 )
+from streamseg.pictures import is_picture
 from streamseg.places import Input, Output, check_placeholders, expand, of_source
 from streamseg.types import OutputError, StreamsegError, UsageError
 
@@ -207,11 +209,22 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
             if stream.source and (given := of_source(stream.source))
         ]
     made: list[tuple[Input, StreamConfig]] = []
-    for given, stream in pairs:
-        made.append((given, _stream(given, stream, request, names, num_inputs=len(pairs))))
-        names.taken.update(_paths(made[-1][1]))
+    for given, template in pairs:
+        stream = _stream(given, template, request, names, num_inputs=len(pairs))
+        made.append((given, stream))
+        names.taken.update(_paths(stream))
+        if _is_video_of_one_picture(given, stream):
+            names.notes.setdefault(given.name, []).append(
+                f"one picture makes a video of one frame; -o images:FOLDER writes pictures, and INPUT {given.folder} "
+                "is all the pictures there as one stream"
+            )
     # What an earlier run wrote into a folder is no input of the next one.
     return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
+
+
+def _is_video_of_one_picture(given: Input, stream: StreamConfig) -> bool:
+    alone = given.path is not None and is_picture(given.path) and given.path.is_file()
+    return alone and any(sink.name == "video_file" for sink in stream.sinks)
 
 
 def _stream(given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int) -> StreamConfig:
@@ -331,7 +344,8 @@ def _paths(stream: StreamConfig) -> list[Path]:
 
 
 def _absolute(path: Any) -> Path | None:
-    return Path(path).resolve() if isinstance(path, str | Path) else None
+    # Path.resolve would break off at a link that leads round in a circle
+    return Path(os.path.realpath(path)) if isinstance(path, str | Path) else None
 
 
 def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
@@ -351,15 +365,31 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
 
 
 def _refusal(stream: StreamConfig) -> OutputError | None:
-    """An output that is there already, said before an engine is loaded for it."""
+    """An output that is there already or cannot be, said before an engine is loaded for it."""
     for sink in stream.sinks:
         path = Path(str(sink.options.get("path", "")))
+        if "path" in sink.options and (problem := _impossible(path)):
+            return problem
         if "path" not in sink.options or sink.options.get("overwrite"):
             continue
         if sink.name in ("video_file", "gif", "jsonl") and path.is_file():
             return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")
         if sink.name == "image_folder" and _holds_something(path):
             return OutputError(f"{path}: the folder is not empty; --overwrite replaces the pictures in it")
+    return None
+
+
+def _impossible(path: Path) -> OutputError | None:
+    """Why no file system takes a file of this name at this place."""
+    there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not there.is_dir():
+        return OutputError(f"{path}: expected a folder, but {there} is none")
+    most = os.pathconf(there, "PC_NAME_MAX")
+    *folders, name = (len(os.fsencode(part)) for part in path.parts)
+    if (room := most - len(".part")) < name:
+        return OutputError(f"{path}: a name of {name} bytes, {room} leave room for .part while it is written")
+    if max(folders, default=0) > most:
+        return OutputError(f"{path}: a folder's name of {max(folders)} bytes, {most} is the most here")
     return None
 
 

@@ -116,6 +116,35 @@ def test_what_an_earlier_run_wrote_into_a_folder_is_no_input_of_the_next(clips: 
     assert sorted(outputs(made)) == ["dog_fakeeffect.mkv", "street_fakeeffect.mp4"]
 
 
+def test_a_video_of_one_picture_says_how_pictures_come_out(clips: Path) -> None:
+    (clips / "photo.jpg").touch()
+    (note,) = planned(inputs=["photo.jpg"]).notes["photo"]
+    assert "one picture makes a video of one frame; -o images:FOLDER writes pictures" in note
+    assert planned(inputs=["photo.jpg"], outputs=["images:drawn"]).notes == {}
+
+
+def test_a_name_too_long_for_the_disk_is_refused_before_the_work(clips: Path) -> None:
+    stem = "s" * 241  # with .mp4 245 bytes, with .part 250; _blur makes 255 of them, and one more is too many
+    for name in (f"{stem}.mp4", f"{stem}s.mp4"):
+        (clips / name).touch()
+    made = planned(inputs=[f"{stem}.mp4", f"{stem}s.mp4"], effects=["blur"])
+    assert set(made.streams) == {stem}
+    (problem,) = made.refused.values()
+    assert isinstance(problem, OutputError)
+    assert str(problem) == f"{stem}s_blur.mp4: a name of 251 bytes, 250 leave room for .part while it is written"
+
+
+def test_a_file_where_an_output_wants_a_folder_is_told_before_the_work(clips: Path) -> None:
+    (problem,) = planned(outputs=["dog.mkv/out.mp4"]).refused.values()
+    assert str(problem) == f"dog.mkv/out.mp4: expected a folder, but {clips / 'dog.mkv'} is none"
+
+
+def test_a_link_that_leads_round_in_a_circle_refuses_itself_alone(clips: Path) -> None:
+    (clips / "round.mp4").symlink_to("round.mp4")
+    made = planned(inputs=["round.mp4", "street.mp4"])
+    assert (set(made.streams), set(made.refused)) == ({"street"}, {"round"})
+
+
 def test_an_output_that_exists_refuses_that_input_alone_unless_told_to_overwrite(clips: Path) -> None:
     (clips / "street_fakeeffect.mp4").touch()
     made = planned(inputs=["street.mp4", "dog.mkv"])

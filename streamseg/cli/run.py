@@ -14,8 +14,9 @@ _HELP = """Find objects, draw on them, write and count.
 
 The result is written beside each INPUT, unless -o says otherwise.
 
-INPUT is a video file, a glob, a folder (one stream of its pictures, or one for each of its videos), sample: (the
-clip that ships with streamseg) or test:1280x720@30 (a moving pattern of 10 seconds).
+INPUT is a video file, a glob, a folder (one stream of its pictures, or one for each of its videos), the numbering of
+pictures such as shot_%04d.png (one stream), sample: (the clip that ships with streamseg) or test:1280x720@30 (a
+moving pattern of 10 seconds).
 
 \b
 Examples:

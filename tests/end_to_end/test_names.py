@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.clips import make_clip
-from tests.end_to_end.command import ROOT, WALKER, num_pictures, outputs
+from tests.end_to_end.command import ROOT, WALKER, num_pictures, outputs, run
 
 OVERLAY = ("--effect", "overlay")
 
@@ -56,3 +57,39 @@ def test_json_tells_a_name_that_is_no_utf_8_as_python_holds_it(here: Path) -> No
     (line, _) = Path(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["stream"] == name
     assert outputs(here) == sorted([f"{name}.jsonl", f"{name}.mp4"])
+
+
+# Pictures
+
+
+def test_the_pictures_of_a_numbering_become_one_video(here: Path) -> None:
+    run("test:64x48@10", "--end", "0.3", *OVERLAY, "-o", "images:pics")
+    (here / "pics" / "other.png").write_bytes((here / "pics" / "000000.png").read_bytes())
+    run("pics/%06d.png", *OVERLAY, "-o", "out.mp4")
+    assert num_pictures("out.mp4") == 3
+
+
+@pytest.mark.parametrize("name", ["photo.tif", "photo.jpg", "photo.webp", "photo.avif", "photo.gif"])
+def test_a_photo_alone_becomes_a_video_of_one_frame(here: Path, name: str) -> None:
+    Image.new("RGB", (64, 48), "red").save(name)
+    said = run(name, *OVERLAY)
+    assert num_pictures("photo_overlay.mp4") == 1
+    assert ("one picture makes a video of one frame" in said.stdout) == (name != "photo.gif")
+
+
+# Outputs
+
+
+def test_nothing_is_written_where_no_sink_is_wanted(here: Path) -> None:
+    make_clip(here / "clip.mp4", num_frames=2)
+    assert "frames    2 in" in run("clip.mp4", *OVERLAY, "--set", "sinks=[]").stdout
+    assert outputs(here) == ["clip.mp4"]
+
+
+@pytest.mark.parametrize("output", ["-", "plain", "/dev/null", "out.png"])
+def test_an_output_that_cannot_be_is_wrong_use_and_nothing_is_written(here: Path, output: str) -> None:
+    make_clip(here / "clip.mp4", num_frames=2)
+    Path("plain").touch()
+    said = run("clip.mp4", *OVERLAY, "-o", output, code=2)
+    assert said.stderr.startswith(f"streamseg: -o {output}: ") and said.stderr.count("\n") == 1
+    assert outputs(here) == ["clip.mp4", "plain"]
