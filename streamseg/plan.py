@@ -38,6 +38,9 @@ from streamseg.types import OutputError, StreamsegError, UsageError
 WITHOUT_PICTURES = frozenset({"jsonl"})
 """Sinks that write what was found, not what was drawn."""
 
+COPY = "copy"
+"""What stands in a default name for the effect where nothing is drawn."""
+
 DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
 
 
@@ -198,7 +201,7 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
             listed = ", ".join(config.streams)
             raise UsageError(f"the pipeline has streams of its own ({listed}); INPUTs go with a pipeline of one stream")
         template = next(iter(config.streams.values()), config)
-        pairs = [(given, template) for given in expand(request.inputs)]
+        pairs = [(given, template) for given in _without_earlier_outputs(expand(request.inputs), names)]
     else:
         own = config.streams or {"": config}
         if not all(stream.source for stream in own.values()):
@@ -218,13 +221,40 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
                 f"one picture makes a video of one frame; -o images:FOLDER writes pictures, and INPUT {given.folder} "
                 "is all the pictures there as one stream"
             )
-    # What an earlier run wrote into a folder is no input of the next one.
+    # What this run would write, in a folder that an earlier one wrote into, is no input of it.
     return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
+
+
+def _without_earlier_outputs(found: Sequence[Input], names: _Names) -> list[Input]:
+    """The inputs but for those that nobody named and whose name says that a run made them of another one of them.
+
+    `a_blur.mp4` is such a one beside `a.mp4`, whose summary says that it was left out.
+    """
+    listed = {(given.folder, given.stem): given for given in found if given.listed}
+    kept = []
+    for given in found:
+        before = [(given.folder, stem) for stem in _stems_before(given.stem)]
+        original = next((listed[place] for place in reversed(before) if place in listed), None)
+        if original is None or not given.listed:
+            kept.append(given)
+        else:
+            note = f"{given.path} was left out: it looks like what was made of {original.path}; named, it is taken"
+            names.notes.setdefault(original.name, []).append(note)
+    return kept
 
 
 def _is_video_of_one_picture(given: Input, stream: StreamConfig) -> bool:
     alone = given.path is not None and is_picture(given.path) and given.path.is_file()
     return alone and any(sink.name == "video_file" for sink in stream.sinks)
+
+
+def _stems_before(stem: str) -> list[str]:
+    """`a_overlay` and `a` for `a_overlay_blur`: what it may have been called before an effect was drawn on it."""
+    effects, stems = {*plugins.names("effects"), COPY}, []
+    while (parts := stem.rpartition("_"))[0] and parts[2] in effects:
+        stem = parts[0]
+        stems.append(stem)
+    return stems
 
 
 def _stream(given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int) -> StreamConfig:
@@ -298,7 +328,7 @@ def _sinks(
 
 def _default_name(given: Input, effects: Sequence[Any]) -> str:
     first = effects[0] if effects else None
-    word = first.name if isinstance(first, Component) else type(first).__name__ if first is not None else "copy"
+    word = first.name if isinstance(first, Component) else type(first).__name__ if first is not None else COPY
     return f"{{stem}}_{word.rpartition(':')[2].lower()}{given.ending}"
 
 

@@ -116,6 +116,26 @@ def test_what_an_earlier_run_wrote_into_a_folder_is_no_input_of_the_next(clips: 
     assert sorted(outputs(made)) == ["dog_fakeeffect.mkv", "street_fakeeffect.mp4"]
 
 
+@pytest.mark.parametrize("text", [".", "*.mp4"])
+def test_what_an_earlier_run_drew_with_another_effect_is_left_out_with_a_note(clips: Path, text: str) -> None:
+    for name in ("street_overlay.mp4", "street_overlay_blur.mp4", "street_by_night.mp4", "dog_blur.mp4"):
+        (clips / name).touch()
+    made = planned(inputs=[text], effects=["splash"])
+    expected = {"street", "street_by_night", "dog_blur"} if text == "*.mp4" else {"dog", "street", "street_by_night"}
+    assert set(made.streams) == expected
+    drawn = "it looks like what was made of street.mp4; named, it is taken"
+    assert made.notes["street"] == [
+        f"street_overlay.mp4 was left out: {drawn}",
+        f"street_overlay_blur.mp4 was left out: {drawn}",
+    ]
+
+
+def test_what_an_earlier_run_drew_is_taken_where_it_is_asked_for(clips: Path) -> None:
+    (clips / "street_overlay.mp4").touch()
+    assert set(planned(inputs=["street.mp4", "street_overlay.mp4"]).streams) == {"street", "street_overlay"}
+    assert set(planned(inputs=["*_overlay.mp4"]).streams) == {"street_overlay"}
+
+
 def test_a_video_of_one_picture_says_how_pictures_come_out(clips: Path) -> None:
     (clips / "photo.jpg").touch()
     (note,) = planned(inputs=["photo.jpg"]).notes["photo"]

@@ -16,7 +16,7 @@ The result is written beside each INPUT, unless -o says otherwise.
 
 INPUT is a video file, a glob, a folder (one stream of its pictures, or one for each of its videos), the numbering of
 pictures such as shot_%04d.png (one stream), sample: (the clip that ships with streamseg) or test:1280x720@30 (a
-moving pattern of 10 seconds).
+moving pattern of 10 seconds). In a folder or a glob, what an earlier run made (a_blur.mp4 beside a.mp4) is left out.
 
 \b
 Examples:
