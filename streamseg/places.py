@@ -221,7 +221,8 @@ def _file(path: Path) -> Input:
 def _in_folder(folder: Path) -> Iterator[Input]:
     """One stream of its pictures; without pictures, one for each of its videos; without videos, for each .gif."""
     try:
-        files = [path for path in sorted(folder.iterdir(), key=natural) if path.is_file() and not _is_part(path)]
+        shown = [path for path in folder.iterdir() if not path.name.startswith(".") and not _is_part(path)]
+        files = sorted(filter(Path.is_file, shown), key=natural)
     except OSError as error:
         yield Input(folder.name, folder.parent, problem=InputError(f"{folder}: {error.strerror}"))
         return

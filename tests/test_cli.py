@@ -244,6 +244,27 @@ def test_a_ready_pipeline_runs_by_name() -> None:
     assert num_frames("pedestrians_splash.mp4") == 5
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "~/none"],
+        ["run", "sample:", "--pipeline=~/none.yaml"],
+        ["run", "sample:", "--engine=replay:path=~/none.jsonl"],
+        ["train", "~/none.yaml"],
+        ["inspect", "data", "~/none.yaml", "-o", "page.html"],
+        ["export", "--format", "onnx", "-o", "a.onnx", "--pictures=~/none"],
+        ["models", "show", "~/none.yaml"],
+    ],
+)
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code in (1, 2)
+    assert f"{here}/none" in said.stderr
+
+
 def test_a_pattern_and_a_folder_of_pictures_are_inputs_too(here: Path) -> None:
     run("test:64x48@10", "-o", "images:frames")
     assert len(list((here / "frames").iterdir())) == 5

@@ -68,8 +68,9 @@ def test_every_ending_of_a_picture_makes_a_folder_one_of_pictures(folder: Path, 
     assert [given.path for given in expand(["cars"])] == [Path("cars")]
 
 
-def test_a_hidden_picture_makes_no_folder_of_pictures(folder: Path) -> None:
-    (folder / "cars" / "._a.jpg").touch()
+def test_hidden_files_in_a_folder_are_left_out(folder: Path) -> None:
+    for name in ("._a.jpg", "._a.MOV"):
+        (folder / "cars" / name).touch()
     assert [given.path for given in expand(["cars"])] == [Path("cars/a.MOV")]
 
 
