@@ -12,7 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from streamseg.sources.image_folder import ImageFolder
 from streamseg.sources.video_file import VideoFile
 from streamseg.types import Frame, InputError, Source, UsageError
 from tests.clips import damage_packets, join_clips, make_clip, make_sound, numbered_picture, plane_view
@@ -34,6 +36,17 @@ def same(one: av.VideoFrame, other: av.VideoFrame) -> bool:
 def read(source: VideoFile) -> list[Frame]:
     with source:
         return list(source)
+
+
+def save_photo(path: Path, *, orientation: int) -> Path:
+    """Stored as 48×32 with red and green quarters above blue and white ones, and EXIF as a camera writes it."""
+    pixels = np.full((32, 48, 3), 40, np.uint8)
+    pixels[:16, :24, 0] = pixels[:16, 24:, 1] = pixels[16:, :24, 2] = 200
+    pixels[16:, 24:] = 200
+    exif = Image.Exif()
+    exif[271], exif[274] = "a maker", orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
 
 
 def half_smashed(path: Path, *numbers: int) -> bytes:
@@ -189,6 +202,37 @@ def test_rotated_422_becomes_444_and_says_so(tmp_path: Path) -> None:
     source = VideoFile(clip)
     assert read(source)[0].picture.format.name == "yuv444p10le"
     assert source.warnings == {"4:2:2 pictures turned on their side, now 4:4:4": 3}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_a_photo_is_as_upright_alone_as_in_a_folder(tmp_path: Path, ending: str, orientation: int) -> None:
+    photo = save_photo(tmp_path / f"photo.{ending}", orientation=orientation)
+    (alone,) = read(VideoFile(photo))
+    with ImageFolder(tmp_path) as folder:
+        (beside_others,) = folder
+    size = (32, 48) if orientation > 4 else (48, 32)
+    assert (alone.width, alone.height) == size == (beside_others.width, beside_others.height)
+    middles = np.s_[size[1] // 4 :: size[1] // 2, size[0] // 4 :: size[0] // 2]  # of its quarters, which differ by 160
+    difference = alone.rgb(*size)[middles].astype(int) - beside_others.rgb(*size)[middles]
+    assert np.abs(difference).max() < 20
+
+
+def test_motion_jpeg_of_photos_comes_out_upright(tmp_path: Path) -> None:
+    photo = save_photo(tmp_path / "photo.jpg", orientation=6)
+    with av.open(tmp_path / "camera.avi", "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuvj420p"
+        container.start_encoding()
+        for index in range(3):
+            packet = av.Packet(photo.read_bytes())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
+    frames = read(VideoFile(tmp_path / "camera.avi"))
+    assert [(frame.width, frame.height) for frame in frames] == [(32, 48)] * 3
+    # what was stored at the bottom left is shown at the top left
+    assert [frame.rgb(32, 48)[8, 8].argmax() for frame in frames] == [2] * 3
 
 
 # Interlaced video
