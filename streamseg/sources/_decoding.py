@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.format import Flags
 
 from streamseg.seams import Seams, telling
 from streamseg.sources._deinterlace import Deinterlacer
@@ -14,6 +15,23 @@ from streamseg.sources._timeline import Timeline
 
 # In a row; a disk that fails for good must not be read for ever.
 _MOST_READ_ERRORS = 8
+# Pictures a second. What is beyond is a clock's ticks, taken for a rate where two pictures tell too little.
+_MOST_RATE = 1000
+_USUAL_RATE = Fraction(25)
+
+
+def rate_of(stream: Any) -> Fraction:
+    """Pictures a second, 25 where the file does not say."""
+    return stated_rate(stream) or _USUAL_RATE
+
+
+def stated_rate(stream: Any) -> Fraction | None:
+    """Pictures a second as the file says, or its bitstream does; None where neither says anything that can be true."""
+    bitstream, container = stream.codec_context.framerate, stream.container.format
+    # FFmpeg's readers of bare bitstreams hand out 25 of their own, whatever it says inside.
+    bare = container.flags & Flags.no_timestamps.value or container.name.endswith("_pipe")
+    told = (bitstream,) if bare else (stream.average_rate, stream.guessed_rate, bitstream)
+    return next((Fraction(rate) for rate in told if rate and 0 < rate <= _MOST_RATE), None)
 
 
 class Decoding:
@@ -40,8 +58,7 @@ class Decoding:
         self._num_read_errors = 0
         self._telling = telling(stream.container)
         self._seams = Seams(dense=[track.index for track in self._telling])
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        self._timeline = Timeline(step=round(1 / (rate * stream.time_base)))
+        self._timeline = Timeline(step=round(1 / (rate_of(stream) * stream.time_base)))
         self._deinterlacer = Deinterlacer(threads=threads)
         self._pictures = self._decoded()
 

@@ -19,7 +19,7 @@ import av
 from av.stream import Discard, Disposition
 
 from streamseg.seams import Seams, telling
-from streamseg.sources._decoding import Decoding
+from streamseg.sources._decoding import Decoding, rate_of, stated_rate
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 
@@ -45,6 +45,7 @@ class VideoFile:
 
     info: StreamInfo
     drops: dict[str, int]
+    notes: list[str]
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class VideoFile:
         if self.threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {self.threads}")
         self.drops = {}
+        self.notes = []
         self._container: Any = None
         self._stream: Any = None
         self._decoding: Decoding | None = None
@@ -77,6 +79,7 @@ class VideoFile:
         self._num_missing = 0
         self._num_missing_seconds = 0
         self._num_converted = 0
+        self._rate_is_assumed = False
 
     def __enter__(self) -> Self:
         _check_readable(self.path)
@@ -84,6 +87,7 @@ class VideoFile:
             self._open()
             first, index = self._first_to_keep()
             self.info = self._described(first)
+            self._rate_is_assumed = stated_rate(self._stream) is None
             self._num_missing = _num_beyond_the_end(self._container, self._stream, self.path)
             self._frames = self._kept(first, index)
         except BaseException:
@@ -183,7 +187,7 @@ class VideoFile:
                 return None
             self._decoding = Decoding(self._container, self._stream, threads=self.threads, from_the_beginning=False)
             picture = self._decoding.next()
-            needs_one_before = 1 / float(_rate(self._stream)) if self._decoding.interlaced else 0.0
+            needs_one_before = 1 / float(rate_of(self._stream)) if self._decoding.interlaced else 0.0
             if picture is None or self._seconds(picture) > seconds - needs_one_before:
                 continue
             num_before = self._num_stored_before(self._decoding.first_packet)
@@ -241,7 +245,7 @@ class VideoFile:
             width=width,
             height=height,
             time_base=Fraction(self._stream.time_base),
-            average_rate=_rate(self._stream),
+            average_rate=rate_of(self._stream),
             num_frames=self._expected_num_frames(),
             pixel_aspect=self._pixel_aspect(on_its_side=on_its_side),
             start=self.start,
@@ -266,7 +270,7 @@ class VideoFile:
         # An avi's header counts the pictures that stand still, its index does not.
         indexed = container.format.name == "avi" or _has_whole_index(container, stream)
         total = len(stream.index_entries) if indexed else stream.frames
-        total = total or seconds * float(_rate(stream))
+        total = total or seconds * float(rate_of(stream))
         end = seconds if self.end is None else min(self.end, seconds)
         share = max(0.0, end - self.start) / seconds
         return max(1, math.ceil(round(total * share / self.stride, 3)))
@@ -284,6 +288,9 @@ class VideoFile:
             reached += float((picture.duration or 0) * (picture.time_base or 0))
             picture = decoding.next()
             index += 1
+            if picture is not None and self._rate_is_assumed and not self.notes:
+                rate = self.info.average_rate
+                self.notes.append(f"the file does not say how many pictures a second it has: {rate} are assumed")
         if picture is None:
             self._num_missing_seconds = max(0, round(_said_seconds(self._stream) - reached - 0.5))
 
@@ -318,11 +325,6 @@ class VideoFile:
 def _num_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _rate(stream: Any) -> Fraction:
-    """Frames per second, 25 where the file does not say."""
-    return Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _said_seconds(stream: Any) -> float:

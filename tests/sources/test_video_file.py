@@ -107,6 +107,45 @@ def test_index_and_time_count_from_the_first_picture(tmp_path: Path, name: str) 
     assert all(same(frame.picture, numbered_picture(i, width=64, height=48)) for i, frame in enumerate(frames))
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        (name, codec, rate)
+        for name, codec in (("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m2v", "mpeg2video"))
+        for rate in (24, Fraction(30000, 1001), 50, 60)
+    ]
+    + [("a.h264", "libx264", 5), ("a.hevc", "libx265", 5), ("a.ivf", "libvpx-vp9", 5)],
+)
+def test_a_bare_bitstream_runs_at_the_rate_that_it_states(
+    tmp_path: Path, name: str, codec: str, rate: int | Fraction
+) -> None:
+    clip = make_clip(tmp_path / name, codec=codec, num_frames=5, rate=rate, lossless=False)
+    with VideoFile(clip) as source:
+        assert source.info.average_rate == rate
+        times = [frame.time for frame in source]
+    assert times == pytest.approx([float(i / Fraction(rate)) for i in range(5)], abs=1e-6)
+    assert source.notes == []
+
+
+def test_a_bare_bitstream_without_a_rate_is_played_at_25_and_says_so(tmp_path: Path) -> None:
+    silent = {"x265-params": "log-level=none:vui-timing-info=0"}
+    clip = make_clip(tmp_path / "a.hevc", codec="libx265", num_frames=3, rate=50, options=silent)
+    source = VideoFile(clip)
+    assert [frame.time for frame in read(source)] == [0, 0.04, 0.08]
+    assert source.notes == ["the file does not say how many pictures a second it has: 25 are assumed"]
+
+
+def test_ticks_of_a_clock_are_not_taken_for_a_rate(tmp_path: Path) -> None:
+    """A picture every 20 s: their times are right, and the rate is one that a video can have."""
+    pts = [0, 1_800_000, 3_600_000]
+    clip = make_clip(tmp_path / "a.ts", pts=pts, time_base=Fraction(1, 90_000), num_frames=3, audio="aac")
+    with av.open(clip) as container:
+        assert container.streams.video[0].guessed_rate == 90_000
+    with VideoFile(clip) as source:
+        assert source.info.average_rate == 25
+        assert [frame.time for frame in source] == [0, 20, 40]
+
+
 def test_it_is_a_source_and_tells_of_the_stream_before_the_first_frame(tmp_path: Path) -> None:
     chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
     clip = make_clip(tmp_path / "street.mp4", metadata={"title": "Street"}, chapters=[chapter], audio="aac")
