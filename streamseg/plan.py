@@ -33,6 +33,7 @@ from streamseg.config import (
 )
 from streamseg.pictures import is_picture
 from streamseg.places import Input, Output, check_placeholders, expand, of_source
+from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
 from streamseg.types import OutputError, StreamsegError, UsageError
 
 WITHOUT_PICTURES = frozenset({"jsonl"})
@@ -395,12 +396,16 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
 
 
 def _refusal(stream: StreamConfig) -> OutputError | None:
-    """An output that is there already or cannot be, said before an engine is loaded for it."""
+    """An output that is there already, in the making or cannot be, said before an engine is loaded for it."""
     for sink in stream.sinks:
         path = Path(str(sink.options.get("path", "")))
-        if "path" in sink.options and (problem := _impossible(path)):
+        if "path" not in sink.options:
+            continue
+        if problem := _impossible(path):
             return problem
-        if "path" not in sink.options or sink.options.get("overwrite"):
+        if is_taken(part_folder_of(path) if sink.name == "image_folder" else part_file_of(path)):
+            return OutputError(being_written(path))
+        if sink.options.get("overwrite"):
             continue
         if sink.name in ("video_file", "gif", "jsonl") and path.is_file():
             return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -54,6 +54,10 @@ class Jsonl:
             self._lines.flush()
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        with closing(self._file):
+            self._leave(exc_type)
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         lines, self._lines = self._lines, None
         if exc_type is not None:
             if lines is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from math import gcd
@@ -101,6 +101,10 @@ class VideoFile:
             self._writer.write(picture)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        with closing(self._file):
+            self._leave(exc_type)
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             self._file.discard_if_empty()
