@@ -27,11 +27,23 @@ def rate_of(stream: Any) -> Fraction:
 
 def stated_rate(stream: Any) -> Fraction | None:
     """Pictures a second as the file says, or its bitstream does; None where neither says anything that can be true."""
-    bitstream, container = stream.codec_context.framerate, stream.container.format
-    # FFmpeg's readers of bare bitstreams hand out 25 of their own, whatever it says inside.
-    bare = container.flags & Flags.no_timestamps.value or container.name.endswith("_pipe")
-    told = (bitstream,) if bare else (stream.average_rate, stream.guessed_rate, bitstream)
+    bitstream = stream.codec_context.framerate
+    told = (bitstream,) if _is_bare(stream) else (stream.average_rate, stream.guessed_rate, bitstream)
     return next((Fraction(rate) for rate in told if rate and 0 < rate <= _MOST_RATE), None)
+
+
+def usual_interval(stream: Any) -> float:
+    """Seconds from a picture to the next where nothing stands still; the average would count still stretches in."""
+    rate = rate_of(stream)
+    # FFmpeg guesses it from the distances of the first pictures.
+    guessed = None if _is_bare(stream) else stream.guessed_rate
+    return float(1 / max(rate, Fraction(guessed) if guessed and guessed <= _MOST_RATE else rate))
+
+
+def _is_bare(stream: Any) -> bool:
+    """Whether it is a bitstream without timestamps: FFmpeg's readers of those hand out 25 pictures a second."""
+    container = stream.container.format
+    return bool(container.flags & Flags.no_timestamps.value) or container.name.endswith("_pipe")
 
 
 class Decoding:

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ import av
 from av.stream import Discard, Disposition
 
 from streamseg.seams import Seams, telling
-from streamseg.sources._decoding import Decoding, rate_of, stated_rate
+from streamseg.sources._decoding import Decoding, rate_of, stated_rate, usual_interval
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 
@@ -39,7 +40,8 @@ class VideoFile:
     """The pictures of one video file, as a Source.
 
     path · start, end: keep the pictures at start ≤ time < end, in seconds of the file's own time, counted from its
-    first picture · stride: keep every Nth of those · name: of the stream, default the file's name without ending ·
+    first picture; one that is on screen at `start` for longer than a usual picture is kept too, its time being `start`
+    · stride: keep every Nth of those · name: of the stream, default the file's name without ending ·
     threads: of the decoder, default half the cores and at most 4 (more frame threads cost a tenth more CPU a picture).
     """
 
@@ -85,11 +87,11 @@ class VideoFile:
         _check_readable(self.path)
         try:
             self._open()
-            first, index = self._first_to_keep()
+            first, index, following = self._first_to_keep()
             self.info = self._described(first)
             self._rate_is_assumed = stated_rate(self._stream) is None
             self._num_missing = _num_beyond_the_end(self._container, self._stream, self.path)
-            self._frames = self._kept(first, index)
+            self._frames = self._kept(chain((first, *following), self._decoding), index)
         except BaseException:
             self._close()
             raise
@@ -151,8 +153,11 @@ class VideoFile:
             self._container.close()
         self._container = self._stream = None
 
-    def _first_to_keep(self) -> tuple[av.VideoFrame, int]:
-        """The first picture at or after `start` and its index: only decoding tells that there is one, and its size."""
+    def _first_to_keep(self) -> tuple[av.VideoFrame, int, list[av.VideoFrame]]:
+        """The picture to begin with, its index, and what is decoded of those after it.
+
+        Only decoding tells that there is one, and its size.
+        """
         assert self._decoding is not None
         picture = self._decoding.next()
         if picture is None:
@@ -164,16 +169,57 @@ class VideoFile:
         if self.start > 0:
             picture, index = self._sought(self.start) or self._from_the_beginning()
             log.debug("%s: decoded from picture %d at %.3f s on", self.path, index, self._seconds(picture))
-        last = picture
+        last: av.VideoFrame | None = None
         while picture is not None and self._seconds(picture) < self.start:
             last, picture, index = picture, self._decoding.next(), index + 1
+        if last is not None and self._stands_still(last, picture):
+            self._show_from_start(last, before=picture)
+            return last, index - 1, [picture] if picture is not None else []
         if picture is None:
+            assert last is not None
             raise InputError(
                 f"{self.path}: start is {self.start:g} s, but the last picture is at {self._seconds(last):g} s"
             )
         if self.end is not None and self._seconds(picture) >= self.end:
             raise InputError(f"{self.path}: no picture from {self.start:g} s to {self.end:g} s")
-        return picture, index
+        return picture, index, []
+
+    def _stands_still(self, last: av.VideoFrame, following: av.VideoFrame | None) -> bool:
+        """Whether the last picture before `start` is on screen then, and for longer than a usual one."""
+        if following is not None:
+            until = self._seconds(following)
+        else:
+            until = self._seconds(last) + float(last.duration * self._stream.time_base)
+            until = max(until, self._sound_until())
+        return until > self.start and until - self._seconds(last) > 1.5 * usual_interval(self._stream)
+
+    def _sound_until(self) -> float:
+        """When the first packet of sound that reaches beyond `start` ends, in seconds; 0 where there is none."""
+        first = float(self._first_pts * self._stream.time_base)
+        with av.open(f"file:{self.path}", metadata_errors="replace") as again:
+            sounds = again.streams.audio
+            for stream in again.streams:
+                if stream not in sounds:
+                    stream.discard = Discard.all
+            try:
+                again.seek(int((first + self.start) * av.time_base))
+                for packet in again.demux(*sounds) if sounds else ():
+                    if packet.pts is not None:
+                        until = float((packet.pts + (packet.duration or 0)) * packet.time_base) - first
+                        if until > self.start:
+                            return until
+            except av.FFmpegError:
+                pass  # what cannot be read is not heard
+        return 0.0
+
+    def _show_from_start(self, picture: av.VideoFrame, *, before: av.VideoFrame | None) -> None:
+        """Move a picture's time to `start`, or as near to it as there is a tick before the next picture."""
+        assert picture.pts is not None
+        pts = self._first_pts + math.ceil(Fraction(self.start).limit_denominator(10**6) / self._stream.time_base)
+        if before is not None and before.pts is not None:
+            pts = max(picture.pts, min(pts, before.pts - 1))
+        picture.duration = max(0, picture.duration - (pts - picture.pts))
+        picture.pts = pts
 
     def _sought(self, seconds: float) -> tuple[av.VideoFrame, int] | None:
         """A picture at or shortly before `seconds`, and its index; None when no seek finds one."""
@@ -277,16 +323,16 @@ class VideoFile:
 
     # Reading
 
-    def _kept(self, first: av.VideoFrame, index: int) -> Iterator[Frame]:
-        assert self._decoding is not None
-        decoding, first_index = self._decoding, index
-        picture: av.VideoFrame | None = first
+    def _kept(self, pictures: Iterator[av.VideoFrame], index: int) -> Iterator[Frame]:
+        """The frames of these pictures, of which the first has that index, up to `end`."""
+        first_index = index
+        picture = next(pictures, None)
         while picture is not None and (self.end is None or self._seconds(picture) < self.end):
             if (index - first_index) % self.stride == 0:
                 yield self._frame(picture, index)
             reached = max(self._seconds(picture), picture.time or 0.0)
             reached += float((picture.duration or 0) * (picture.time_base or 0))
-            picture = decoding.next()
+            picture = next(pictures, None)
             index += 1
             if picture is not None and self._rate_is_assumed and not self.notes:
                 rate = self.info.average_rate

@@ -20,7 +20,7 @@ from av.codec.codec import Codec
 from streamseg.sinks._codecs import ENCODERS, Encoder
 from streamseg.sinks.video_file import VideoFile
 from streamseg.sources.video_file import VideoFile as VideoSource
-from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError
+from streamseg.types import Frame, InputError, OutputError, Result, StreamInfo, UsageError
 from tests.clips import make_clip, make_sound, numbered_picture
 from tests.sinks.written import NOTHING, decode, packets, planes, subtitles, times, together, write, write_pictures
 
@@ -383,6 +383,33 @@ def test_part_of_a_clip_has_its_own_sound_in_step(tmp_path: Path) -> None:
         got = [(t - origin, data) for t, data in packets(tmp_path / f"out.{ending}", "audio")]
         assert [data for _, data in got] == [data for _, data in kept]
         assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(got, kept, strict=True))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_start_in_a_still_stretch_gives_its_picture_and_its_sound_from_there(tmp_path: Path, ending: str) -> None:
+    """Pictures from 0 to 1 s and from 20 to 21 s, sound all the time: from 5 s on that is 16 s."""
+    pts = [*range(10), *range(200, 210)]
+    clip = make_clip(tmp_path / "in.mkv", num_frames=20, rate=10, pts=pts, time_base=Fraction(1, 10), audio="aac")
+    out = tmp_path / f"out.{ending}"
+    write(clip, out, kept={"start": 5.0}, quality="lossless")
+    shown = decode(out)
+    assert np.array_equal(planes(shown[0])[0], planes(numbered_picture(9, width=64, height=48))[0])
+    assert len(shown) == 11 and shown[0].time == 0
+    kept = [(t - 5, data) for t, data in packets(clip, "audio") if t >= 5]
+    got = packets(out, "audio")
+    assert [data for _, data in got] == [data for _, data in kept]
+    assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(got, kept, strict=True))
+
+
+def test_a_start_after_the_last_picture_gives_that_one_as_long_as_there_is_sound(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "film.mkv", num_frames=25)
+    joined = _join(tmp_path / "in.mkv", clip, make_sound(tmp_path / "sound.mkv", seconds=10), languages=["eng"])
+    write(joined, tmp_path / "out.mp4", kept={"start": 6.0})
+    assert [frame.time for frame in decode(tmp_path / "out.mp4")] == [0]
+    sound = [time for time, _ in packets(tmp_path / "out.mp4", "audio")]
+    assert sound[0] < 0.03 and 3.9 < sound[-1] < 4.1
+    with pytest.raises(InputError, match="start is 11 s"), VideoSource(joined, start=11):
+        pass
 
 
 def test_sound_that_webm_cannot_hold_becomes_opus_in_step(tmp_path: Path) -> None:

@@ -355,6 +355,31 @@ def test_start_gives_exactly_the_rest_of_the_whole_stream(tmp_path: Path, name: 
     assert not warned
 
 
+# A screen recording: ten pictures in the first second, and nothing changes until 20 s.
+STILL = {"pts": [*range(10), *range(200, 210)], "time_base": Fraction(1, 10), "num_frames": 20, "rate": 10}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.webm", "a.flv"])
+def test_a_picture_that_is_on_screen_at_the_start_is_shown_from_there(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / name, **STILL)  # type: ignore[arg-type]
+    whole = read(VideoFile(clip))
+    for start in (1.5, 5, 19.9):
+        frames = read(VideoFile(clip, start=start))
+        assert [(f.index, f.time) for f in frames] == [(9, start)] + [(f.index, f.time) for f in whole[10:]]
+        assert same(frames[0].picture, whole[9].picture)
+    assert [(f.index, f.time) for f in read(VideoFile(clip, start=5, end=15))] == [(9, 5)]
+    assert [(f.index, f.time) for f in read(VideoFile(clip, start=5, stride=4))][:2] == [(9, 5), (13, 20.3)]
+    assert read(VideoFile(clip, start=20))[0].index == 10
+
+
+@pytest.mark.parametrize("rate", [1, 5, 25, Fraction(30000, 1001)])
+def test_at_an_even_rate_a_start_between_two_pictures_begins_with_the_later_one(
+    tmp_path: Path, rate: int | Fraction
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", rate=rate)
+    assert [f.index for f in read(VideoFile(clip, start=float(2.5 / rate)))] == list(range(3, 10))
+
+
 def test_end_is_not_included(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mp4", num_frames=50)
     assert [f.index for f in read(VideoFile(clip, start=0.4, end=0.6))] == [10, 11, 12, 13, 14]
