@@ -202,7 +202,7 @@ def options_for(
     width, height = size
     options = dict(encoder.always)
     if width < NARROW:
-        options = _merged(options, encoder.narrow)
+        options = merged(options, encoder.narrow)
     if preset is None:
         options |= encoder.default
         if width * height > LARGE:
@@ -218,7 +218,7 @@ def options_for(
     if quality is None:
         options[encoder.quality_option] = f"{encoder.quality:g}"
     elif quality == "lossless":
-        options = _merged(options, encoder.lossless)
+        options = merged(options, encoder.lossless)
     else:
         try:
             value = float(quality)
@@ -230,7 +230,7 @@ def options_for(
     return options
 
 
-def _merged(options: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def merged(options: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """Both together; where both have a list of an encoder's own parameters, the lists are joined."""
     joined = {key: f"{options[key]}:{more[key]}" for key in options.keys() & more.keys() if key.endswith("-params")}
     return {**options, **more, **joined}

@@ -19,10 +19,12 @@ from streamseg.sinks._codecs import (
     Quality,
     container_of,
     encoder_for,
+    merged,
     options_for,
     pixel_format_for,
     require_exact,
 )
+from streamseg.sinks._extras import Extras, extras_of
 from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import PartFile, reason
@@ -154,7 +156,8 @@ class _Writer:
 
         options = dict(MUXER_OPTIONS[sink._container])
         options |= {"flush_packets": "1", "max_interleave_delta": "500000"}
-        metadata = lasting(dict(info.metadata))
+        extras = extras_of(info.path)
+        metadata = {key: value for key, value in lasting(dict(info.metadata)).items() if key.lower() != "timecode"}
         if sink._container in EXACT:
             options["movie_timescale"] = str(_movie_timescale(self._base))
             if not MP4_TAGS.issuperset(key.lower() for key in metadata):
@@ -162,7 +165,7 @@ class _Writer:
         self._output = av.open(f"file:{sink._file.part}", "w", format=sink._container, container_options=options)
         self._output.metadata.update(metadata)
         self._output.set_chapters(_chapters(info, origin=origin, end=end))
-        self._stream = self._add_video(sink, info)
+        self._stream = self._add_video(sink, info, extras)
         self._muxer = Muxer(self._output, container=sink._container)
         try:
             if info.path is not None and info.path.is_file():
@@ -176,17 +179,20 @@ class _Writer:
                     end=end,
                     notes=self._notes,
                 )
+            extras.attach(self._output, sink._container)
+            self._notes += extras.left_out(info, encoder=sink._encoder.name, container=sink._container)
             self._muxer.start()
         except BaseException:
             if self._passthrough is not None:
                 self._passthrough.close()
             raise
 
-    def _add_video(self, sink: VideoFile, info: StreamInfo) -> av.VideoStream:
+    def _add_video(self, sink: VideoFile, info: StreamInfo, extras: Extras) -> av.VideoStream:
         width, height = self._prepare.size
-        options = sink._options(size=(width, height))
+        options = merged(sink._options(size=(width, height)), extras.options(sink._encoder.name))
         rate = info.average_rate if info.average_rate > 0 else Fraction(25)
         stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=options)
+        stream.metadata.update(extras.metadata(sink._container, info))
         context = stream.codec_context
         context.width, context.height = width, height
         context.pix_fmt = self._prepare.pixel_format

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type
 
-# Kinds of side data that PyAV has no name for; FFmpeg 8.1 has 33 in all, of which EXIF is the 32nd.
-_NAMELESS = sorted(set(range(64)) - {kind.value for kind in Type})
+from streamseg.side_data import side_data_of
+
 # Packed formats that turn as they are: name -> samples a pixel. Others are unpacked into planes first.
 _PACKED = {name: 3 for name in ("rgb24", "bgr24", "rgb48le", "bgr48le")} | {
     name: 4 for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr", "rgba64le", "bgra64le")
@@ -46,7 +44,7 @@ class Turn:
 
 def turn_of(picture: av.VideoFrame) -> Turn | None:
     """The turn that the picture's display matrix asks for, to the nearest right angle; None for none."""
-    matrix: Any = _side_data(picture).get("DISPLAYMATRIX")
+    matrix = side_data_of(picture).get("DISPLAYMATRIX")
     if matrix is None:
         return None
     # A stored point (x, y) is shown at (a x + c y, b x + d y): libavutil/display.h.
@@ -94,30 +92,6 @@ def tagged_like(picture: av.VideoFrame, original: av.VideoFrame) -> av.VideoFram
     picture.color_range, picture.color_trc = original.color_range, original.color_trc
     picture.color_primaries, picture.colorspace = original.color_primaries, original.colorspace
     return picture
-
-
-def _side_data(picture: av.VideoFrame) -> Any:
-    """The picture's side data as far as PyAV has names for it."""
-    try:
-        return picture.side_data
-    except ValueError:  # it refuses all of them for one without a name, such as the EXIF of a photo
-        return _without_nameless(picture).side_data
-
-
-def _without_nameless(picture: av.VideoFrame) -> av.VideoFrame:
-    """A second frame on the same planes that holds only side data which PyAV knows."""
-    graph = av.filter.Graph()
-    last = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
-    )
-    for number in _NAMELESS:
-        following = graph.add("sidedata", mode="delete", type=str(number))
-        last.link_to(following)
-        last = following
-    last.link_to(graph.add("buffersink"))
-    graph.configure()
-    graph.vpush(picture)
-    return graph.vpull()
 
 
 def _is_planar(picture: av.VideoFrame) -> bool:

@@ -91,6 +91,7 @@ class VideoFile:
             self.info = self._described(first)
             self._rate_is_assumed = stated_rate(self._stream) is None
             self._num_missing = _num_beyond_the_end(self._container, self._stream, self.path)
+            assert self._decoding is not None
             self._frames = self._kept(chain((first, *following), self._decoding), index)
         except BaseException:
             self._close()
