@@ -31,6 +31,8 @@ X264_FRAME_PACKING = {0: 6, 1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 STEREO_MODES = {1: "left_right", 2: "top_bottom"}
 """The same -> Matroska's word, where the file that was read has none."""
 
+COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
+
 WEBM_STEREO_MODES = ("mono", "left_right", "right_left", "top_bottom", "bottom_top")
 
 LOST_SIDE_DATA = {
@@ -104,7 +106,7 @@ class Extras:
 
     def left_out(self, info: StreamInfo, *, encoder: str, container: str) -> list[str]:
         """What the output does not keep, in notes for the summary."""
-        notes = [f"{what} is left out" for what in dict.fromkeys(self.lost)]
+        notes = [f"{what} {'are' if what.startswith('tracks') else 'is'} left out" for what in dict.fromkeys(self.lost)]
         ending = ".mkv" if container == "matroska" else f".{container}"
         if self.attachments and container != "matroska":
             names = ", ".join(each.name for each in self.attachments[:3])
@@ -148,30 +150,15 @@ def extras_of(path: Path | None) -> Extras:
 
 
 def _found(container: InputContainer) -> Extras:
-    lost: list[str] = []
-    attachments: list[Attachment] = []
-    timecode = _lowered(container.metadata).get("timecode")
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    videos = [stream for stream in container.streams.video if not stream.disposition & covers]
+    """What an open file holds."""
+    videos = [stream for stream in container.streams.video if not stream.disposition & COVERS]
     best = container.streams.best("video")
     chosen: Any = next((stream for stream in videos if stream is best), videos[0] if videos else None)
-    for stream in container.streams:
-        if isinstance(stream, AttachmentStream):
-            name, kind = stream.metadata.get("filename"), stream.metadata.get("mimetype")
-            named = name or f"attachment{stream.index}", kind or "application/octet-stream"
-            attachments.append(Attachment(*named, stream.data))  # which is gone once the file is closed
-        elif stream.type == "video" and stream is not chosen:
-            lost += _name_of_video(stream)
-        # The titles of chapters are a track that FFmpeg reads by itself.
-        elif stream.type == "data" and stream.discard != Discard.all:
-            if "timecode" in stream.metadata:
-                timecode = timecode or stream.metadata["timecode"]
-            else:
-                handler = stream.metadata.get("handler_name", "").strip("\t\n\x0b\x00 ")
-                lost.append(f"track {stream.index} (data{', ' if handler else ''}{handler})")
     if chosen is None:
         return Extras()
     metadata = _lowered(chosen.metadata)
+    attachments = [_attachment(stream) for stream in container.streams if isinstance(stream, AttachmentStream)]
+    lost = _other_tracks(container, chosen)
     picture = None
     with suppress(av.FFmpegError):
         picture = next(container.decode(chosen), None)
@@ -179,33 +166,56 @@ def _found(container: InputContainer) -> Extras:
     if metadata.get("alpha_mode") == "1" or (picture is not None and _is_transparent(picture)):
         lost.append("transparency")
     lost += [words for kind, words in LOST_SIDE_DATA.items() if kind in side_data]
-    turned = picture is not None and picture.rotation % 180 != 0
-    stereo = side_data.get("STEREO3D")
-    if turned and stereo is not None:
-        lost.append("that the picture holds two views (3D)")
+    stereo = int(np.frombuffer(side_data["STEREO3D"], np.int32)[0]) if "STEREO3D" in side_data else None
+    stereo_mode = metadata.get("stereo_mode")
+    if picture is not None and picture.rotation and (stereo or stereo_mode):
+        lost.append("that the picture holds two views (3D), which have been turned,")
+        stereo = stereo_mode = None
     return Extras(
-        stereo=None if turned or stereo is None else int(np.frombuffer(stereo, np.int32)[0]),
-        stereo_mode=None if turned else metadata.get("stereo_mode"),
+        stereo=stereo,
+        stereo_mode=stereo_mode,
         display=_display(side_data),
         light=_light(side_data),
-        timecode=metadata.get("timecode", timecode),
+        timecode=_timecode(container, chosen),
         attachments=attachments,
         lost=lost,
     )
 
 
+def _other_tracks(container: InputContainer, chosen: Any) -> list[str]:
+    """The tracks that no output takes, in words: "the cover picture", "tracks 2, 3 (data, GoPro MET)"."""
+    covers, tracks = [], dict[str, list[int]]()
+    for stream in container.streams:
+        if stream.type == "video" and stream.disposition & COVERS:
+            covers += ["the cover picture"] if stream.disposition & Disposition.attached_pic else []
+        elif stream.type == "video" and stream is not chosen:
+            codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+            tracks.setdefault(f"video, {codec}", []).append(stream.index)
+        # The titles of chapters are a track that FFmpeg reads by itself.
+        elif stream.type == "data" and stream.discard != Discard.all and "timecode" not in stream.metadata:
+            handler = stream.metadata.get("handler_name", "").strip("\t\n\x0b\x00 ")
+            tracks.setdefault(f"data, {handler}" if handler else "data", []).append(stream.index)
+    return covers + [
+        f"track{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))} ({kind})"
+        for kind, indices in tracks.items()
+    ]
+
+
+def _attachment(stream: AttachmentStream) -> Attachment:
+    """A copy of an attached file, which is gone once its container is closed."""
+    kind = stream.metadata.get("mimetype") or "application/octet-stream"
+    return Attachment(stream.metadata.get("filename") or f"attachment{stream.index}", kind, stream.data)
+
+
+def _timecode(container: InputContainer, chosen: Any) -> str | None:
+    """The timecode of the first picture, wherever the file says it."""
+    told = (chosen, container, *(stream for stream in container.streams if stream.type == "data"))
+    return next((_lowered(part.metadata)["timecode"] for part in told if "timecode" in _lowered(part.metadata)), None)
+
+
 def _lowered(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata under small letters: Matroska has capitals."""
     return {key.lower(): value for key, value in metadata.items()}
-
-
-def _name_of_video(stream: Any) -> list[str]:
-    if stream.disposition & Disposition.timed_thumbnails:
-        return []
-    if stream.disposition & Disposition.attached_pic:
-        return ["the cover picture"]
-    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
-    return [f"track {stream.index} (video, {codec})"]
 
 
 def _is_transparent(picture: av.VideoFrame) -> bool:

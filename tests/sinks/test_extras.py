@@ -63,11 +63,13 @@ def test_a_clip_without_any_has_no_notes(tmp_path: Path) -> None:
         assert written(clip, tmp_path / f"out.{ending}") == []
 
 
-def test_a_second_video_is_named(tmp_path: Path) -> None:
+def test_other_videos_are_named(tmp_path: Path) -> None:
     large, small = make_clip(tmp_path / "a.mp4"), make_clip(tmp_path / "b.mp4", width=32, height=24)
     notes = written(copied(tmp_path / "in.mp4", large, small), tmp_path / "out.mp4")
     assert notes == ["track 1 (video, h264) is left out"]
     assert first_picture(tmp_path / "out.mp4").width == 64
+    notes = written(copied(tmp_path / "three.mp4", large, small, small), tmp_path / "two.mp4")
+    assert notes == ["tracks 1, 2 (video, h264) are left out"]
 
 
 def test_a_cover_picture_is_named(tmp_path: Path) -> None:
