@@ -256,7 +256,10 @@ class _Writer:
     def close(self, *, complete: bool) -> None:
         """Write what the encoders hold and close the file; complete: with all of the input's sound that is left."""
         try:
-            for packet in self._stream.encode(None):
+            rest = self._stream.encode(None)
+            if not self._end:
+                _order_by_showing(rest)
+            for packet in rest:
                 self._mux(packet)
             if self._passthrough is not None:
                 if complete:
@@ -367,6 +370,18 @@ class _Preparation:
         width, height = self._given
         noun = "picture" if self._scaled == 1 else "pictures"
         return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
+
+
+def _order_by_showing(packets: list[av.Packet]) -> None:
+    """Give all packets of a film decoding times that increase and are not after those of showing.
+
+    x265 leaves some of its own to chance where its pictures are fewer than it looks ahead.
+    """
+    shown = [packet.pts or 0 for packet in packets]
+    in_order = sorted(shown)
+    delay = max((early - late for early, late in zip(in_order, shown, strict=True)), default=0)
+    for packet, pts in zip(packets, in_order, strict=True):
+        packet.dts = pts - delay
 
 
 def _planes(name: str) -> str:
