@@ -265,9 +265,12 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Gives the objects of one stream their identities, frame after frame."""
+    """Gives the objects of one stream their identities, frame after frame.
 
-    def update(self, frame: Frame, instances: Instances) -> Instances: ...
+    instances: what the engine found, None where it passed over this frame: the objects are carried over it.
+    """
+
+    def update(self, frame: Frame, instances: Instances | None) -> Instances: ...
 
 
 @runtime_checkable

@@ -151,16 +151,18 @@ class FakeEngine:
 
 
 class FakeTracker:
-    """Everything is track 0."""
+    """Everything is track 0, and stays where it was over frames without a look; `seen` is what it was given."""
 
     def __init__(self, *, fault: Fault | None = None) -> None:
         self.fault = fault or Fault()
-        self.seen: list[Instances] = []
+        self.seen: list[Instances | None] = []
+        self._known = instances(0.9)
 
-    def update(self, frame: Frame, instances: Instances) -> Instances:
+    def update(self, frame: Frame, instances: Instances | None) -> Instances:
         self.fault.strike()
         self.seen.append(instances)
-        return replace(instances, track_ids=np.zeros(len(instances), np.int32))
+        self._known = self._known if instances is None else instances
+        return replace(self._known, track_ids=np.zeros(len(self._known), np.int32))
 
 
 class FakeCounter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from streamseg.pipeline import StreamSummary, Summary
+from streamseg.flow.report import StreamSummary, Summary
 
 
 def as_table(summary: Summary) -> str:
@@ -34,7 +34,7 @@ def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
         "stages",
         ", ".join(f"{name} {s:.1f} s{' (slowest)' if name == slowest else ''}" for name, s in stream.stages.items()),
     )
-    yield "objects", _counted(stream.objects) or "none"
+    yield "objects", _counted(stream.totals.get("objects", {})) or "none"
     for note in stream.notes:
         yield "note", note
     for warning, times in stream.warnings.items():
