@@ -267,7 +267,10 @@ class Engine(Protocol):
 class Tracker(Protocol):
     """Gives the objects of one stream their identities, frame after frame.
 
-    instances: what the engine found, None where it passed over this frame: the objects are carried over it.
+    `update(frame, instances)` is called for every frame in turn and returns the objects to draw and to count.
+    `instances` is None where the engine passed over the frame: then what is known is carried over it, boxes moved to
+    where they are expected, under the same ids; that the engine did not look is no miss, and nothing ends by it sooner
+    than its time. Before the engine's first look there are no objects, and no class name but "background".
     """
 
     def update(self, frame: Frame, instances: Instances | None) -> Instances: ...

@@ -5,7 +5,7 @@ T tracks, N detections, M the side of a mask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -34,7 +34,7 @@ class Tracks:
     var_centre, covariance, var_velocity: (T, 2), the Kalman filter's uncertainty, x and y each on its own ·
     extent: (T, 2) width and height of the whole object, also while something hides a part of it ·
     seen_centre: (T, 2) `centre` when it was last seen · boxes (T, 4), masks (T, M, M), scores, class_ids: the last
-    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: pictures in a row
+    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: looks in a row
     without it · seen_at: seconds · shown: it has been drawn
     """
 
@@ -116,6 +116,10 @@ class Tracks:
         self.var_centre += seconds * (2 * self.covariance + seconds * self.var_velocity) + noise * seconds**3 / 3
         self.covariance += seconds * self.var_velocity + noise * seconds**2 / 2
         self.var_velocity += noise * seconds
+
+    def moved(self, seconds: float) -> Self:
+        """The tracks with their centres where `predict(seconds)` would put them, all else as it is; these stay."""
+        return replace(self, centre=self.centre + self.velocity * seconds)
 
     def observe(self, rows: np.ndarray, detections: Instances, *, time: float, confident: np.ndarray) -> None:
         """Correct the tracks `rows` by one detection each; all others were missed once more.
