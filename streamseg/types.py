@@ -187,6 +187,9 @@ class Instances:
         return [self.class_names[i] for i in self.class_ids]
 
 
+State = Mapping[str, Any]
+"""What a tracker or counter knows, as plain data: dicts with texts for keys, lists, texts, numbers, booleans, None."""
+
 Totals = Mapping[str, Any]
 """Running totals of the counters, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}."""
 
