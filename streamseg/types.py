@@ -274,17 +274,30 @@ class Tracker(Protocol):
     `instances` is None where the engine passed over the frame: then what is known is carried over it, boxes moved to
     where they are expected, under the same ids; that the engine did not look is no miss, and nothing ends by it sooner
     than its time. Before the engine's first look there are no objects, and no class name but "background".
+
+    `restore(state)` goes on from what another one of its kind gave as `state()`: what follows is the same as if that
+    one had gone on. The state holds no options, only what the frames taught. One of another kind or version raises
+    UsageError, naming both, and changes nothing.
     """
 
     def update(self, frame: Frame, instances: Instances | None) -> Instances: ...
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 @runtime_checkable
 class Counter(Protocol):
-    """Counts what was tracked in one stream; holds numbers and draws nothing."""
+    """Counts what was tracked in one stream; holds numbers and draws nothing.
+
+    `update(result)` is called for every frame in turn, also for those that the engine passed over, whose objects the
+    tracker carried; it returns the running totals and what is new with this frame. `totals()` are those of the last
+    `update`. `state()` and `restore(state)` as a tracker's.
+    """
 
     def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]: ...
     def totals(self) -> Totals: ...
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 @runtime_checkable

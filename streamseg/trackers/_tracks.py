@@ -10,7 +10,8 @@ from typing import Self
 
 import numpy as np
 
-from streamseg.types import Instances
+from streamseg.kept import packed, unpacked
+from streamseg.types import Instances, State
 
 ACCELERATION = 1.0
 JITTER = 0.04
@@ -79,6 +80,23 @@ class Tracks:
             seen_at=np.full(n, time, np.float64),
             shown=np.zeros(n, bool),
         )
+
+    def state(self) -> State:
+        """The arrays, packed as plain data."""
+        return {f.name: packed(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same tracks again; KeyError, TypeError or ValueError where the state is damaged."""
+        tracks = cls(**{f.name: unpacked(state[f.name]) for f in fields(cls)})
+        like = cls.begin(Instances.empty(("background",)), time=0.0, hits=np.zeros(0))
+        for f in fields(cls):
+            array, model = getattr(tracks, f.name), getattr(like, f.name)
+            columns = tracks.masks.shape[1:] if f.name == "masks" else model.shape[1:]
+            expected = (len(tracks), *columns)
+            if array.dtype != model.dtype or array.ndim != model.ndim or array.shape != expected:
+                raise ValueError(f"{f.name}: expected {expected} of {model.dtype}, got {array.shape} of {array.dtype}")
+        return tracks
 
     def __len__(self) -> int:
         return len(self.ids)

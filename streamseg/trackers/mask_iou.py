@@ -10,10 +10,11 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from streamseg.kept import labelled, packed, reading, unpacked
 from streamseg.masks import box_iou, overlaps
 from streamseg.trackers._scene_cuts import SceneCuts
 from streamseg.trackers._tracks import Tracks
-from streamseg.types import Frame, Instances, UsageError
+from streamseg.types import Frame, Instances, State, UsageError
 
 WEAKEST = 0.05
 """Engines return detections from this score up."""
@@ -33,6 +34,12 @@ differ enough to pass the model's suppression, while two people never share half
 GAP = 1.5
 """Seconds between two looks after which the earlier one says little about the later: no motion is carried on for
 longer, and nothing new can be expected to have been seen before."""
+
+NAME, VERSION = "tracker mask_iou", 1
+"""What a kept state is labelled with; a state of another form gets another version."""
+
+ARRAYS = ("boxes", "masks", "scores", "class_ids", "track_ids")
+"""The fields of Instances with a row for every object."""
 
 ROUNDING = 0.002
 """Seconds by which the times of frames may be off: mkv keeps them to a millisecond."""
@@ -107,11 +114,45 @@ class MaskIou:
         self._follow_size(frame)
         if instances is None:
             return self._carried(frame)
-        self._class_names = instances.class_names
+        class_names = tuple(instances.class_names)
+        if class_names != self._class_names:  # another model, as after a restart: its class ids mean others
+            self._tracks, self._class_names = None, class_names
         if self._given is not None or np.any(instances.track_ids >= 0):
             self._given = instances
             return instances
         return self._followed(frame, instances)
+
+    def state(self) -> State:
+        """What the frames so far have taught, as plain data; without the options."""
+        given = self._given
+        return labelled(
+            NAME,
+            version=VERSION,
+            tracks=None if self._tracks is None else self._tracks.state(),
+            cuts=self._cuts.state(),
+            time=self._time,
+            looked_at=self._looked_at,
+            size=list(self._size),
+            next_id=self._next_id,
+            class_names=list(self._class_names),
+            given=None if given is None else {name: packed(getattr(given, name)) for name in ARRAYS},
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from the `state()` of another one; UsageError where it is no such state."""
+        with reading(state, of=NAME, version=VERSION) as fields:
+            tracks = None if fields["tracks"] is None else Tracks.from_state(fields["tracks"])
+            cuts = SceneCuts.from_state(fields["cuts"])
+            time, looked_at = float(fields["time"]), float(fields["looked_at"])
+            width, height = (int(side) for side in fields["size"])
+            next_id = int(fields["next_id"])
+            class_names = tuple(str(name) for name in fields["class_names"])
+            given = None
+            if fields["given"] is not None:
+                arrays = {name: unpacked(fields["given"][name]) for name in ARRAYS}
+                given = Instances(**arrays, class_names=class_names)
+        self._tracks, self._cuts, self._time, self._looked_at = tracks, cuts, time, looked_at
+        self._size, self._next_id, self._class_names, self._given = (width, height), next_id, class_names, given
 
     def _begins_anew(self, frame: Frame) -> bool:
         """Whether nothing that was seen before says anything about this frame: after a cut, or a step back in time."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamseg import kept
 from streamseg.counters.per_class import PerClass
 from streamseg.masks import box_iou
 from streamseg.plugins import build
 from streamseg.trackers._tracks import Tracks
 from streamseg.trackers.mask_iou import MaskIou, assign, distinct
-from streamseg.types import Frame, Instances, Result, UsageError
+from streamseg.types import Frame, Instances, Result, Tracker, UsageError
 
 NAMES = ("background", "person", "dog")
 WIDTH, HEIGHT, SIDE = 320, 180, 28
@@ -737,7 +740,88 @@ def test_a_real_crowd_keeps_its_ids_with_a_look_at_every_second_or_third_frame(s
         assert share > 0.95
 
 
+# --- kept over a restart ---------------------------------------------------------------------------------------------
+
+
+def restarted(component: Any) -> Any:
+    """A new one that goes on from what this one knows, by way of a text."""
+    fresh = type(component)()
+    fresh.restore(json.loads(json.dumps(component.state(), allow_nan=False)))
+    return fresh
+
+
+@settings(few, max_examples=10)
+@given(restart=st.integers(0, 40), seed=st.integers(0, 1000), chance_to_look=st.sampled_from([0.3, 0.6, 1.0]))
+def test_a_restart_anywhere_in_a_clip_changes_nothing(restart: int, seed: int, chance_to_look: float) -> None:
+    chance = np.random.default_rng(seed)
+    walkers = [Walker(x=20, y=90, speed=50), Walker(x=160, y=60, speed=20), Walker(x=300, y=110, speed=-40)]
+    whole, parts = (MaskIou(), PerClass()), (MaskIou(), PerClass())
+    cut_at, smaller_from = chance.integers(0, 40, 2)
+    for step in range(40):
+        time = step / 12
+        picture = scene(int(step >= cut_at))
+        if step >= smaller_from:
+            picture = picture.reformat(WIDTH // 2, HEIGHT // 2)
+        found = look(walkers, time, jitter=chance)
+        found = replace(found, class_ids=1 + (found.boxes[:, 1] > 60).astype(np.int32))
+        frame, looked = frame_at(time, picture=picture), chance.random() < chance_to_look
+        seen = found[chance.random(len(found)) < 0.7] if looked else None
+        if step == restart:
+            parts = tuple(restarted(part) for part in parts)
+        results = [Result(frame, tracker.update(frame, seen)) for tracker, _ in (whole, parts)]
+        assert_same(results[1].instances, results[0].instances)
+        assert whole[1].update(results[0]) == parts[1].update(results[1])
+    assert whole[0].state() == parts[0].state() and whole[1].state() == parts[1].state()
+
+
+def test_ids_go_on_where_a_stream_begins_its_time_anew_after_a_restart() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(5 + step / 25), standing())
+    assert ids_of(restarted(tracker).update(frame_at(0.0), standing())) == [2]
+
+
+def test_another_model_after_a_restart_begins_with_new_ids() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 25), objects((100, 50, 130, 140, 0.9), class_ids=[2]))
+    tracker = restarted(tracker)
+    assert ids_of(tracker.update(frame_at(0.24), replace(standing(), class_names=("background", "car")))) == [2]
+    assert tracker.update(frame_at(0.28), None).names == ["car"]
+
+
+def test_replayed_objects_are_kept_over_a_restart() -> None:
+    tracker, replayed = MaskIou(), replace(standing(), track_ids=np.array([7], np.int32))
+    tracker.update(frame_at(0.0), replayed)
+    assert_same(restarted(tracker).update(frame_at(0.1), None), replayed)
+
+
+def test_a_state_of_another_component_or_version_or_a_damaged_one_is_refused_and_changes_nothing() -> None:
+    tracker = MaskIou()
+    tracker.update(frame_at(0.0), standing())
+    before = tracker.state()
+    rows = kept.packed(np.zeros(5))
+    for wrong, message in (
+        (
+            PerClass().state(),
+            "expected a state of tracker mask_iou, version 1, got one of counter per_class, version 1",
+        ),
+        ({**before, "version": 2}, "of tracker mask_iou, version 1, got one of tracker mask_iou, version 2"),
+        ({**before, "cuts": None}, "the state of tracker mask_iou is damaged"),
+        ({**before, "tracks": {**before["tracks"], "scores": rows}}, "damaged: scores: expected"),
+        ({**before, "cuts": {"previous": rows, "usual": None}}, "damaged: previous: expected"),
+        ({key: value for key, value in before.items() if key != "next_id"}, "damaged: 'next_id' is missing"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tracker.restore(wrong)
+        assert tracker.state() == before
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_a_tracker() -> None:
+    assert isinstance(MaskIou(), Tracker)
 
 
 @pytest.mark.parametrize(
