@@ -191,15 +191,19 @@ State = Mapping[str, Any]
 """What a tracker or counter knows, as plain data: dicts with texts for keys, lists, texts, numbers, booleans, None."""
 
 Totals = Mapping[str, Any]
-"""Running totals of the counters, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}."""
+"""Running totals of the counters by kind, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}.
+
+A counter names its own kind as it likes; what stands under it is a mapping of texts, numbers, lists and mappings.
+"""
 
 
 @dataclass(frozen=True)
 class Result:
     """What is known and drawn of one frame.
 
-    counts  running totals (`objects`, later `lines` and `zones`) · events: what is new with this frame ·
-    picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
+    counts  running totals of all counters by kind (`objects`, `lines`, `zones`, whatever an outside one counts) ·
+    events: what is new with this frame, of all counters; both reach every effect and sink, the summary and the records
+    whole · picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
     """
 
     frame: Frame

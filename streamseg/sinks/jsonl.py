@@ -1,4 +1,4 @@
-"""Writes what was found as one line of JSON a frame, for other programs, for `convert` and to draw it again."""
+"""Writes what was found and counted as one line of JSON a frame, for other programs and to draw it again."""
 
 from __future__ import annotations
 
