@@ -82,12 +82,11 @@ def gathered(components: Mapping[str, Stateful]) -> dict[str, Any]:
 
 
 def give_back(document: State, components: Mapping[str, Stateful]) -> None:
-    """Hand every component its state. UsageError where the document is of another version or of other components.
+    """Hand every component its state out of a document that was loaded or gathered.
 
-    Then some components may have their state already: nothing is to be done with them any more.
+    UsageError where it is of other components, or a component refuses its state. Then others may have theirs already,
+    and nothing is to be done with any of them.
     """
-    if document["version"] != VERSION:
-        raise UsageError(f"expected kept state of version {VERSION}, got version {document['version']!r}")
     states = document["components"]
     if states.keys() != components.keys():
         raise UsageError(f"the kept state is of {_listed(states)}, but this stream has {_listed(components)}")
@@ -116,7 +115,7 @@ def save(path: str | os.PathLike[str], document: State) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{path} cannot be written: {_reason(error)}") from error
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         document = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path} cannot be read: {_reason(error)}") from error
     except ValueError as error:
         raise InputError(f"{path}: expected the kept state of a stream, got no whole JSON ({error})") from error
     states = document.get("components") if isinstance(document, dict) else None
@@ -133,6 +132,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if document["version"] != VERSION:
         raise UsageError(f"{path}: expected kept state of version {VERSION}, got version {document['version']!r}")
     return document
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _label(state: Any) -> tuple[Any, Any] | None:

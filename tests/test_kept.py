@@ -69,7 +69,7 @@ def test_a_full_disk_is_told_by_the_files_name_and_leaves_what_was_there(tmp_pat
     path = tmp_path / "street.json"
     kept.save(path, kept.gathered({}))
     (tmp_path / "street.part.json").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=f"{path} cannot be written: No space left"):
+    with pytest.raises(OutputError, match=f"{path} cannot be written: no space left"):
         kept.save(path, kept.gathered({"a": Number("counter a", 3)}))
     assert kept.load(path)["components"] == {}
     assert [each.name for each in tmp_path.iterdir()] == ["street.json"]
@@ -96,7 +96,7 @@ def test_binary_and_missing_files_are_refused_by_their_names(tmp_path: Path) -> 
     (tmp_path / "a.json").write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match=r"a\.json: expected the kept state"):
         kept.load(tmp_path / "a.json")
-    with pytest.raises(InputError, match=r"b\.json cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"b\.json cannot be read: no such file"):
         kept.load(tmp_path / "b.json")
 
 
