@@ -13,7 +13,7 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from streamseg.types import Frame, Instances, Result, StreamInfo
+from streamseg.types import Frame, Instances, Result, State, StreamInfo
 
 CLASS_NAMES = ("background", "person", "dog")
 
@@ -164,6 +164,12 @@ class FakeTracker:
         self._known = self._known if instances is None else instances
         return replace(self._known, track_ids=np.zeros(len(self._known), np.int32))
 
+    def state(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        pass
+
 
 class FakeCounter:
     """Counts objects, frame by frame, under `kind` and `name`; every one is an event."""
@@ -178,6 +184,12 @@ class FakeCounter:
 
     def totals(self) -> dict[str, Any]:
         return {self.kind: {self.name: self.num_objects}}
+
+    def state(self) -> State:
+        return {"num_objects": self.num_objects}
+
+    def restore(self, state: State) -> None:
+        self.num_objects = state["num_objects"]
 
 
 class FakeEffect:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamseg.records import plain
 from streamseg.types import StreamsegError, Totals
 
 KINDS = ("objects", "lines", "zones")
@@ -65,7 +66,7 @@ class StreamSummary:
             "slowest": self.slowest,
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             **{kind: {} for kind in KINDS},
-            **self.totals,
+            **{kind: plain(numbers, kind) for kind, numbers in self.totals.items()},
             "outputs": list(self.outputs),
             **{key: value for key, value in extras.items() if value},
         }
