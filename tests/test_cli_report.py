@@ -38,6 +38,8 @@ def test_every_kind_of_totals_that_counted_something_has_a_row(
 
 
 def test_lines_and_zones_stand_under_the_objects_in_the_table() -> None:
-    stream = StreamSummary(read=2, written=2, seconds=1.0, totals={"objects": {"person": 1}, "lines": {"gate": {"in": 1}}})
+    stream = StreamSummary(
+        read=2, written=2, seconds=1.0, totals={"objects": {"person": 1}, "lines": {"gate": {"in": 1}}}
+    )
     table = as_table(Summary({"street": stream}, seconds=1.0, error=None, exit_code=0)).splitlines()
     assert table[-2:] == ["objects   person 1", "lines     gate in 1"]
