@@ -12,11 +12,6 @@ from streamseg.types import StreamsegError, Totals
 KINDS = ("objects", "lines", "zones")
 """Totals that every summary names, also where nothing counts them."""
 
-RESERVED = frozenset(
-    ("frames", "seconds", "fps", "slowest", "stages", "events", "outputs", "notes", "warnings", "error", "streams")
-)
-"""What else a summary names; no totals may be called so."""
-
 
 @dataclass(frozen=True)
 class StreamSummary:
@@ -52,8 +47,13 @@ class StreamSummary:
         return max(self.stages, key=lambda stage: self.stages[stage], default="")
 
     def to_json(self) -> dict[str, Any]:
-        """As `run --json` prints it; `events`, `notes`, `warnings` and `error` only where there are any."""
+        """As `run --json` prints it; what is not in every summary only where there is any.
+
+        Totals that are neither objects, lines nor zones stand by their kind under `counts`, as in a record.
+        """
+        totals = {kind: plain(numbers, kind) for kind, numbers in self.totals.items()}
         extras = {
+            "counts": {kind: numbers for kind, numbers in totals.items() if kind not in KINDS},
             "events": self.num_events,
             "notes": list(self.notes),
             "warnings": dict(self.warnings),
@@ -65,8 +65,7 @@ class StreamSummary:
             "fps": round(self.fps, 1),
             "slowest": self.slowest,
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
-            **{kind: {} for kind in KINDS},
-            **{kind: plain(numbers, kind) for kind, numbers in self.totals.items()},
+            **{kind: totals.pop(kind, {}) for kind in KINDS},
             "outputs": list(self.outputs),
             **{key: value for key, value in extras.items() if value},
         }

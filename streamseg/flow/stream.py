@@ -16,7 +16,7 @@ import av
 
 from streamseg.buffer import Bell, Buffer, Failure, Lane
 from streamseg.canvas import Canvas
-from streamseg.flow.report import RESERVED, StreamSummary, merged, said
+from streamseg.flow.report import StreamSummary, merged, said
 from streamseg.types import (
     Counter,
     Effect,
@@ -28,7 +28,6 @@ from streamseg.types import (
     StreamInfo,
     StreamsegError,
     Tracker,
-    UsageError,
 )
 
 FILE_BYTES = 50e6  # of a file's pictures that wait for the engine, and again for the writer: four frames of 4K in 8 bit
@@ -165,8 +164,6 @@ class Flow:
     def _counted(self, result: Result) -> Result:
         updates = [counter.update(result) for counter in self.stream.counters]
         counts = merged(totals for totals, _ in updates)
-        if self.last is None and (taken := RESERVED & counts.keys()):
-            raise UsageError(f"a counter's totals: expected another name than {', '.join(sorted(taken))}")
         events = tuple(event for _, events in updates for event in events)
         self.num_events += len(events)
         return replace(result, counts=counts, events=events)
