@@ -32,8 +32,8 @@ from streamseg.config import (
     yaml_value,
 )
 from streamseg.pictures import is_picture
-from streamseg.places import Input, Output, check_placeholders, expand, of_source
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
+from streamseg.spelling import Input, Output, check_placeholders, expand, of_source
 from streamseg.types import OutputError, StreamsegError, UsageError
 
 WITHOUT_PICTURES = frozenset({"jsonl"})

@@ -15,8 +15,8 @@ import av
 import pytest
 
 from streamseg import plugins
-from streamseg.places import sample_path
 from streamseg.plan import Request, plan, ready_pipelines
+from streamseg.spelling import sample_path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("keras", "tensorflow", "jax", "torch", "openvino", "scipy", "cv2", "imageio")
@@ -58,8 +58,8 @@ def test_the_wheel_holds_every_module_and_all_data(wheel: Path) -> None:
 def test_an_installed_package_finds_its_pipelines_and_its_sample(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import streamseg, streamseg.plan, streamseg.places as places; "
-        "print(streamseg.__file__, places.sample_path(), places.sample_path().is_file(), "
+        "import streamseg, streamseg.plan, streamseg.spelling as spelling; "
+        "print(streamseg.__file__, spelling.sample_path(), spelling.sample_path().is_file(), "
         "'splash' in streamseg.plan.ready_pipelines())"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}

@@ -8,7 +8,7 @@ import pytest
 
 from streamseg.config import Component
 from streamseg.pictures import ENDINGS
-from streamseg.places import Input, Output, expand, sample_path
+from streamseg.spelling import Input, Output, expand, sample_path
 from streamseg.types import InputError, UsageError
 
 
