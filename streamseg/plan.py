@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from streamseg import plugins
+from streamseg import plugins, rooms
 from streamseg.config import (
     Component,
     PipelineConfig,
@@ -33,11 +33,20 @@ from streamseg.config import (
 )
 from streamseg.pictures import is_picture
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
-from streamseg.spelling import Input, Output, check_placeholders, expand, of_source
+from streamseg.spelling import (
+    Input,
+    Output,
+    check_placeholders,
+    expand,
+    inputs_in_words,
+    of_source,
+    pictures_in_words,
+    sink_of_file,
+)
 from streamseg.types import OutputError, StreamsegError, UsageError
 
-WITHOUT_PICTURES = frozenset({"jsonl"})
-"""Sinks that write what was found, not what was drawn."""
+ENCODING = ("codec", "quality", "preset")
+"""Options of a run that go to every sink which takes them all: those that encode a video."""
 
 COPY = "copy"
 """What stands in a default name for the effect where nothing is drawn."""
@@ -206,7 +215,7 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
     else:
         own = config.streams or {"": config}
         if not all(stream.source for stream in own.values()):
-            raise UsageError("expected an INPUT (file, folder, glob, sample: or test:) or a pipeline with a source")
+            raise UsageError(f"expected an INPUT ({inputs_in_words()}) or a pipeline with a source")
         pairs = [
             (replace(given, name=name or given.stem), stream)
             for name, stream in own.items()
@@ -219,8 +228,8 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
         names.taken.update(_paths(stream))
         if _is_video_of_one_picture(given, stream):
             names.notes.setdefault(given.name, []).append(
-                f"one picture makes a video of one frame; -o images:FOLDER writes pictures, and INPUT {given.folder} "
-                "is all the pictures there as one stream"
+                f"one picture makes a video of one frame; -o {pictures_in_words()} writes pictures, and INPUT "
+                f"{given.folder} is all the pictures there as one stream"
             )
     # What this run would write, in a folder that an earlier one wrote into, is no input of it.
     return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
@@ -246,12 +255,12 @@ def _without_earlier_outputs(found: Sequence[Input], names: _Names) -> list[Inpu
 
 def _is_video_of_one_picture(given: Input, stream: StreamConfig) -> bool:
     alone = given.path is not None and is_picture(given.path) and given.path.is_file()
-    return alone and any(sink.name == "video_file" for sink in stream.sinks)
+    return alone and any(_encodes(sink.name) for sink in stream.sinks)
 
 
 def _stems_before(stem: str) -> list[str]:
     """`a_overlay` and `a` for `a_overlay_blur`: what it may have been called before an effect was drawn on it."""
-    effects, stems = {*plugins.names("effects"), COPY}, []
+    effects, stems = {*rooms.names("effects"), COPY}, []
     while (parts := stem.rpartition("_"))[0] and parts[2] in effects:
         stem = parts[0]
         stems.append(stem)
@@ -273,8 +282,9 @@ def _stream(given: Input, template: StreamConfig, request: Request, names: _Name
 
 def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
     if request.effects is None:
-        wanted = [Output.parse(text).sink for text in request.outputs] or ["video_file"] * request.writes
-        shown = set(wanted) - WITHOUT_PICTURES and "effects" not in template.model_fields_set
+        wanted = [Output.parse(text).sink for text in request.outputs]
+        drawn = any(map(_wants_pictures, wanted)) if wanted else request.writes
+        shown = drawn and "effects" not in template.model_fields_set
         return DEFAULT_EFFECTS if shown else template.effects
     made: list[Any] = []
     for each in request.effects:
@@ -309,22 +319,32 @@ def _sinks(
     else:
 
         def beside(given: Input) -> Component:
-            return Component(name="video_file", options={"path": str(given.folder / given.fill(default_name))})
+            return sink_of_file(str(given.folder / given.fill(default_name)))
 
         sinks = [names.tell_apart(given, beside)]
-    for option in ("codec", "quality", "preset"):
-        value = getattr(request, option)
-        if value is not None:
-            if not any(sink.name == "video_file" for sink in sinks):
-                raise UsageError(f"--{option}: expected a video output (.mp4, .mkv, .webm, .mov)")
-            sinks = [
-                _with_if_taken(sink, "sinks", option, value) if sink.name == "video_file" else sink for sink in sinks
-            ]
+    encoding = {option: value for option in ENCODING if (value := getattr(request, option)) is not None}
+    if encoding and not any(_encodes(sink.name) for sink in sinks):
+        raise UsageError(f"--{next(iter(encoding))}: expected a video output ({_outputs_of(_encodes)})")
+    sinks = [_with(sink, encoding) if _encodes(sink.name) else sink for sink in sinks]
     # From Python, where nothing needs to be written, the results show what was drawn.
-    if request.effects and request.writes and all(sink.name in WITHOUT_PICTURES for sink in sinks):
+    if request.effects and request.writes and not any(_wants_pictures(sink.name) for sink in sinks):
         given_paths = ", ".join(str(sink.options.get("path", sink.name)) for sink in sinks) or "none"
-        raise UsageError(f"--effect: expected an output with pictures (.mp4, .gif, images:FOLDER …), got {given_paths}")
+        expected = f"expected an output with pictures ({_outputs_of(_wants_pictures)})"
+        raise UsageError(f"--effect: {expected}, got {given_paths}")
     return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
+
+
+def _encodes(sink: str) -> bool:
+    return set(ENCODING) <= set(plugins.option_names("sinks", sink))
+
+
+def _wants_pictures(sink: str) -> bool:
+    return plugins.said("sinks", sink).wants_pictures
+
+
+def _outputs_of(fits: Callable[[str], bool]) -> str:
+    """How a person asks for the sinks that fit: `.mp4, .gif, images:FOLDER`."""
+    return ", ".join(rooms.spellings("sinks", of=[name for name in rooms.names("sinks") if fits(name)]))
 
 
 def _default_name(given: Input, effects: Sequence[Any]) -> str:
@@ -355,14 +375,18 @@ def _value(text: str, *, what: str, plus: bool = True) -> Any:
 def _with_option(component: Component, room: str, option: str, value: Any, *, what: str) -> Component:
     known = plugins.option_names(room, component.name)
     if option not in known:
-        raise UsageError(f"{what}: the {plugins.ROOMS[room][0]} {component.name} takes no {option!r}")
-    return Component(name=component.name, options={**component.options, option: value})
+        raise UsageError(f"{what}: the {rooms.ROOMS[room]} {component.name} takes no {option!r}")
+    return _with(component, {option: value})
 
 
 def _with_if_taken(component: Component, room: str, option: str, value: Any) -> Component:
     if option not in plugins.option_names(room, component.name):
         return component
-    return Component(name=component.name, options={**component.options, option: value})
+    return _with(component, {option: value})
+
+
+def _with(component: Component, options: Mapping[str, Any]) -> Component:
+    return Component(name=component.name, options={**component.options, **options})
 
 
 def _filled(options: Mapping[str, Any], given: Input) -> dict[str, Any]:
@@ -398,19 +422,20 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
 def _refusal(stream: StreamConfig) -> OutputError | None:
     """An output that is there already, in the making or cannot be, said before an engine is loaded for it."""
     for sink in stream.sinks:
-        path = Path(str(sink.options.get("path", "")))
-        if "path" not in sink.options:
+        said = plugins.said("sinks", sink.name)
+        if "path" not in sink.options or not said.on_disk:
             continue
+        path = Path(str(sink.options["path"]))
         if problem := _impossible(path):
             return problem
-        if is_taken(part_folder_of(path) if sink.name == "image_folder" else part_file_of(path)):
+        if is_taken(part_folder_of(path) if said.folder else part_file_of(path)):
             return OutputError(being_written(path))
         if sink.options.get("overwrite"):
             continue
-        if sink.name in ("video_file", "gif", "jsonl") and path.is_file():
+        if said.endings and path.is_file():
             return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")
-        if sink.name == "image_folder" and _holds_something(path):
-            return OutputError(f"{path}: the folder is not empty; --overwrite replaces the pictures in it")
+        if said.folder and _holds_something(path):
+            return OutputError(f"{path}: the folder is not empty; --overwrite replaces the {said.folder} in it")
     return None
 
 
@@ -437,6 +462,10 @@ def _holds_something(folder: Path) -> bool:
 
 def _check_components(config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:
     whole = PipelineConfig.model_construct(**{**dict(config), "streams": dict(streams)})
+    used: dict[str, list[str]] = {room: [] for room in rooms.SPEAKING}
     for _, room, component in whole.components():
         if isinstance(component, Component):
             plugins.check(room, component.name, component.options)
+            used.setdefault(room, []).append(component.name)
+    for room in rooms.SPEAKING:
+        plugins.check_claims(room, used[room])

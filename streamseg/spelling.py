@@ -7,30 +7,19 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamseg import plugins, rooms
 from streamseg.config import Component, nearest
 from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
 
-VIDEOS = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv", ".flv")
-    + (".3gp", ".ogv", ".vob", ".mxf", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".asf")
-)
 CLIPS = frozenset((".gif",))  # videos, but in a folder often pictures beside the real ones, or what a run made of them
-OF_PILLOW = frozenset((".tif", ".tiff"))  # PyAV fails at what many of them carry beside the picture
-SINK_OF_ENDING = {
-    ".mp4": "video_file",
-    ".mkv": "video_file",
-    ".webm": "video_file",
-    ".mov": "video_file",
-    ".gif": "gif",
-    ".jsonl": "jsonl",
-}
+KEPT = frozenset((".mkv",))  # endings of an input that its output takes over
+SCHEME = re.compile(f"{rooms.SHAPES['schemes']}:")
 PLACEHOLDERS = ("folder", "stem")
-TEST_SECONDS = 10.0  # `test:` would never end by itself
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ class Input:
     folder: Path
     source: Component | None = None
     path: Path | None = None
-    ending: str = ".mp4"
+    ending: str = rooms.DEFAULT_ENDING
     listed: bool = False
     problem: StreamsegError | None = None
     name: str = ""
@@ -58,50 +47,97 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """One `-o`: the sink that it asks for and its path, which may hold `{folder}` and `{stem}`.
+    """One `-o`: the sink that it asks for and what stands for it, which may hold `{folder}` and `{stem}`.
 
-    is_folder: a plain folder, which takes the default names.
+    path: of the file or folder; of a sink that writes to neither, what stands after its scheme, or the whole address
+    · is_folder: a plain folder, which takes the default names
     """
 
     text: str
-    sink: str = "video_file"
-    path: str = ""
+    sink: str
+    path: str
     is_folder: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Output:
         """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
         check_placeholders(text, what=f"-o {text}")
-        if text.startswith("images:"):
-            folder = os.path.expanduser(text.removeprefix("images:"))
-            if not folder:
-                raise UsageError(f"-o {text}: expected images:FOLDER")
-            _check_can_be_folder(folder, text)
-            return cls(text, "image_folder", folder)
+        served = rooms.served("sinks")
+        if scheme := SCHEME.match(text):
+            if scheme[0] not in served:
+                raise UsageError(f"-o {text}: expected {_outputs_in_words()}")
+            return cls._of_scheme(text, served[scheme[0]])
         if text == "-":
-            raise UsageError("-o -: expected a file, a folder or images:FOLDER; nothing is written to stdout")
-        if not text or re.match(r"[a-z][a-z0-9]+:", text):
-            raise UsageError(f"-o {text}: expected a file, a folder or images:FOLDER")
+            raise UsageError(f"-o -: expected {_outputs_in_words()}; nothing is written to stdout")
+        if not text:
+            raise UsageError(f"-o: expected {_outputs_in_words()}")
         path = os.path.expanduser(text)
         ending = Path(path).suffix.lower()
         if not ending or path.endswith("/") or Path(path).is_dir():
             _check_can_be_folder(path, text)
-            return cls(text, path=path, is_folder=True)
-        if ending in SINK_OF_ENDING:
-            return cls(text, SINK_OF_ENDING[ending], path)
+            return cls(text, served[rooms.DEFAULT_ENDING], path, is_folder=True)
+        if ending in served:
+            return cls(text, served[ending], path)
         if is_picture(Path(path)):
-            raise UsageError(f"-o {text}: no sink writes one picture; -o images:FOLDER writes all, numbered")
-        raise UsageError(f"-o {text}: no sink writes {ending!r} files{nearest(ending, SINK_OF_ENDING)}")
+            raise UsageError(f"-o {text}: no sink writes one picture; -o {pictures_in_words()} writes all, numbered")
+        endings = [claim for claim in served if claim[0] == "."]
+        raise UsageError(f"-o {text}: no sink writes {ending!r} files{nearest(ending, endings)}")
+
+    @classmethod
+    def _of_scheme(cls, text: str, sink: str) -> Output:
+        said = rooms.said("sinks", sink)
+        path = _after_scheme(text)
+        if said.on_disk:
+            path = os.path.expanduser(path)
+            if not path:
+                raise UsageError(f"-o {text}: expected {text}{said.metavar}")
+        if said.folder:
+            _check_can_be_folder(path, text)
+        return cls(text, sink, path)
 
     def of(self, given: Input, *, default_name: str) -> Component:
         """The sink of one input."""
-        path = f"{self.path.rstrip('/') or '/'}/{default_name}" if self.is_folder else self.path
-        return Component(name=self.sink, options={"path": given.fill(path)})
+        if self.is_folder:
+            return sink_of_file(given.fill(f"{self.path.rstrip('/') or '/'}/{default_name}"))
+        path = given.fill(self.path)
+        on_disk = rooms.said("sinks", self.sink).on_disk
+        return Component(
+            name=self.sink, options={"path": path} if on_disk else _spelled("sinks", self.sink, path, self.text)
+        )
 
     @property
     def differs_by_input(self) -> bool:
         return self.is_folder or "{stem}" in self.path or "{folder}" in self.path
+
+
+def sink_of_file(path: str) -> Component:
+    """The sink that writes a file of this ending, of which there is one."""
+    return Component(name=rooms.served("sinks")[Path(path).suffix.lower()], options={"path": path})
+
+
+def pictures_in_words() -> str:
+    """How a person asks for a folder of pictures as the output: `images:FOLDER`."""
+    sinks = [name for name in rooms.names("sinks") if rooms.said("sinks", name).folder == rooms.PICTURES]
+    return " or ".join(rooms.spellings("sinks", of=sinks))
+
+
+def _outputs_in_words() -> str:
+    kinds = ["a file", "a folder", *rooms.addresses("sinks")]
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def _after_scheme(text: str) -> str:
+    """What stands after `images:`; of an address, `foo://host/path`, all of it."""
+    rest = text.partition(":")[2]
+    return text if rest.startswith("//") else rest
+
+
+def _spelled(room: str, name: str, text: str, whole: str) -> dict[str, Any]:
+    """The options of a component from what stands after its scheme; `whole` opens the error message."""
+    try:
+        return plugins.spelled(room, name, text)
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"{whole}: {error}") from None
 
 
 def _check_can_be_folder(path: str, text: str) -> None:
@@ -112,7 +148,7 @@ def _check_can_be_folder(path: str, text: str) -> None:
         return
     if not Path(path).is_file():
         raise UsageError(f"-o {text}: expected a file or a folder, got a device; --set sinks=[] writes nothing")
-    endings = " ".join(SINK_OF_ENDING)
+    endings = " ".join(text for text in rooms.spellings("sinks") if text[0] == ".")
     raise UsageError(f"-o {text}: expected a folder, or a file ending in {endings}, got a file that is there already")
 
 
@@ -144,10 +180,17 @@ def expand(texts: Sequence[str]) -> list[Input]:
 
 def of_source(source: Component) -> Input:
     """The input that a pipeline's own source reads, so that its sinks can be called after it."""
-    if source.name == "test_pattern":
-        return Input("test", Path(), source)
-    path = Path(str(source.options.get("path", source.name)))
+    if "path" not in source.options:
+        schemes = plugins.said("sources", source.name).schemes
+        return Input(schemes[0] if schemes else source.name.rpartition(":")[2].lower(), Path(), source)
+    path = Path(str(source.options["path"]))
     return Input(path.stem, path.parent, source, path=path, ending=_ending(path))
+
+
+def inputs_in_words() -> str:
+    """What an INPUT can be: `a file, a folder, a glob, sample: or test:1280x720@30`."""
+    kinds = ["a file", "a folder", "a glob", "sample:", *rooms.addresses("sources")]
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
 def sample_path() -> Path:
@@ -166,9 +209,9 @@ def _expand(text: str) -> Iterator[Input]:
         raise UsageError("-: expected a file, a folder or a glob; nothing is read from stdin")
     if text == "sample:":
         sample = sample_path()
-        yield Input(sample.stem, Path(), Component(name="video_file", options={"path": str(sample)}), path=sample)
-    elif text.startswith("test:"):
-        yield Input("test", Path(), _test_pattern(text))
+        yield replace(_file(sample), folder=Path())
+    elif (scheme := SCHEME.match(text)) and scheme[0] in rooms.served("sources"):
+        yield _of_scheme(text, rooms.served("sources")[scheme[0]])
     elif problem := _dangling(path) or _unreachable(text):
         yield replace(_file(path), problem=problem)
     elif path.is_dir():
@@ -176,7 +219,7 @@ def _expand(text: str) -> Iterator[Input]:
     elif path.exists():
         yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
-        raise UsageError(f"{text}: expected a file, a folder, a glob, sample: or test:1280x720@30")
+        raise UsageError(f"{text}: expected {inputs_in_words()}")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):
@@ -211,10 +254,10 @@ def _literal_where_possible(text: str) -> str:
 
 
 def _file(path: Path) -> Input:
-    picture = is_picture(path)
-    reader = "image_folder" if picture and path.suffix.lower() in OF_PILLOW else "video_file"
+    readers = rooms.served("sources")
+    reader = readers.get(path.suffix.lower(), readers[rooms.DEFAULT_ENDING])
     source = Component(name=reader, options={"path": str(path)})
-    problem = InputError(f"{path}: {why}") if picture and (why := why_no_stream(path)) else None
+    problem = InputError(f"{path}: {why}") if is_picture(path) and (why := why_no_stream(path)) else None
     return Input(path.stem, path.parent, source, path=path, ending=_ending(path), problem=problem)
 
 
@@ -227,10 +270,10 @@ def _in_folder(folder: Path) -> Iterator[Input]:
         yield Input(folder.name, folder.parent, problem=InputError(f"{folder}: {error.strerror}"))
         return
     stem = folder.resolve().name or "root"
-    videos = [path for path in files if path.suffix.lower() in VIDEOS]
-    videos = videos or [path for path in files if path.suffix.lower() in CLIPS]
+    videos = [path for path in files if path.suffix.lower() in rooms.served("sources")]
+    videos = [path for path in videos if path.suffix.lower() not in CLIPS] or videos
     if any(map(is_picture, files)):
-        yield Input(stem, _beside(folder), Component(name="image_folder", options={"path": str(folder)}), path=folder)
+        yield Input(stem, _beside(folder), _player_of(folder), path=folder)
     elif videos:
         for path in videos:
             yield replace(_file(path), listed=True)
@@ -241,7 +284,7 @@ def _in_folder(folder: Path) -> Iterator[Input]:
 def _sequence(path: Path, *, before: str) -> Input:
     """The pictures of a numbering, `frames/left_%04d.png`, as one stream called after what stands before the number."""
     folder, stem = path.parent, before.rstrip("_-. ")
-    source = Component(name="image_folder", options={"path": str(folder), "names": path.name})
+    source = _player_of(folder, names=path.name)
     problem = None
     if not folder.is_dir():
         problem = InputError(f"{path}: there is no folder {folder}")
@@ -257,17 +300,15 @@ def _beside(folder: Path) -> Path:
     return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
 
 
-def _test_pattern(text: str) -> Component:
-    shape = re.fullmatch(r"test:(?:(\d+x\d+))?(?:@(\d+(?:\.\d+)?))?", text)
-    if not shape:
-        raise UsageError(f"{text}: expected test:WIDTHxHEIGHT@FPS, such as test:1280x720@30")
-    size, fps = shape.groups()
-    options: dict[str, Any] = {"end": TEST_SECONDS}
-    if size:
-        options["size"] = size
-    if fps:
-        options["fps"] = float(fps) if "." in fps else int(fps)
-    return Component(name="test_pattern", options=options)
+def _player_of(folder: Path, **options: Any) -> Component:
+    """The source that plays a folder of pictures."""
+    return Component(name=rooms.served("sources")[rooms.PICTURES], options={"path": str(folder), **options})
+
+
+def _of_scheme(text: str, source: str) -> Input:
+    """The input of a source that is asked for by its scheme, and called after that."""
+    options = _spelled("sources", source, _after_scheme(text), text)
+    return Input(text.partition(":")[0], Path(), Component(name=source, options=options))
 
 
 def _unreachable(text: str) -> InputError | None:
@@ -308,7 +349,7 @@ def _no_such_file(text: str) -> str:
 
 
 def _ending(path: Path) -> str:
-    return ".mkv" if path.suffix.lower() == ".mkv" else ".mp4"
+    return path.suffix.lower() if path.suffix.lower() in KEPT else rooms.DEFAULT_ENDING
 
 
 def _is_part(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
-from streamseg import plugins
+from streamseg import rooms
 from streamseg.plan import Request, plan, ready_pipelines
 from streamseg.spelling import sample_path
 
@@ -99,7 +99,7 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 
 @pytest.mark.parametrize("room", ["effects", "sinks", "sources", "trackers", "counters"])
 def test_no_component_but_an_engine_loads_keras(room: str) -> None:
-    code = "\n".join(f"import streamseg.{room}.{name}" for name in plugins.names(room))
+    code = "\n".join(f"import streamseg.{room}.{name}" for name in rooms.names(room))
     assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch", "openvino"}
 
 

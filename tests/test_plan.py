@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,53 @@ def test_an_effect_that_nothing_shows_is_wrong_use_where_it_was_asked_for(clips:
     assert only(planned(pipeline=pipeline, effects=None)).effects == (Component(name="splash"),)
     for options in ({"outputs": ["a.jsonl", "a.gif"]}, {"writes": False, "outputs": ["a.jsonl"]}, {"writes": False}):
         assert only(planned(**options)).effects == (Component(name=DRAW),)
+
+
+OUTSIDE = """
+from streamseg.sinks.jsonl import Jsonl
+from streamseg.sources.test_pattern import TestPattern
+
+class Lines(Jsonl):
+    endings = (".jsonl",)
+
+class Variant(Jsonl): ...
+
+class Mute(TestPattern):
+    __iter__ = None
+"""
+
+
+@pytest.fixture
+def outside(clips: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of parts outside the package."""
+    (clips / "outside_parts.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(clips)
+    yield "outside_parts"
+    sys.modules.pop("outside_parts", None)
+
+
+def test_an_outside_sink_that_claims_a_taken_ending_is_refused_at_the_start(clips: Path, outside: str) -> None:
+    pipeline = pipeline_file(clips, f"sinks: [{{'{outside}:Lines': {{path: a.jsonl}}}}]")
+    with pytest.raises(UsageError, match=f"'.jsonl' is claimed twice, by jsonl and {outside}:Lines"):
+        planned(pipeline=pipeline, effects=None)
+
+
+def test_an_outside_source_without_frames_is_refused_at_the_start(clips: Path, outside: str) -> None:
+    pipeline = pipeline_file(clips, f"source: {outside}:Mute")
+    with pytest.raises(UsageError, match=f"source {outside}:Mute: Mute is no source, it has no method '__iter__'"):
+        planned(pipeline=pipeline, inputs=[])
+
+
+def test_an_outside_sink_is_asked_whether_its_file_exists_and_whether_it_shows_pictures(
+    clips: Path, outside: str
+) -> None:
+    pipeline = pipeline_file(clips, f"sinks: [{{'{outside}:Variant': {{path: a.jsonl}}}}]")
+    assert planned(pipeline=pipeline, effects=None).refused == {}
+    with pytest.raises(UsageError, match="--effect: expected an output with pictures"):
+        planned(pipeline=pipeline)
+    (clips / "a.jsonl").touch()
+    (problem,) = planned(pipeline=pipeline, effects=None).refused.values()
+    assert "a.jsonl: the file exists; --overwrite" in str(problem)
 
 
 def test_a_missing_file_refuses_itself_alone() -> None:

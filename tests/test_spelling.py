@@ -158,10 +158,10 @@ def test_the_sample_ships_with_the_package_and_is_written_to_the_current_folder(
     assert (given.stem, given.folder) == ("pedestrians", Path("."))
 
 
-def test_a_test_pattern_ends_after_ten_seconds() -> None:
+def test_what_stands_after_a_scheme_is_read_by_the_source_itself() -> None:
     (plain, shaped) = expand(["test:", "test:640x360@25"])
-    assert plain.source == Component(name="test_pattern", options={"end": 10.0})
-    assert shaped.source == Component(name="test_pattern", options={"end": 10.0, "size": "640x360", "fps": 25})
+    assert plain.source == Component(name="test_pattern")
+    assert shaped.source == Component(name="test_pattern", options={"size": "640x360", "fps": 25})
 
 
 @pytest.mark.parametrize(

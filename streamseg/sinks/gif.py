@@ -29,6 +29,8 @@ class Gif:
     NAME.part.gif until complete.
     """
 
+    endings = (".gif",)
+
     def __init__(self, path: str | Path, *, fps: float = 12.5, width: int = 640, overwrite: bool = False) -> None:
         self._file = PartFile(path, overwrite=overwrite)
         if self._file.final.suffix.lower() != ".gif":

@@ -27,6 +27,10 @@ class ImageFolder:
     folder holds are replaced, whatever else it holds stays
     """
 
+    schemes = ("images",)
+    metavar = "FOLDER"
+    folder = "pictures"
+
     def __init__(
         self,
         path: str | Path,

@@ -22,6 +22,9 @@ class Jsonl:
     that the `replay` engine draws exactly the same again
     """
 
+    endings = (".jsonl",)
+    wants_pictures = False
+
     def __init__(self, path: str | Path, *, overwrite: bool = False, crops: bool = True) -> None:
         self._file = PartFile(path, overwrite=overwrite)
         if self._file.final.suffix.lower() != ".jsonl":

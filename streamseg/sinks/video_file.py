@@ -64,6 +64,8 @@ class VideoFile:
     overwrite an older file of that name is replaced once the new one is complete
     """
 
+    endings = (".mp4", ".mkv", ".webm", ".mov")
+
     def __init__(
         self,
         path: str | Path,

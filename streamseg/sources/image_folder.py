@@ -28,6 +28,9 @@ class ImageFolder:
     cannot be read is counted and leaves a gap. Of one that moves it is the first that counts.
     """
 
+    folder = "pictures"
+    endings = (".tif", ".tiff")  # one alone; PyAV, which reads every other one, fails at what many of these carry
+
     info: StreamInfo
     drops: dict[str, int]
     warnings: dict[str, int]

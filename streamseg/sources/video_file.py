@@ -45,6 +45,13 @@ class VideoFile:
     threads: of the decoder, default half the cores and at most 4 (more frame threads cost a tenth more CPU a picture).
     """
 
+    # fmt: off
+    endings = (
+        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv",
+        ".flv", ".3gp", ".ogv", ".vob", ".mxf", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".asf", ".gif",
+    )
+    # fmt: on
+
     info: StreamInfo
     drops: dict[str, int]
     notes: list[str]
