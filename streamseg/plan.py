@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from streamseg.config import (
     yaml_value,
 )
 from streamseg.pictures import is_picture
+from streamseg.request import Request
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
 from streamseg.spelling import (
     Input,
@@ -52,47 +53,6 @@ COPY = "copy"
 """What stands in a default name for the effect where nothing is drawn."""
 
 DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asks of one run; the fields are the options of `streamseg run`, in the same words.
-
-    inputs: files, globs, folders, `sample:`, `test:1280x720@30` · pipeline: a ready one's name or a YAML file ·
-    outputs: files by their ending, `images:FOLDER`, folders; none: the pipeline's, or `STEM_EFFECT.mp4` beside the
-    input · effects: names, `splash:classes=person+car`, `{"splash": {"classes": ["person"]}}`, or objects with a
-    `draw`; None: the pipeline's, or overlay and labels · start, end: seconds · settings: `engine.batch_size=8`
-    """
-
-    inputs: Sequence[str] = ()
-    pipeline: str | Path | None = None
-    outputs: Sequence[str] = ()
-    effects: Sequence[Any] | None = None
-    classes: Sequence[str] = ()
-    model: str | None = None
-    class_names: Sequence[str] = ()
-    engine: str | None = None
-    min_score: float | None = None
-    start: float | None = None
-    end: float | None = None
-    stride: int | None = None
-    codec: str | None = None
-    quality: str | float | None = None
-    preset: str | None = None
-    overwrite: bool = False
-    parallel: int | None = None
-    settings: Sequence[str] = ()
-    writes: bool = True
-    """Whether a request without an output takes the default one."""
-
-    @classmethod
-    def of(cls, **options: Any) -> Request:
-        """The request with these fields; UsageError with the nearest spelling for one that does not exist."""
-        known = [each.name for each in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UsageError(f"no option is called {name!r}{nearest(name, known)}")
-        return cls(**options)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import streamseg
 from streamseg.cli import app
 from streamseg.cli.evaluate import as_table
 from streamseg.cli.progress import Progress, TrainingProgress
-from streamseg.cli.run import seconds
+from streamseg.request import seconds
 from streamseg.types import InputError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]

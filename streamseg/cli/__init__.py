@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from streamseg import __version__
 from streamseg.cli import doctor, evaluate, export, inspect, list, models, run, train
+from streamseg.cli.options import filling_in
 
 
 class _Commands(TyperGroup):
@@ -74,7 +75,7 @@ def _options(
     pass
 
 
-app.command("run")(run.run)
+app.command("run", cls=filling_in(run.what_there_is))(run.run)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)

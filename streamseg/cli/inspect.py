@@ -99,7 +99,7 @@ def _inspect_picture(
 ) -> None:
     """Write the page on a model's steps on a picture, and say where it lies."""
     from streamseg.cli.progress import greetings_hidden
-    from streamseg.cli.run import names_of
+    from streamseg.request import names_of
 
     with greetings_hidden():
         from streamseg.training.inspection import LEVELS

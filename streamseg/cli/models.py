@@ -59,7 +59,7 @@ def show(
     import shutil
 
     from streamseg.cli.knobs import table
-    from streamseg.cli.run import names_of
+    from streamseg.request import names_of
     from streamseg.types import UsageError
 
     if file := _configuration(name):

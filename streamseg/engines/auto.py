@@ -40,10 +40,15 @@ class Auto:
             "batch_size": batch_size,
             "precision": precision,
         }
+        return cls.chosen()(**options)
+
+    @staticmethod
+    def chosen() -> type[Any]:
+        """The class of the engine, imported for it."""
         if nvidia_driver():
             from streamseg.engines.keras import Keras
 
-            return Keras(**options)
+            return Keras
         from streamseg.engines.openvino import Openvino
 
-        return Openvino(**options)
+        return Openvino
