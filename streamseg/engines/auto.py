@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from streamseg.types import Engine
@@ -43,7 +43,7 @@ class Auto:
         return cls.chosen()(**options)
 
     @staticmethod
-    def chosen() -> type[Any]:
+    def chosen() -> Callable[..., Engine]:
         """The class of the engine, imported for it."""
         if nvidia_driver():
             from streamseg.engines.keras import Keras
