@@ -31,6 +31,7 @@ from streamseg.training.fit import (
     train,
 )
 from streamseg.types import InputError, ModelError, Sample, UsageError
+from tests.backends import on_jax
 from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage, tiny_training_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,8 +404,7 @@ assert all(losses[-1][name] < losses[0][name] for name in ("rpn_class", "class",
 
 
 def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "3"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert load_network(TINY, tmp_path / "run" / "model.weights.h5").built
