@@ -16,12 +16,12 @@ from streamseg.matterport.config import UNCHANGED, Config, training_config
 from streamseg.matterport.dataset import Dataset, Samples
 from streamseg.matterport.utils import extract_bboxes
 from streamseg.model.checkpoint import weights_by_name
-from streamseg.model.losses import LOSSES, TrainedMaskRCNN
+from streamseg.model.losses import TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import save_matterport
 from streamseg.training.average_precision import run_lengths
 from streamseg.training.devices import all_devices, device_names
-from streamseg.training.fit import EventLog, StopAtNan, matcher
+from streamseg.training.fit import EventLog, StopAtNan, compile_losses, matcher
 from streamseg.training.layers import Selection
 from streamseg.training.loader import Batches, Picture, Pictures, full_mask, read_picture
 from streamseg.training.optimizers import Schedule, make_optimizer
@@ -207,12 +207,7 @@ def train(
         model.build()
         optimizer = make_optimizer(training, Schedule([stage], [stage.epochs * len(batches)]))
         optimizer.build(model.trainable_variables)
-        model.compile(
-            optimizer=optimizer,
-            loss={name: _as_it_is for name in LOSSES},
-            loss_weights={name: training.loss_weights[name] for name in LOSSES},
-            jit_compile=keras.backend.backend() == "jax",
-        )
+        compile_losses(model, training, optimizer)
         with batches.failing_as_themselves(), val_batches.failing_as_themselves():
             history = model.fit(
                 batches,
@@ -229,10 +224,6 @@ def train(
             )
     losses: dict[str, list[float]] = history.history
     return losses
-
-
-def _as_it_is(truth: Any, loss: Any) -> Any:
-    return loss
 
 
 def _pictures(dataset: Dataset, training: TrainingConfig, config: Config) -> Pictures:
