@@ -138,7 +138,7 @@ class Via:
 
     def _with_classes(self, picture: _Picture) -> _Picture:
         """The picture with the objects of the chosen classes only."""
-        kept = [i for i, name in enumerate(picture.classes) if name in self.class_names]
+        kept = [i for i, name in enumerate(picture.classes) if name in self.class_names[1:]]
         polygons, classes = [picture.polygons[i] for i in kept], [picture.classes[i] for i in kept]
         return _Picture(picture.path, picture.width, picture.height, polygons, classes)
 

@@ -101,6 +101,13 @@ def test_the_class_is_the_value_of_a_region_attribute(tmp_path: Path) -> None:
         via(tmp_path, export(*regions), attribute="kinds")
 
 
+def test_regions_of_a_class_called_background_are_refused_or_left_out_never_made_none(tmp_path: Path) -> None:
+    regions = export(region(SQUARE, kind="background"), region(SQUARE, kind="dog"))
+    with pytest.raises(UsageError, match="got 'background', which is the name of what is no object; take dog only"):
+        via(tmp_path, regions, attribute="kind")
+    assert via(tmp_path, regions, attribute="kind", classes="dog")[0].class_ids.tolist() == [1]
+
+
 def test_one_list_of_classes_fits_files_that_lack_some_of_them(tmp_path: Path) -> None:
     pets = export(region(SQUARE, kind="dog"))
     dogs = via(tmp_path, pets, attribute="kind", classes=["cat", "dog", "dogs"])
