@@ -183,7 +183,7 @@ class _Folders:
 def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
     """The rows of a CSV, every value as text. Raises InputError when a column is missing."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             given = reader.fieldnames or []
             for column in columns:
@@ -202,7 +202,7 @@ def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
 def _descriptions(path: Path) -> dict[str, str]:
     """The name of every MID; the newer files open with a row of column names, the older do not."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

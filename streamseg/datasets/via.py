@@ -163,7 +163,7 @@ class Via:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """What the json says of each picture; a project file keeps it one level deeper than an export."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -54,7 +54,7 @@ def read_submission(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[st
     """
     masks: dict[str, list[dict[str, Any]]] = {}
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.reader(file)
             if (header := next(rows, [])) != list(HEADER):
                 raise InputError(f"{path}, line 1: expected {','.join(HEADER)}, got {','.join(header)}")

@@ -58,6 +58,10 @@ def test_pictures_come_in_the_order_of_their_ids_with_their_objects(tmp_path: Pa
     assert first.crowd.tolist() == [False, False, True]
 
 
+def test_a_byte_order_mark_before_the_json_is_no_part_of_it(tmp_path: Path) -> None:
+    assert len(dataset(tmp_path, "\ufeff" + json.dumps(content()))) == 2
+
+
 def test_an_empty_or_absent_segmentation_is_an_unknown_mask(tmp_path: Path) -> None:
     coco = dataset(tmp_path, content())
     assert [mask is None for mask in coco[0].masks] == [False, True, False]

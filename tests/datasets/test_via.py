@@ -56,6 +56,10 @@ def test_both_versions_and_a_project_file_say_the_same(tmp_path: Path, form: str
     assert balloons.warnings == {}
 
 
+def test_a_byte_order_mark_before_the_json_is_no_part_of_it(tmp_path: Path) -> None:
+    assert len(via(tmp_path, "\ufeff" + json.dumps(export(region(SQUARE))))) == 1
+
+
 def test_rectangles_circles_and_ellipses_have_their_areas(tmp_path: Path) -> None:
     shapes = [
         {"name": "rect", "x": 10, "y": 20, "width": 30, "height": 10},

@@ -75,6 +75,12 @@ def test_the_file_looks_as_the_bowl_wants_it(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_text() == "ImageId,EncodedPixels\na,6 2 13 1\nb,\n"
 
 
+def test_a_byte_order_mark_before_the_header_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "marked.csv"
+    path.write_text("\ufeffImageId,EncodedPixels\na,1 2\n", encoding="utf-8")
+    assert list(read_submission(path, {"a": (2, 2)})) == ["a"]
+
+
 def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     one = seen("a", of_masks([], []), width=4, height=4)
     with pytest.raises(UsageError, match="expected pictures with names of their own, got 'a' twice"):
