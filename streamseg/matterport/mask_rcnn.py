@@ -18,7 +18,8 @@ from streamseg import molding
 from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import utils
-from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
+from streamseg.matterport.augmentation import Augmenter, augmentation_of, pictures_of
+from streamseg.matterport.config import Config, model_config, mold_of
 from streamseg.matterport.dataset import Dataset, load_image_gt
 from streamseg.matterport.train import Plan, Shelf, train
 from streamseg.matterport.utils import (
@@ -267,24 +268,30 @@ class MaskRCNN:
         learning_rate: float,
         epochs: int,
         layers: str,
-        augmentation: AugmentConfig | Mapping[str, Any] | None = None,
-        custom_callbacks: Sequence[Any] = (),
+        augmentation: AugmentConfig | Augmenter | Mapping[str, Any] | bool | None = None,
+        custom_callbacks: Sequence[Any] | None = None,
+        no_augmentation_sources: Sequence[str] | None = None,
     ) -> dict[str, list[float]]:
         """Train on a prepared dataset up to an epoch; returns the losses of every epoch, of `val_dataset` as `val_…`.
 
         epochs: the number of the last one, counting those before (`epoch`) · layers: `heads`, `3+`, `4+`, `5+`, `all`
-        or a regular expression over the original's names of layers · augmentation: the fields of
-        `streamseg.config.AugmentConfig`, for the molded training pictures. GPU_COUNT GPUs share a batch. Each epoch
+        or a regular expression over the original's names of layers · augmentation: an augmenter of imgaug's kind or the
+        fields of `streamseg.config.AugmentConfig`, for the molded training pictures but those of
+        no_augmentation_sources. GPU_COUNT GPUs share a batch. Each epoch
         leaves its weights at `checkpoint_path`, and numbers for TensorBoard in `log_dir`. The pictures stay in memory
         for the next call. Raises ModelError at the first loss that is not a number.
         """
         self._expect("training", "train")
-        if isinstance(augmentation, Mapping):
-            augmentation = AugmentConfig.model_validate({**UNCHANGED.model_dump(), **augmentation})
-        if not isinstance(augmentation, AugmentConfig | None):
-            kind = type(augmentation).__name__
-            raise UsageError(f"augmentation: expected fields of AugmentConfig, such as flip_left_right, got {kind}")
-        plan = Plan(learning_rate, epochs, layers, augmentation, self.epoch, self.checkpoint_path, self.log_dir)
+        plan = Plan(
+            learning_rate,
+            epochs,
+            layers,
+            augmentation_of(augmentation),
+            self.epoch,
+            self.checkpoint_path,
+            self.log_dir,
+            pictures_of(train_dataset, no_augmentation_sources),
+        )
         losses = train(
             self._selection,
             self.config,
@@ -292,7 +299,7 @@ class MaskRCNN:
             val_dataset,
             plan=plan,
             shelf=self._shelf,
-            callbacks=custom_callbacks,
+            callbacks=custom_callbacks or (),
         )
         self.epoch = max(self.epoch, epochs)
         return losses

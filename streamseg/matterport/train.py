@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,18 @@ import keras
 import numpy as np
 
 from streamseg.config import AugmentConfig, Component, TrainingConfig
+from streamseg.matterport.augmentation import Augmenter
 from streamseg.matterport.config import UNCHANGED, Config, training_config
 from streamseg.matterport.dataset import Dataset, Samples
-from streamseg.matterport.utils import extract_bboxes
+from streamseg.matterport.views import Views
 from streamseg.model.checkpoint import weights_by_name
 from streamseg.model.losses import TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import save_matterport
-from streamseg.training.average_precision import run_lengths
 from streamseg.training.devices import all_devices, device_names
 from streamseg.training.fit import EventLog, StopAtNan, compile_losses, matcher
 from streamseg.training.layers import Selection
-from streamseg.training.loader import Batches, Picture, Pictures, full_mask, read_picture
+from streamseg.training.loader import Batches, Pictures
 from streamseg.training.optimizers import Schedule, make_optimizer
 from streamseg.types import UsageError
 
@@ -35,16 +35,18 @@ class Plan:
     """What one call of `train` asks for.
 
     epochs: the last one's number, not how many · layers: `heads`, `3+`, `4+`, `5+`, `all` or a regular expression ·
-    first_epoch: how many are done · checkpoint_path: with `{epoch:04d}` in it · log_dir of TensorBoard
+    first_epoch: how many are done · checkpoint_path: with `{epoch:04d}` in it · log_dir of TensorBoard · unchanged: the
+    training pictures, by their number, that are not augmented
     """
 
     learning_rate: float
     epochs: int
     layers: str
-    augment: AugmentConfig | None
+    augment: AugmentConfig | Augmenter | None
     first_epoch: int
     checkpoint_path: str
     log_dir: str
+    unchanged: Set[int] = frozenset()
 
 
 class Shelf:
@@ -66,43 +68,6 @@ class Shelf:
         return taken
 
 
-class Crops(Batches):
-    """Batches whose views are first cut out of their pictures, at another random place each time."""
-
-    def view(self, picture: Picture, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        size, side = self.stage.crop, self.training.mini_mask
-        for _ in range(4):  # as in any view: look again before taking one without an object
-            cut = random_cut(picture, rng, size=size, side=side)
-            if not cut.sample.crowd.all():
-                break
-        return super().view(cut, rng)
-
-
-def random_cut(picture: Picture, rng: np.random.Generator, *, size: int, side: int) -> Picture:
-    """A random square of `size` pixels of a picture, with what its objects show in it; side: cells of a mini mask."""
-    sample = picture.sample
-    y, x = int(rng.integers(sample.height - size + 1)), int(rng.integers(sample.width - size + 1))
-    boxes = sample.boxes - np.array([x, y, x, y], np.float32)
-    near = np.flatnonzero((boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < size).all(axis=1))
-    whole = {"width": sample.width, "height": sample.height}
-    masks = np.zeros((size, size, len(near)), bool)
-    for i, place in enumerate(near):
-        masks[..., i] = full_mask(sample.masks[place], **whole)[y : y + size, x : x + size]
-    seen = masks.any(axis=(0, 1))
-    masks, near = masks[..., seen], near[seen]
-    cut = replace(
-        sample,
-        width=size,
-        height=size,
-        boxes=extract_bboxes(masks)[:, [1, 0, 3, 2]].astype(np.float32),
-        class_ids=sample.class_ids[near],
-        masks=tuple(run_lengths(masks)),
-        crowd=sample.crowd[near],
-        rgb=picture.rgb[y : y + size, x : x + size],
-    )
-    return read_picture(cut, side=side)
-
-
 def batches_of(
     plan: Plan,
     config: Config,
@@ -118,11 +83,21 @@ def batches_of(
     (stage,) = training.stages
     unchanged = stage.model_copy(update={"augment": UNCHANGED})
     seen, val_seen = pictures
-    kind = Crops if config.IMAGE_RESIZE_MODE == "crop" else Batches
     common: dict[str, Any] = {"padding": 0, "match": match}  # an input is black beside its picture
+    common["cuts"] = config.IMAGE_RESIZE_MODE == "crop"
+    augmenter = plan.augment if isinstance(plan.augment, Augmenter) else None
     return (
-        kind(seen, training, stage, epoch=plan.first_epoch, steps=config.STEPS_PER_EPOCH, **common),
-        kind(val_seen, training, unchanged, steps=config.VALIDATION_STEPS, **common),
+        Views(
+            seen,
+            training,
+            stage,
+            augmenter=augmenter,
+            unchanged=plan.unchanged,
+            epoch=plan.first_epoch,
+            steps=config.STEPS_PER_EPOCH,
+            **common,
+        ),
+        Views(val_seen, training, unchanged, steps=config.VALIDATION_STEPS, **common),
     )
 
 
@@ -185,7 +160,7 @@ def train(
         learning_rate=plan.learning_rate,
         epochs=max(1, plan.epochs - plan.first_epoch),
         layers=plan.layers,
-        augment=plan.augment,
+        augment=plan.augment if isinstance(plan.augment, AugmentConfig) else None,
     )
     (stage,) = training.stages
     batches, val_batches = batches_of(

@@ -270,7 +270,8 @@ def test_wrong_use_of_a_training_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match='detect: make the model with mode="inference"'):
         model.detect([np.zeros((64, 64, 3), np.uint8)])
     with pytest.raises(
-        UsageError, match="augmentation: expected fields of AugmentConfig, such as flip_left_right, got"
+        UsageError,
+        match="augmentation: expected fields of AugmentConfig, such as flip_left_right, or an augmenter .* got .flips",
     ):
         model.train(Squares(), Squares(), 0.1, 1, "heads", augmentation="flips")  # type: ignore[arg-type]
     other = Dataset()
