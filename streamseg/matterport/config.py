@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
+from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig, nearest
 from streamseg.molding import MODES, Mold
 from streamseg.types import UsageError
 
@@ -158,7 +158,7 @@ class Config:
     WEIGHT_DECAY: float = 0.0001
     """Weight of the loss Σ w² / size over every tensor but gammas and betas."""
     LOSS_WEIGHTS: Mapping[str, float] = dict.fromkeys(LOSSES, 1.0)
-    """Weight of each loss in their sum."""
+    """Weight of each loss in their sum, 1 of those that are not named."""
     USE_RPN_ROIS: bool = True
     """The heads learn on the network's own proposals; always true here."""
     TRAIN_BN: bool | None = False
@@ -279,8 +279,9 @@ def training_config(
     _expect(
         "USE_MINI_MASK", config.USE_MINI_MASK, True, "true masks are kept inside their boxes; enlarge MINI_MASK_SHAPE"
     )
-    if set(config.LOSS_WEIGHTS) != set(LOSSES):
-        raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {', '.join(config.LOSS_WEIGHTS)}")
+    for name in config.LOSS_WEIGHTS:
+        if name not in LOSSES:
+            raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {name!r}{nearest(name, LOSSES)}")
     if len(set(config.MINI_MASK_SHAPE)) != 1:
         raise UsageError(f"MINI_MASK_SHAPE: expected a square, got {tuple(config.MINI_MASK_SHAPE)}")
     positives = config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO
@@ -314,7 +315,7 @@ def training_config(
         weight_decay=config.WEIGHT_DECAY,
         clip_norm=config.GRADIENT_CLIP_NORM,
         ema=0.0,
-        loss_weights={LOSSES[name]: float(weight) for name, weight in config.LOSS_WEIGHTS.items()},
+        loss_weights={ours: float(config.LOSS_WEIGHTS.get(name, 1.0)) for name, ours in LOSSES.items()},
         rpn_samples=config.RPN_TRAIN_ANCHORS_PER_IMAGE,
         num_proposals=config.POST_NMS_ROIS_TRAINING,
         roi_samples=config.TRAIN_ROIS_PER_IMAGE,

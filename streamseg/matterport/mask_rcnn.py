@@ -279,7 +279,8 @@ class MaskRCNN:
         fields of `streamseg.config.AugmentConfig`, for the molded training pictures but those of
         no_augmentation_sources. GPU_COUNT GPUs share a batch. Each epoch
         leaves its weights at `checkpoint_path`, and numbers for TensorBoard in `log_dir`. The pictures stay in memory
-        for the next call. Raises ModelError at the first loss that is not a number.
+        for the next call. Losses have the original's names, times LOSS_WEIGHTS, in what is returned, for callbacks, in
+        `keras_model.history.history` and in TensorBoard. Raises ModelError at the first loss that is not a number.
         """
         self._expect("training", "train")
         plan = Plan(
@@ -292,16 +293,19 @@ class MaskRCNN:
             self.log_dir,
             pictures_of(train_dataset, no_augmentation_sources),
         )
-        losses = train(
+        history = self.keras_model.history = keras.callbacks.History()
+        train(
             self._selection,
             self.config,
             train_dataset,
             val_dataset,
             plan=plan,
             shelf=self._shelf,
+            history=history,
             callbacks=custom_callbacks or (),
         )
         self.epoch = max(self.epoch, epochs)
+        losses: dict[str, list[float]] = history.history
         return losses
 
     # --- inspection ---------------------------------------------------------------------------------------------------

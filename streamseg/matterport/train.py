@@ -15,16 +15,14 @@ from streamseg.config import AugmentConfig, Component, TrainingConfig
 from streamseg.matterport.augmentation import Augmenter
 from streamseg.matterport.config import UNCHANGED, Config, training_config
 from streamseg.matterport.dataset import Dataset, Samples
+from streamseg.matterport.losses import OUTPUTS, NamedLosses, copy_weights, less_is_better
 from streamseg.matterport.views import Views
-from streamseg.model.checkpoint import weights_by_name
-from streamseg.model.losses import TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN as Network
-from streamseg.model.matterport_h5 import save_matterport
 from streamseg.training.devices import all_devices, device_names
 from streamseg.training.fit import EventLog, StopAtNan, compile_losses, matcher
 from streamseg.training.layers import Selection
 from streamseg.training.loader import Batches, Pictures
-from streamseg.training.optimizers import Schedule, make_optimizer
+from streamseg.training.optimizers import make_optimizer
 from streamseg.types import UsageError
 
 Matcher = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -102,29 +100,14 @@ def batches_of(
 
 
 class Weights(keras.callbacks.Callback):
-    """Writes the weights after every epoch, as the original does.
+    """Writes the weights after every epoch, as the original does."""
 
-    network: the one that is written · trained: the one that learns, on several devices another one.
-    """
-
-    def __init__(self, network: Any, checkpoint_path: str, *, trained: Any) -> None:
+    def __init__(self, checkpoint_path: str) -> None:
         super().__init__()
-        self.network, self.checkpoint_path, self.trained = network, checkpoint_path, trained
+        self.checkpoint_path = checkpoint_path
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        copy_weights(self.trained, self.network)
-        path = Path(self.checkpoint_path.format(epoch=epoch + 1))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_matterport(self.network, path)
-
-
-def copy_weights(source: Any, target: Any) -> None:
-    """Give a network the weights of another one of its kind."""
-    if source is target:
-        return
-    values = weights_by_name(source)
-    for name, variable in weights_by_name(target).items():
-        variable.assign(np.asarray(keras.ops.convert_to_numpy(values[name])))
+        self.model.save_weights(self.checkpoint_path.format(epoch=epoch + 1))
 
 
 def num_devices(config: Config, *, there: int) -> int:
@@ -150,9 +133,10 @@ def train(
     *,
     plan: Plan,
     shelf: Shelf,
+    history: keras.callbacks.History,
     callbacks: Sequence[Any] = (),
-) -> dict[str, list[float]]:
-    """Train the layers of a plan; returns the losses of every epoch, those of `val_dataset` as `val_…`."""
+) -> None:
+    """Train the layers of a plan; `history` takes the losses of every epoch, those of `val_dataset` as `val_…`."""
     network: Any = selection.network
     training = training_config(
         config,
@@ -178,27 +162,28 @@ def train(
             copy_weights(network, trained)
             selection = Selection(trained)
         selection.choose(plan.layers)
-        model = TrainedMaskRCNN(trained, training, dtype="float32", name="training")
+        model = NamedLosses(trained, training, written=network, dtype="float32", name="training")
         model.build()
-        optimizer = make_optimizer(training, Schedule([stage], [stage.epochs * len(batches)]))
+        optimizer = make_optimizer(training, stage.learning_rate)  # a number that callbacks may change
         optimizer.build(model.trainable_variables)
-        compile_losses(model, training, optimizer)
+        compile_losses(model, optimizer, weights=dict.fromkeys(OUTPUTS, 1.0))
+        less_is_better(callbacks)
         with batches.failing_as_themselves(), val_batches.failing_as_themselves():
-            history = model.fit(
+            model.fit(
                 batches,
                 validation_data=val_batches,
                 initial_epoch=plan.first_epoch,
                 epochs=plan.epochs,
                 callbacks=[
                     StopAtNan(batches),
-                    Weights(network, plan.checkpoint_path, trained=trained),
+                    Weights(plan.checkpoint_path),
                     EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
+                    history,
                     *callbacks,
                 ],
                 shuffle=False,
             )
-    losses: dict[str, list[float]] = history.history
-    return losses
+        copy_weights(trained, network)  # which a callback may have put back to an earlier epoch's
 
 
 def _pictures(dataset: Dataset, training: TrainingConfig, config: Config) -> Pictures:

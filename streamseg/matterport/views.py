@@ -11,6 +11,7 @@ import numpy as np
 from streamseg.config import AugmentConfig
 from streamseg.matterport.augmentation import Augmenter, augmented
 from streamseg.matterport.config import UNCHANGED
+from streamseg.matterport.losses import OUTPUTS
 from streamseg.matterport.utils import extract_bboxes
 from streamseg.training.average_precision import run_lengths
 from streamseg.training.loader import Batches, Picture, full_mask, read_picture
@@ -34,6 +35,10 @@ class Views(Batches):
     ) -> None:
         super().__init__(*args, **options)
         self.cuts, self.augmenter, self.unchanged = cuts, augmenter, unchanged
+
+    def _batch(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        batch, _ = super()._batch(index)
+        return batch, dict.fromkeys(OUTPUTS, np.zeros(self.stage.batch_size, np.float32))
 
     def augment_of(self, sample: Sample) -> AugmentConfig:
         return UNCHANGED if sample.image_id in self.unchanged else self.stage.augment

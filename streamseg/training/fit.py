@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -412,21 +412,23 @@ def matcher(config: ModelConfig, training: TrainingConfig, *, size: int) -> Any:
     )
 
 
-def compile_losses(model: TrainedMaskRCNN, training: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> None:
-    """Compile the model to be trained on the weighted sum of its losses."""
+def compile_losses(
+    model: TrainedMaskRCNN, optimizer: keras.optimizers.Optimizer, *, weights: Mapping[str, float]
+) -> None:
+    """Compile the model to be trained on the sum of its losses, each by the name of its output times its weight."""
 
     def take(truth: Any, loss: Any) -> Any:
         return loss
 
     model.compile(
         optimizer=optimizer,
-        loss={name: take for name in LOSSES},
-        loss_weights={name: training.loss_weights[name] for name in LOSSES},
+        loss=dict.fromkeys(weights, take),
+        loss_weights=dict(weights),
         jit_compile=keras.backend.backend() == "jax",
     )
     # Keras makes the means of the losses when it first computes them. TensorFlow traces a step that makes variables
     # a second time, which takes as long as the first; so they are made here, of losses that count for nothing.
-    nothing = {name: keras.ops.zeros((1,)) for name in LOSSES}
+    nothing = {name: keras.ops.zeros((1,)) for name in weights}
     with keras.StatelessScope():
         model.compute_loss(y=nothing, y_pred=nothing)
 
@@ -454,7 +456,7 @@ def run_stages(
         optimizer.build(model.trainable_variables)
         to_load = first_epoch < finished <= first_epoch + sum(stage.epochs for stage in stages)
         for stage in stages:
-            compile_losses(model, training, optimizer)
+            compile_losses(model, optimizer, weights={name: training.loss_weights[name] for name in LOSSES})
             if to_load:
                 load_state(model, folder / "checkpoint.h5")
                 to_load = False

@@ -150,6 +150,16 @@ def test_a_training_that_cannot_be_is_refused_by_the_name_of_the_setting(setting
         training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
 
 
+def test_losses_that_are_not_weighted_count_once_and_others_are_refused() -> None:
+    def weights(given: dict[str, float]) -> dict[str, float]:
+        config = type("Weighted", (Balloons,), {"LOSS_WEIGHTS": given})()
+        return training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1).loss_weights
+
+    assert weights({"mrcnn_mask_loss": 2}) == {"rpn_class": 1, "rpn_box": 1, "class": 1, "box": 1, "mask": 2}
+    with pytest.raises(UsageError, match="LOSS_WEIGHTS: .* got 'mask_loss'; did you mean 'mrcnn_mask_loss'"):
+        weights({"mask_loss": 2})
+
+
 @pytest.mark.parametrize(("rois", "ratio", "product"), [(4, 0.2, "0.8"), (3, 0.33, "0.99"), (10, 1.5, "15")])
 def test_too_few_or_too_many_positive_proposals_are_refused_by_both_settings(
     rois: int, ratio: float, product: str

@@ -243,7 +243,7 @@ def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_p
     start = weights_of(model)
     losses = model.train(Squares(), Squares(), learning_rate=0.001, epochs=1, layers="heads")
     assert {"loss", "val_loss"} <= set(losses) and len(losses["loss"]) == 1
-    assert {"val/loss", "val/mask_loss", "val/rpn_box_loss"} <= tags_of(model.log_dir)
+    assert {"val/loss", "val/mrcnn_mask_loss", "val/rpn_bbox_loss"} <= tags_of(model.log_dir)
     heads = weights_of(model)
     learned = changed(start, heads)
     assert learned and all(name.startswith(("mrcnn_", "rpn_", "fpn_")) for name in learned)
