@@ -15,7 +15,6 @@ from streamseg.matterport.config import LOSSES
 from streamseg.matterport.losses import less_is_better
 from streamseg.types import UsageError
 from tests.matterport.test_dataset import Squares
-from tests.matterport.test_mask_rcnn import calm
 from tests.matterport.test_train import Trained, changed, weights_of
 
 
@@ -39,7 +38,6 @@ class Rates(keras.callbacks.Callback):
 
 def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_that_load(tmp_path: Path) -> None:
     model, rates = MaskRCNN("training", Short(), tmp_path), Rates()
-    calm(model)
     start = weights_of(model)
     losses = model.train(
         Squares(),

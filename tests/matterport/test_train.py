@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -19,7 +20,9 @@ from streamseg.config import AugmentConfig
 from streamseg.matterport import Config, Dataset, MaskRCNN
 from streamseg.matterport.config import training_config
 from streamseg.matterport.dataset import load_image_gt
+from streamseg.matterport.losses import NamedLosses
 from streamseg.matterport.train import Plan, Shelf, batches_of, num_devices
+from streamseg.training.fit import matcher
 from streamseg.training.loader import Batches
 from streamseg.types import UsageError
 from tests.matterport.test_dataset import Squares
@@ -263,6 +266,21 @@ def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_p
     detecting.load_weights(detecting.find_last(), by_name=True)
     (found,) = detecting.detect([cv2.resize(Squares().load_image(0), (90, 60))])
     assert found["masks"].shape[:2] == (60, 90)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
+def test_a_network_without_weights_has_losses_to_begin_with(backbone: str, tmp_path: Path) -> None:
+    config = type("New", (Trained,), {"BACKBONE": backbone})()
+    keras.utils.set_random_seed(1)
+    network = MaskRCNN("training", config, tmp_path).keras_model
+    training = training_config(config, datasets={"train": "here"}, learning_rate=0.001, epochs=1)
+    match = matcher(network.config, training, size=128)
+    plan = Plan(0.001, 1, "all", None, 0, "", "")
+    pictures = Shelf().take([Squares()] * 2, training, config)
+    batch, _ = batches_of(plan, config, training, pictures=pictures, match=match)[0][0]
+    losses = NamedLosses(network, training, written=network)(batch, training=True)
+    assert set(losses) == {"rpn_class", "rpn_bbox", "mrcnn_class", "mrcnn_bbox", "mrcnn_mask"}
+    assert all(np.isfinite(loss).all() and np.max(loss) < 100 for loss in losses.values()), losses
 
 
 def test_wrong_use_of_a_training_is_named(tmp_path: Path) -> None:
