@@ -6,6 +6,7 @@ Boxes are y1, x1, y2, x2. B pictures, D rows of detections, n objects, K classes
 from __future__ import annotations
 
 import datetime
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from streamseg.model.imagenet import is_imagenet, load_imagenet_resnet, resnet_w
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import LoadReport, load_matterport, named_weights
 from streamseg.training.layers import Selection
-from streamseg.types import ModelError, UsageError
+from streamseg.types import UsageError
 
 __all__ = [  # what scripts look for in the original's `model`
     "MaskRCNN",
@@ -102,13 +103,13 @@ class MaskRCNN:
         return str(resnet_weights(self.config.BACKBONE, progress=True))
 
     def find_last(self) -> str:
-        """The newest weights file of the newest training of this configuration's name. Raises ModelError for none."""
+        """The newest weights file of the newest training of this configuration's name; FileNotFoundError for none."""
         runs = sorted(path for path in Path(self.model_dir).glob(f"{self._name}*/") if path.is_dir())
         if not runs:
-            raise ModelError(f"{self.model_dir}: no training of {self._name} lies there")
+            raise FileNotFoundError(errno.ENOENT, f"no training of {self._name} lies there", self.model_dir)
         files = sorted(runs[-1].glob("mask_rcnn*.h5"))
         if not files:
-            raise ModelError(f"{runs[-1]}: no weights lie there")
+            raise FileNotFoundError(errno.ENOENT, "no weights of this training lie there", str(runs[-1]))
         return str(files[-1])
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import os
 import subprocess
@@ -190,8 +191,13 @@ def test_weights_of_other_classes_load_without_their_heads(model: MaskRCNN, tmp_
 
 def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None:
     folder = Path(model.model_dir)
-    with pytest.raises(ModelError, match="no training of small lies there"):
+    with pytest.raises(FileNotFoundError, match="no training of small lies there") as nothing:
         model.find_last()
+    assert nothing.value.errno == errno.ENOENT
+    (folder / "small20190101T0000").mkdir()
+    with pytest.raises(FileNotFoundError, match="no weights of this training lie there: .*small20190101T0000") as empty:
+        model.find_last()
+    assert empty.value.errno == errno.ENOENT
     for run, epochs in {
         "small20190301T1200": (1, 2),
         "small20190302T0900": (3, 12, 4),
