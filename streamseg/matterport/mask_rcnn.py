@@ -22,6 +22,7 @@ from streamseg.matterport import utils
 from streamseg.matterport.augmentation import Augmenter, augmentation_of, pictures_of
 from streamseg.matterport.config import Config, model_config, mold_of
 from streamseg.matterport.dataset import Dataset, load_image_gt
+from streamseg.matterport.excluded import excluded
 from streamseg.matterport.train import Plan, Shelf, train
 from streamseg.matterport.utils import (
     compose_image_meta,
@@ -86,7 +87,8 @@ class MaskRCNN:
         """Fill the network from an `.h5` of the original; says what was loaded, skipped and missing.
 
         by_name: layers that only the file or only the network has are let be · exclude: layers that are left alone,
-        such as the heads of another number of classes; implies by_name. A training goes on from the file's epoch.
+        such as the heads of another number of classes, or `rpn_model`, which is three; implies by_name. A training goes
+        on from the file's epoch.
         The file of `get_imagenet_weights` fills the backbone. Raises ModelError naming the tensors that do not fit;
         then nothing was loaded.
         """
@@ -94,7 +96,8 @@ class MaskRCNN:
         if is_imagenet(path):
             report = load_imagenet_resnet(self.keras_model.backbone, path)
         else:
-            report = load_matterport(self.keras_model, path, by_name=by_name, exclude=exclude or ())
+            layers = excluded(exclude or (), named_weights(self.keras_model))
+            report = load_matterport(self.keras_model, path, by_name=by_name or bool(exclude), exclude=layers)
         self.set_log_dir(filepath)
         return report
 

@@ -187,6 +187,9 @@ def test_weights_of_other_classes_load_without_their_heads(model: MaskRCNN, tmp_
         other.load_weights(path, by_name=True)
     report = other.load_weights(path, by_name=True, exclude=list(HEADS))
     assert "mrcnn_mask/kernel" in report.missing and "rpn_conv_shared/kernel" in report.loaded
+    report = other.load_weights(path, exclude=[*HEADS, "rpn_model"])
+    left = {name.partition("/")[0] for name in report.missing}
+    assert left == {*HEADS, "rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred"} - {"mrcnn_bbox"}
 
 
 def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None:
