@@ -29,13 +29,14 @@ def run(
     effects  names (`"splash:classes=person+car"`), `{"splash": {"classes": ["person"]}}`, or objects with a `draw`;
              `result.picture` is what they drew. None: overlay and labels if there is an output, else nothing.
     output   files by their ending, `images:FOLDER` or folders, as `streamseg run -o`; none: nothing is written.
-    options  the other fields of `streamseg.plan.Request`: `model`, `classes`, `min_score`, `pipeline`, `start`, …
+    options  the other fields of `streamseg.request.Request`: `model`, `classes`, `min_score`, `pipeline`, `start`, …
 
     What is wrong with the request is raised at once. A stream that fails raises its error after the last result.
     Leaving the loop early ends the run; outputs then stay under their part names, closed and playable.
     """
     from streamseg.job import assemble
-    from streamseg.plan import Request, plan
+    from streamseg.plan import plan
+    from streamseg.request import Request
 
     request = Request.of(inputs=_texts(inputs), effects=effects, outputs=_texts(output), writes=False, **options)
     planned = plan(request)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from enum import Enum, auto
+from itertools import takewhile
+from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
 S = TypeVar("S")
+Loss = Literal["nothing", "unanswered", "everything"]
 
 
 class Closed(Exception):
@@ -32,7 +35,7 @@ class Failure:
 
 
 class Bell:
-    """Wakes the one thread that watches many buffers; counts its rings, so that none is missed."""
+    """Wakes the one thread that watches many lanes; counts its rings, so that none is missed."""
 
     def __init__(self) -> None:
         self.num_rings = 0
@@ -50,37 +53,23 @@ class Bell:
 
 
 class Buffer(Generic[T]):
-    """Hands items from one thread to the next, in order, at most `capacity` waiting.
+    """Hands items from one thread to the next, in order, at most `capacity` waiting; a full one makes `put` wait."""
 
-    A full buffer makes `put` wait; with `drop_oldest` it drops the oldest waiting item instead. `capacity` and
-    `drop_oldest` may be set until the first `put`: a frame's size and a source's kind are known only then.
-    """
-
-    def __init__(self, capacity: int, *, drop_oldest: bool = False, bell: Bell | None = None) -> None:
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.drop_oldest = drop_oldest
-        self.num_dropped = 0
         self.closed = False
         self.failure: Failure | None = None
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
-        self._bell = bell
 
-    def put(self, item: T) -> bool:
-        """Adds the item, waiting for room; True when the oldest had to go for it. Raises Closed."""
+    def put(self, item: T) -> None:
+        """Adds the item, waiting for room. Raises Closed."""
         with self._changed:
-            if not self.drop_oldest:
-                self._changed.wait_for(lambda: self.closed or len(self._items) < self.capacity)
+            self._changed.wait_for(lambda: self.closed or len(self._items) < self.capacity)
             if self.closed:
                 raise Closed
-            full = len(self._items) >= self.capacity
-            if full:
-                self._items.popleft()
-                self.num_dropped += 1
             self._items.append(item)
             self._changed.notify_all()
-        self._ring()
-        return full
 
     def get(self) -> T:
         """The oldest item, waited for. Once closed and empty, raises the failure's error, or Closed without one."""
@@ -90,35 +79,12 @@ class Buffer(Generic[T]):
                 raise self.failure.error if self.failure else Closed
             item = self._items.popleft()
             self._changed.notify_all()
-        self._ring()
-        return item
-
-    def take(self, *, fits: Callable[[T], bool]) -> T | None:
-        """The oldest item if there is one and it fits; never waits."""
-        with self._changed:
-            if not self._items or not fits(self._items[0]):
-                return None
-            item = self._items.popleft()
-            self._changed.notify_all()
-        self._ring()
         return item
 
     def __iter__(self) -> Iterator[T]:
         with suppress(Closed):
             while True:
                 yield self.get()
-
-    @property
-    def room(self) -> int:
-        """How many items fit in now."""
-        with self._changed:
-            return max(self.capacity - len(self._items), 0)
-
-    @property
-    def ended(self) -> bool:
-        """Closed, and everything was taken."""
-        with self._changed:
-            return self.closed and not self._items
 
     def close(self, failure: Failure | None = None, *, discard: bool = False) -> None:
         """Takes nothing more and wakes everyone; the first failure stays. `discard`: forgets what still waits."""
@@ -128,38 +94,160 @@ class Buffer(Generic[T]):
             if discard:
                 self._items.clear()
             self._changed.notify_all()
+
+
+class Place(Enum):
+    """How far an item of a lane has come."""
+
+    WAITING = auto()
+    WITH_THE_ENGINE = auto()
+    READY = auto()
+
+
+SLOW_ENGINE, SLOW_OUTPUT, STOPPED = "slow engine", "slow output", "stopped"
+"""Why an item of a live lane never came out."""
+
+
+@dataclass(eq=False)
+class Slot(Generic[T, S]):
+    """An item of a lane and what the engine says of it: None where it passed over it."""
+
+    item: T
+    lane: Lane[T, S]
+    answer: S | None = None
+    place: Place = Place.WAITING
+
+    def fill(self, answer: S) -> None:
+        """The engine's answer; Closed when the lane has been given up meanwhile."""
+        self.lane.fill(self, answer)
+
+
+class Lane(Generic[T, S]):
+    """The items of one stream on their way past the engine, at most `capacity`, out in the order in which they came in.
+
+    Of a file the engine takes one after the other, and a full lane makes `put` wait. A live source does not wait: the
+    engine takes the newest item, those before it are passed over and come out without an answer; a full lane drops its
+    oldest and counts it in `dropped` by its cause. `capacity` and `live` may be set until the first `put`.
+    """
+
+    def __init__(self, capacity: int, *, live: bool = False, bell: Bell | None = None) -> None:
+        self.capacity = capacity
+        self.live = live
+        self.num_put = 0
+        self.dropped: Counter[str] = Counter()
+        self.closed = False
+        self.failure: Failure | None = None
+        self._slots: deque[Slot[T, S]] = deque()
+        self._changed = threading.Condition()
+        self._bell = bell
+
+    def put(self, item: T) -> None:
+        """Adds the item; waits for room unless `live`. Raises Closed."""
+        with self._changed:
+            if not self.live:
+                self._changed.wait_for(lambda: self.closed or len(self._slots) < self.capacity)
+            if self.closed:
+                raise Closed
+            if len(self._slots) >= self.capacity:
+                self._drop()
+            self._slots.append(Slot(item, self))
+            self.num_put += 1
+            self._changed.notify_all()
         self._ring()
+
+    def take(self, *, fits: Callable[[T], bool]) -> Slot[T, S] | None:
+        """For the engine: the item whose turn it is, if there is one and it fits; never waits."""
+        with self._changed:
+            waiting = [slot for slot in self._slots if slot.place is Place.WAITING]
+            if not waiting:
+                return None
+            slot = waiting[-1] if self.live else waiting[0]
+            if not fits(slot.item):
+                return None
+            for older in waiting[: -1 if self.live else 0]:
+                older.place = Place.READY
+            slot.place = Place.WITH_THE_ENGINE
+            self._changed.notify_all()
+            return slot
+
+    def fill(self, slot: Slot[T, S], answer: S) -> None:
+        """The engine's answer for an item that it took. Raises Closed when the item was given up meanwhile."""
+        with self._changed:
+            if slot not in self._slots:
+                raise Closed
+            slot.answer, slot.place = answer, Place.READY
+            self._changed.notify_all()
+
+    def get(self) -> tuple[T, S | None]:
+        """The oldest item and its answer, waited for. Once closed and empty, as in a buffer."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._slots[0].place is Place.READY if self._slots else self.closed)
+            if not self._slots:
+                raise self.failure.error if self.failure else Closed
+            slot = self._slots.popleft()
+            self._changed.notify_all()
+        return slot.item, slot.answer
+
+    def __iter__(self) -> Iterator[tuple[T, S | None]]:
+        with suppress(Closed):
+            while True:
+                yield self.get()
+
+    @property
+    def num_waiting(self) -> int:
+        """Items that the engine may still take."""
+        with self._changed:
+            return sum(slot.place is Place.WAITING for slot in self._slots)
+
+    def close(self, failure: Failure | None = None, *, lose: Loss = "nothing") -> None:
+        """Takes nothing more and wakes everyone; the first failure stays.
+
+        lose: what will not come out any more: all from the first `unanswered` item on, or `everything`
+        """
+        with self._changed:
+            kept: list[Slot[T, S]] = list(self._slots)
+            if lose == "unanswered":
+                kept = list(takewhile(lambda slot: slot.place is Place.READY, kept))
+            elif lose == "everything":
+                kept = []
+            if not self.closed or len(kept) < len(self._slots):  # an end is no longer in order when items are lost
+                self.closed, self.failure = True, self.failure or failure
+            if self.live:
+                self.dropped += Counter({STOPPED: len(self._slots) - len(kept)})
+            self._slots = deque(kept)
+            self._changed.notify_all()
+        self._ring()
+
+    def _drop(self) -> None:
+        """Makes room: the oldest goes that the engine has not, one that it has passed over before one it looked at."""
+        free = [slot for slot in self._slots if slot.place is not Place.WITH_THE_ENGINE]
+        cause = SLOW_OUTPUT if self._slots[0].place is Place.READY else SLOW_ENGINE
+        if free:
+            self._slots.remove(next((slot for slot in free if slot.answer is None), free[0]))
+            self.dropped[cause] += 1
 
     def _ring(self) -> None:
         if self._bell:
             self._bell.ring()
 
 
-@dataclass(frozen=True)
-class _Lane(Generic[T, S]):
-    inbox: Buffer[T]
-    outlet: Buffer[S]
-
-
 class Junction(Generic[T, S]):
-    """Where several streams meet at one thread: items of all inboxes in turn, in groups of one kind.
+    """Where the lanes of several streams meet at one thread: their items in turn, in groups of one kind.
 
-    An item is only taken when its own outlet has room for what becomes of it, so the thread never waits for a slow
-    stream while others could go on. An inbox that has ended closes its outlet, with the same failure. Its buffers must
-    have been made with `bell`.
+    Its lanes must have been made with `bell`.
     """
 
     def __init__(self) -> None:
         self.bell = Bell()
-        self._lanes: deque[_Lane[T, S]] = deque()
+        self._lanes: deque[Lane[T, S]] = deque()
         self._lock = threading.RLock()
         self._closed = False
         self._failure: Failure | None = None
 
-    def add(self, inbox: Buffer[T], outlet: Buffer[S]) -> None:
+    def add(self, lane: Lane[T, S]) -> None:
         """A stream joins, at any time."""
         with self._lock:
-            self._lanes.append(_Lane(inbox, outlet))
+            self._lanes.append(lane)
             if self._failure:
                 self.close(self._failure)
         self.bell.ring()
@@ -171,17 +259,16 @@ class Junction(Generic[T, S]):
             if failure:
                 self._failure = failure
                 for lane in self._lanes:
-                    lane.inbox.close(failure, discard=True)
-                    lane.outlet.close(failure)
+                    lane.close(failure, lose="unanswered")
                 self._lanes.clear()
         self.bell.ring()
 
-    def take(self, *, most: int, patience: float, kind: Callable[[T], Hashable]) -> list[tuple[Buffer[S], T]]:
-        """One to `most` items of one kind, each with its outlet; an empty list when all streams have ended.
+    def take(self, *, most: int, patience: float, kind: Callable[[T], Hashable]) -> list[Slot[T, S]]:
+        """One to `most` items of one kind; an empty list when all streams have ended.
 
         Waits for the first item as long as it takes, and then at most `patience` seconds for more.
         """
-        group: list[tuple[Buffer[S], T]] = []
+        group: list[Slot[T, S]] = []
         deadline = 0.0
         while True:
             heard = self.bell.num_rings  # before looking: what changes meanwhile rings again
@@ -190,7 +277,7 @@ class Junction(Generic[T, S]):
                     self._part_from_ended()
                     deadline = time.monotonic() + patience
                 self._collect(group, most, kind)
-                more_may_come = any(not lane.inbox.closed for lane in self._lanes)
+                more_may_come = any(not lane.closed for lane in self._lanes)
                 over = self._closed and not self._lanes
             remaining = deadline - time.monotonic()
             if len(group) == most or (group and (remaining <= 0 or not more_may_come)) or (not group and over):
@@ -198,26 +285,21 @@ class Junction(Generic[T, S]):
             self.bell.wait_beyond(heard, patience=remaining if group else None)
 
     def _part_from_ended(self) -> None:
-        ended = [lane for lane in self._lanes if lane.inbox.ended]
-        for lane in ended:
-            lane.outlet.close(lane.inbox.failure)
+        for lane in [lane for lane in self._lanes if lane.closed and not lane.num_waiting]:
             self._lanes.remove(lane)
 
-    def _collect(self, group: list[tuple[Buffer[S], T]], most: int, kind: Callable[[T], Hashable]) -> None:
+    def _collect(self, group: list[Slot[T, S]], most: int, kind: Callable[[T], Hashable]) -> None:
         def fits(item: T) -> bool:
-            return not group or kind(item) == kind(group[0][1])
+            return not group or kind(item) == kind(group[0].item)
 
         passed = 0
         while len(group) < most and passed < len(self._lanes):
             lane = self._lanes[0]
             self._lanes.rotate(-1)
-            promised = sum(outlet is lane.outlet for outlet, _ in group)
-            item = lane.inbox.take(fits=fits) if lane.outlet.room > promised else None
-            if item is None:
-                passed += 1
-            else:
-                passed = 0
-                group.append((lane.outlet, item))
+            slot = lane.take(fits=fits)
+            passed = passed + 1 if slot is None else 0
+            if slot is not None:
+                group.append(slot)
 
 
 class Threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -440,7 +441,7 @@ def setting(text: str) -> tuple[list[str], Any]:
     if not equals or not path.strip():
         raise UsageError(f"--set {text}: expected PATH=VALUE, such as engine.batch_size=8")
     try:
-        return path.strip().split("."), yaml.safe_load(value)
+        return path.strip().split("."), yaml_value(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {text}: {value!r} is no YAML value: {getattr(error, 'problem', error)}") from None
 
@@ -448,6 +449,11 @@ def setting(text: str) -> tuple[list[str], Any]:
 # --- YAML -----------------------------------------------------------------------------------------------------------
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def yaml_value(text: str) -> Any:
+    """A value as it may stand in a YAML file of ours; yaml.YAMLError for a text that is none."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -462,7 +468,7 @@ def read_config(path: Path | str, schema: type[Schema]) -> Schema:
 
 def config_file(name_or_path: str) -> Path:
     """The YAML file at a path, or the one of that name among `configs/`."""
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if path.exists() or path.suffix in (".yaml", ".yml"):
         return path
     ready = {each.stem: each for each in ready_files("configs")}
@@ -539,7 +545,10 @@ class YamlFile:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which builds plain data only and names every other tag; it refuses a doubled key too."""
+    """PyYAML's safe loader, which builds plain data only and names every other tag; it refuses a doubled key too.
+
+    A text that begins with `~/` is a path in the home folder.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -553,12 +562,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return os.path.expanduser(loader.construct_scalar(node))
+
+
 def _unknown_tag(loader: _Loader, node: yaml.Node) -> Any:
     raise yaml.constructor.ConstructorError(
         None, None, f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed here", node.start_mark
     )
 
 
+_Loader.add_constructor("tag:yaml.org,2002:str", _text)
 _Loader.add_constructor(None, _unknown_tag)  # type: ignore[type-var]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from streamseg import plugins
 from streamseg.config import Component, PipelineConfig, StreamConfig, nearest
-from streamseg.pipeline import Pipeline, Stream, StreamSummary, Summary
+from streamseg.flow.pipeline import Pipeline
+from streamseg.flow.report import StreamSummary, Summary
+from streamseg.flow.stream import Stream
 from streamseg.plan import Plan
 from streamseg.types import UsageError
 

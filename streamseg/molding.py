@@ -65,10 +65,10 @@ class Mold:
             raise ValueError(f"mode: expected {', '.join(MODES)}, got {mode!r}")
         if mode == "none":
             return cls(1, height, width, (0, 0, height, width), ((0, 0), (0, 0), (0, 0)))
-        needed = {"square": ("max_dim", max_side), "pad64": ("min_dim", min_side), "crop": ("min_dim", min_side)}
-        name, side = needed[mode]
-        if not side:
-            raise ValueError(f"mode {mode!r} needs {name}, got {side}")
+        name, given = ("max_dim", max_side) if mode == "square" else ("min_dim", min_side)
+        if not given and mode != "pad64":
+            raise ValueError(f"mode {mode!r} needs {name}, got {given}")
+        side = given or 0
         scale: float = max(1, min_side / min(height, width)) if min_side else 1
         if min_scale and scale < min_scale:
             scale = min_scale

@@ -8,16 +8,17 @@ What can be wrong about a request is found here, before anything is opened.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from streamseg import plugins
+from streamseg import plugins, rooms
 from streamseg.config import (
     Component,
     PipelineConfig,
@@ -28,55 +29,30 @@ from streamseg.config import (
     setting,
     with_setting,
     with_settings,
+    yaml_value,
 )
-from streamseg.places import Input, Output, check_placeholders, expand, of_source
+from streamseg.pictures import is_picture
+from streamseg.request import Request
+from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
+from streamseg.spelling import (
+    Input,
+    Output,
+    check_placeholders,
+    expand,
+    inputs_in_words,
+    of_source,
+    pictures_in_words,
+    sink_of_file,
+)
 from streamseg.types import OutputError, StreamsegError, UsageError
 
-WITHOUT_PICTURES = frozenset({"jsonl"})
-"""Sinks that write what was found, not what was drawn."""
+ENCODING = ("codec", "quality", "preset")
+"""Options of a run that go to every sink which takes them all: those that encode a video."""
+
+COPY = "copy"
+"""What stands in a default name for the effect where nothing is drawn."""
 
 DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asks of one run; the fields are the options of `streamseg run`, in the same words.
-
-    inputs: files, globs, folders, `sample:`, `test:1280x720@30` · pipeline: a ready one's name or a YAML file ·
-    outputs: files by their ending, `images:FOLDER`, folders; none: the pipeline's, or `STEM_EFFECT.mp4` beside the
-    input · effects: names, `splash:classes=person+car`, `{"splash": {"classes": ["person"]}}`, or objects with a
-    `draw`; None: the pipeline's, or overlay and labels · start, end: seconds · settings: `engine.batch_size=8`
-    """
-
-    inputs: Sequence[str] = ()
-    pipeline: str | Path | None = None
-    outputs: Sequence[str] = ()
-    effects: Sequence[Any] | None = None
-    classes: Sequence[str] = ()
-    model: str | None = None
-    class_names: Sequence[str] = ()
-    engine: str | None = None
-    min_score: float | None = None
-    start: float | None = None
-    end: float | None = None
-    stride: int | None = None
-    codec: str | None = None
-    quality: str | float | None = None
-    preset: str | None = None
-    overwrite: bool = False
-    parallel: int | None = None
-    settings: Sequence[str] = ()
-    writes: bool = True
-    """Whether a request without an output takes the default one."""
-
-    @classmethod
-    def of(cls, **options: Any) -> Request:
-        """The request with these fields; UsageError with the nearest spelling for one that does not exist."""
-        known = [each.name for each in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UsageError(f"no option is called {name!r}{nearest(name, known)}")
-        return cls(**options)
 
 
 @dataclass(frozen=True)
@@ -151,7 +127,7 @@ def parse_component(text: str, *, what: str) -> Component:
 
 def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
     ready = ready_pipelines()
-    path = ready.get(str(name_or_path), Path(name_or_path))
+    path = ready.get(str(name_or_path), Path(name_or_path).expanduser())
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         hint = nearest(str(name_or_path), ready)
         raise UsageError(f"no pipeline is called {str(name_or_path)!r}{hint} (or a YAML file)")
@@ -195,22 +171,60 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
             listed = ", ".join(config.streams)
             raise UsageError(f"the pipeline has streams of its own ({listed}); INPUTs go with a pipeline of one stream")
         template = next(iter(config.streams.values()), config)
-        pairs = [(given, template) for given in expand(request.inputs)]
+        pairs = [(given, template) for given in _without_earlier_outputs(expand(request.inputs), names)]
     else:
         own = config.streams or {"": config}
         if not all(stream.source for stream in own.values()):
-            raise UsageError("expected an INPUT (file, folder, glob, sample: or test:) or a pipeline with a source")
+            raise UsageError(f"expected an INPUT ({inputs_in_words()}) or a pipeline with a source")
         pairs = [
             (replace(given, name=name or given.stem), stream)
             for name, stream in own.items()
             if stream.source and (given := of_source(stream.source))
         ]
     made: list[tuple[Input, StreamConfig]] = []
-    for given, stream in pairs:
-        made.append((given, _stream(given, stream, request, names, num_inputs=len(pairs))))
-        names.taken.update(_paths(made[-1][1]))
-    # What an earlier run wrote into a folder is no input of the next one.
+    for given, template in pairs:
+        stream = _stream(given, template, request, names, num_inputs=len(pairs))
+        made.append((given, stream))
+        names.taken.update(_paths(stream))
+        if _is_video_of_one_picture(given, stream):
+            names.notes.setdefault(given.name, []).append(
+                f"one picture makes a video of one frame; -o {pictures_in_words()} writes pictures, and INPUT "
+                f"{given.folder} is all the pictures there as one stream"
+            )
+    # What this run would write, in a folder that an earlier one wrote into, is no input of it.
     return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
+
+
+def _without_earlier_outputs(found: Sequence[Input], names: _Names) -> list[Input]:
+    """The inputs but for those that nobody named and whose name says that a run made them of another one of them.
+
+    `a_blur.mp4` is such a one beside `a.mp4`, whose summary says that it was left out.
+    """
+    listed = {(given.folder, given.stem): given for given in found if given.listed}
+    kept = []
+    for given in found:
+        before = [(given.folder, stem) for stem in _stems_before(given.stem)]
+        original = next((listed[place] for place in reversed(before) if place in listed), None)
+        if original is None or not given.listed:
+            kept.append(given)
+        else:
+            note = f"{given.path} was left out: it looks like what was made of {original.path}; named, it is taken"
+            names.notes.setdefault(original.name, []).append(note)
+    return kept
+
+
+def _is_video_of_one_picture(given: Input, stream: StreamConfig) -> bool:
+    alone = given.path is not None and is_picture(given.path) and given.path.is_file()
+    return alone and any(_encodes(sink.name) for sink in stream.sinks)
+
+
+def _stems_before(stem: str) -> list[str]:
+    """`a_overlay` and `a` for `a_overlay_blur`: what it may have been called before an effect was drawn on it."""
+    effects, stems = {*rooms.names("effects"), COPY}, []
+    while (parts := stem.rpartition("_"))[0] and parts[2] in effects:
+        stem = parts[0]
+        stems.append(stem)
+    return stems
 
 
 def _stream(given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int) -> StreamConfig:
@@ -228,8 +242,9 @@ def _stream(given: Input, template: StreamConfig, request: Request, names: _Name
 
 def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
     if request.effects is None:
-        wanted = [Output.parse(text).sink for text in request.outputs] or ["video_file"] * request.writes
-        shown = set(wanted) - WITHOUT_PICTURES and "effects" not in template.model_fields_set
+        wanted = [Output.parse(text).sink for text in request.outputs]
+        drawn = any(map(_wants_pictures, wanted)) if wanted else request.writes
+        shown = drawn and "effects" not in template.model_fields_set
         return DEFAULT_EFFECTS if shown else template.effects
     made: list[Any] = []
     for each in request.effects:
@@ -264,27 +279,37 @@ def _sinks(
     else:
 
         def beside(given: Input) -> Component:
-            return Component(name="video_file", options={"path": str(given.folder / given.fill(default_name))})
+            return sink_of_file(str(given.folder / given.fill(default_name)))
 
         sinks = [names.tell_apart(given, beside)]
-    for option in ("codec", "quality", "preset"):
-        value = getattr(request, option)
-        if value is not None:
-            if not any(sink.name == "video_file" for sink in sinks):
-                raise UsageError(f"--{option}: expected a video output (.mp4, .mkv, .webm, .mov)")
-            sinks = [
-                _with_if_taken(sink, "sinks", option, value) if sink.name == "video_file" else sink for sink in sinks
-            ]
+    encoding = {option: value for option in ENCODING if (value := getattr(request, option)) is not None}
+    if encoding and not any(_encodes(sink.name) for sink in sinks):
+        raise UsageError(f"--{next(iter(encoding))}: expected a video output ({_outputs_of(_encodes)})")
+    sinks = [_with(sink, encoding) if _encodes(sink.name) else sink for sink in sinks]
     # From Python, where nothing needs to be written, the results show what was drawn.
-    if request.effects and request.writes and all(sink.name in WITHOUT_PICTURES for sink in sinks):
+    if request.effects and request.writes and not any(_wants_pictures(sink.name) for sink in sinks):
         given_paths = ", ".join(str(sink.options.get("path", sink.name)) for sink in sinks) or "none"
-        raise UsageError(f"--effect: expected an output with pictures (.mp4, .gif, images:FOLDER …), got {given_paths}")
+        expected = f"expected an output with pictures ({_outputs_of(_wants_pictures)})"
+        raise UsageError(f"--effect: {expected}, got {given_paths}")
     return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
+
+
+def _encodes(sink: str) -> bool:
+    return set(ENCODING) <= set(plugins.option_names("sinks", sink))
+
+
+def _wants_pictures(sink: str) -> bool:
+    return plugins.said("sinks", sink).wants_pictures
+
+
+def _outputs_of(fits: Callable[[str], bool]) -> str:
+    """How a person asks for the sinks that fit: `.mp4, .gif, images:FOLDER`."""
+    return ", ".join(rooms.spellings("sinks", of=[name for name in rooms.names("sinks") if fits(name)]))
 
 
 def _default_name(given: Input, effects: Sequence[Any]) -> str:
     first = effects[0] if effects else None
-    word = first.name if isinstance(first, Component) else type(first).__name__ if first is not None else "copy"
+    word = first.name if isinstance(first, Component) else type(first).__name__ if first is not None else COPY
     return f"{{stem}}_{word.rpartition(':')[2].lower()}{given.ending}"
 
 
@@ -299,7 +324,7 @@ def _with_range(source: Component | None, request: Request) -> Component | None:
 def _value(text: str, *, what: str, plus: bool = True) -> Any:
     """YAML, in which `person+car` is a list of two as well."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml_value(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{what}: {text!r} is no YAML value: {getattr(error, 'problem', error)}") from None
     if plus and isinstance(value, str) and "+" in value and text[:1] not in "'\"":
@@ -310,14 +335,18 @@ def _value(text: str, *, what: str, plus: bool = True) -> Any:
 def _with_option(component: Component, room: str, option: str, value: Any, *, what: str) -> Component:
     known = plugins.option_names(room, component.name)
     if option not in known:
-        raise UsageError(f"{what}: the {plugins.ROOMS[room][0]} {component.name} takes no {option!r}")
-    return Component(name=component.name, options={**component.options, option: value})
+        raise UsageError(f"{what}: the {rooms.ROOMS[room]} {component.name} takes no {option!r}")
+    return _with(component, {option: value})
 
 
 def _with_if_taken(component: Component, room: str, option: str, value: Any) -> Component:
     if option not in plugins.option_names(room, component.name):
         return component
-    return Component(name=component.name, options={**component.options, option: value})
+    return _with(component, {option: value})
+
+
+def _with(component: Component, options: Mapping[str, Any]) -> Component:
+    return Component(name=component.name, options={**component.options, **options})
 
 
 def _filled(options: Mapping[str, Any], given: Input) -> dict[str, Any]:
@@ -330,7 +359,8 @@ def _paths(stream: StreamConfig) -> list[Path]:
 
 
 def _absolute(path: Any) -> Path | None:
-    return Path(path).resolve() if isinstance(path, str | Path) else None
+    # Path.resolve would break off at a link that leads round in a circle
+    return Path(os.path.realpath(path)) if isinstance(path, str | Path) else None
 
 
 def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
@@ -350,15 +380,36 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
 
 
 def _refusal(stream: StreamConfig) -> OutputError | None:
-    """An output that is there already, said before an engine is loaded for it."""
+    """An output that is there already, in the making or cannot be, said before an engine is loaded for it."""
     for sink in stream.sinks:
-        path = Path(str(sink.options.get("path", "")))
-        if "path" not in sink.options or sink.options.get("overwrite"):
+        said = plugins.said("sinks", sink.name)
+        if "path" not in sink.options or not said.on_disk:
             continue
-        if sink.name in ("video_file", "gif", "jsonl") and path.is_file():
+        path = Path(str(sink.options["path"]))
+        if problem := _impossible(path):
+            return problem
+        if is_taken(part_folder_of(path) if said.folder else part_file_of(path)):
+            return OutputError(being_written(path))
+        if sink.options.get("overwrite"):
+            continue
+        if said.endings and path.is_file():
             return OutputError(f"{path}: the file exists; --overwrite replaces it, -o names another")
-        if sink.name == "image_folder" and _holds_something(path):
-            return OutputError(f"{path}: the folder is not empty; --overwrite replaces the pictures in it")
+        if said.folder and _holds_something(path):
+            return OutputError(f"{path}: the folder is not empty; --overwrite replaces the {said.folder} in it")
+    return None
+
+
+def _impossible(path: Path) -> OutputError | None:
+    """Why no file system takes a file of this name at this place."""
+    there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not there.is_dir():
+        return OutputError(f"{path}: expected a folder, but {there} is none")
+    most = os.pathconf(there, "PC_NAME_MAX")
+    *folders, name = (len(os.fsencode(part)) for part in path.parts)
+    if (room := most - len(".part")) < name:
+        return OutputError(f"{path}: a name of {name} bytes, {room} leave room for .part while it is written")
+    if max(folders, default=0) > most:
+        return OutputError(f"{path}: a folder's name of {max(folders)} bytes, {most} is the most here")
     return None
 
 
@@ -371,6 +422,10 @@ def _holds_something(folder: Path) -> bool:
 
 def _check_components(config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:
     whole = PipelineConfig.model_construct(**{**dict(config), "streams": dict(streams)})
+    used: dict[str, list[str]] = {room: [] for room in rooms.SPEAKING}
     for _, room, component in whole.components():
         if isinstance(component, Component):
             plugins.check(room, component.name, component.options)
+            used.setdefault(room, []).append(component.name)
+    for room in rooms.SPEAKING:
+        plugins.check_claims(room, used[room])

@@ -1,71 +1,84 @@
 """A name in a YAML file or on the command line becomes the component of that name, with its options checked.
 
-A room (`effects`, `sinks`, …) is a package with one component a file; the file's name is the component's name and the
-class carries it in CamelCase. A class outside the package is named `my_package.blur:FaceBlur`.
+A component of the package is a file in its room (`rooms.py`); a class outside is named `my_package.blur:FaceBlur`.
 """
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import difflib
 import functools
 import importlib
 import inspect
-import pkgutil
 import types
 import typing
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
 
+from streamseg import rooms
+from streamseg import types as nouns
 from streamseg.config import nearest
+from streamseg.rooms import ROOMS, Said, names
 from streamseg.types import UsageError
-
-ROOMS: Mapping[str, tuple[str, str]] = {
-    "sources": ("source", "__iter__"),
-    "engines": ("engine", "predict"),
-    "trackers": ("tracker", "update"),
-    "counters": ("counter", "update"),
-    "effects": ("effect", "draw"),
-    "sinks": ("sink", "write"),
-    "datasets": ("dataset", "__getitem__"),
-}
-"""Room -> what one component of it is called, and the method that every component of it has."""
 
 WANTS_A_LIST = ("tuple_type", "list_type", "set_type", "frozen_set_type", "sequence_str")
 """What pydantic calls the mistake of giving one text where several are taken."""
 
 
-def names(room: str) -> list[str]:
-    """The names of a room's components, in alphabetical order; nothing is imported for it."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(_folder(room))]) if module.name[0] != "_")
-
-
-def summary(room: str, name: str) -> str:
-    """The first sentence of the component's module docstring; nothing is imported for it."""
-    text = ast.get_docstring(ast.parse((_folder(room) / f"{name}.py").read_text(encoding="utf-8"))) or ""
-    return " ".join(text.split("\n\n")[0].split())
-
-
 def find(room: str, name: str) -> type:
-    """The class of the component `name`; `package.module:Class` finds one outside streamseg."""
-    noun, verb = ROOMS[room]
+    """The class of the component `name`; `package.module:Class` finds one outside streamseg.
+
+    UsageError also where it lacks a method that every component of its room has.
+    """
+    noun = ROOMS[room]
     if ":" in name:
-        return _outside_class(noun, verb, name)
-    known = names(room)
-    if name not in known:
-        raise UsageError(f"no {noun} is called {name!r}{nearest(name, known)}")
+        return _complete(_outside_class(noun, name), noun, name)
+    _check_known(room, name)
     module = importlib.import_module(f"streamseg.{room}.{name}")
-    found: type = getattr(module, _camel_case(name))
-    return found
+    found = getattr(module, rooms.class_name(name), None)
+    if not isinstance(found, type):
+        raise UsageError(f"{noun} {name}: {module.__file__} has no class {rooms.class_name(name)!r}")
+    return _complete(found, noun, name)
+
+
+def said(room: str, name: str) -> Said:
+    """What a source or a sink says of itself; one outside streamseg is imported for it."""
+    if ":" not in name:
+        _check_known(room, name)
+        return rooms.said(room, name)
+    found = find(room, name)
+    values = {each.name: getattr(found, each.name) for each in dataclasses.fields(Said) if hasattr(found, each.name)}
+    return _said_by(values, f"{ROOMS[room]} {name}")
+
+
+def spelled(room: str, name: str, text: str) -> dict[str, Any]:
+    """The options that the component makes of what a person wrote for it, such as `1280x720@30` after `test:`."""
+    parse = getattr(find(room, name), "spelled", None)
+    if parse is None:
+        return {said(room, name).argument: text} if text else {}
+    return dict(parse(text))
+
+
+def check_claims(room: str, used: Iterable[str]) -> None:
+    """Raise UsageError where one of these components serves an ending or a scheme that another one serves.
+
+    What a class inherits it does not claim: it is a variant, and is asked for by its own name.
+    """
+    speaking = {name: rooms.said(room, name) for name in names(room)}
+    for name in used:
+        if ":" in name:
+            own = vars(find(room, name))
+            claims = {key: own[key] for key in ("endings", "schemes") if key in own}
+            speaking[name] = _said_by(claims, f"{ROOMS[room]} {name}")
+    rooms.all_served(room, speaking)
 
 
 def build(room: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
     """The component `name` made with `options`; UsageError tells what, expected, got and the nearest right spelling."""
     checked = check(room, name, options)
-    noun = ROOMS[room][0]
+    noun = ROOMS[room]
     try:
         return find(room, name)(**checked)
     except UsageError as error:
@@ -80,7 +93,7 @@ def check(room: str, name: str, options: Mapping[str, Any] | None = None) -> dic
     A path becomes a Path, a list a tuple, and one text where a list is wanted a list of one.
     """
     options = dict(options or {})
-    noun = ROOMS[room][0]
+    noun = ROOMS[room]
     schema = _schema(find(room, name))
     while True:
         try:
@@ -114,12 +127,10 @@ def options_in_words(room: str, name: str) -> list[str]:
     return lines
 
 
-def _folder(room: str) -> Path:
-    return Path(__file__).parent / room
-
-
-def _camel_case(name: str) -> str:
-    return "".join(word.capitalize() for word in name.split("_"))
+def _check_known(room: str, name: str) -> None:
+    known = names(room)
+    if name not in known:
+        raise UsageError(f"no {ROOMS[room]} is called {name!r}{nearest(name, known)}")
 
 
 def _named(noun: str, name: str, message: str) -> str:
@@ -127,7 +138,7 @@ def _named(noun: str, name: str, message: str) -> str:
     return f"{noun} {name}: {message.removeprefix(f'{noun} ').removeprefix(f'{name}: ')}"
 
 
-def _outside_class(noun: str, verb: str, name: str) -> type:
+def _outside_class(noun: str, name: str) -> type:
     module_name, _, class_name = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(f"{noun} {name}: expected package.module:Class, got {module_name!r} as its module")
@@ -142,9 +153,30 @@ def _outside_class(noun: str, verb: str, name: str) -> type:
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise UsageError(f"{noun} {name}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}")
-    if not hasattr(found, verb):
-        raise UsageError(f"{noun} {name}: {class_name} is no {noun}, it has no method {verb!r}")
     return found
+
+
+def _complete(found: type, noun: str, name: str) -> type:
+    """The class, if it has every method of its room's protocol."""
+    protocol = getattr(nouns, noun.capitalize())
+    methods = [key for key, value in vars(protocol).items() if getattr(value, "__module__", "") == protocol.__module__]
+    picks_another = "__new__" in vars(found)  # its instances are of another class
+    for method in methods:
+        if not picks_another and not callable(getattr(found, method, None)):
+            raise UsageError(f"{noun} {name}: {found.__name__} is no {noun}, it has no method {method!r}")
+    return found
+
+
+def _said_by(values: Mapping[str, Any], who: str) -> Said:
+    """What a class says of itself by these attributes; a property or a method of such a name is its own affair."""
+    try:
+        return Said(**rooms.checked({key: value for key, value in values.items() if not _is_code(value)}))
+    except ValueError as error:
+        raise UsageError(f"{who}: {error}") from None
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) or isinstance(value, property | functools.cached_property)
 
 
 def _options_of(signature: inspect.Signature) -> list[inspect.Parameter]:

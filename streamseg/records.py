@@ -1,4 +1,4 @@
-"""A result as a line of JSON, and back: what the jsonl sink writes, the replay engine reads and `convert` takes."""
+"""A result as a line of JSON, and back: what the jsonl sink writes and the replay engine reads."""
 
 from __future__ import annotations
 
@@ -11,34 +11,66 @@ from typing import Any
 import numpy as np
 
 from streamseg import masks
-from streamseg.types import InputError, Instances, Result
+from streamseg.types import InputError, Instances, OutputError, Result
 
 MASK_SIDE = 28
 """The side of a mask that was recorded without its crop."""
 
+OWN_TOTALS = ("objects", "lines", "zones")
+"""Kinds of totals that have their place in every record; a record's `objects` are those in the picture, one by one."""
+
 
 def to_record(result: Result, *, crops: bool = True) -> dict[str, Any]:
-    """The result as plain numbers, texts, lists and dicts, shaped as in the command line's documentation.
+    """The result as plain numbers, texts, lists and dicts.
+
+    Totals of lines and zones stand in every record, those of every other kind of counter under `counts` where there are
+    any, and what is new with this frame under `events` where there is something. OutputError where a counter's totals
+    or events cannot be written as JSON.
 
     crops: with the soft masks as the model made them, about a kilobyte an object, so that they can be drawn again
     exactly; without, only their run lengths at 0.5. A box or score is the shortest decimal that means the same
     float32.
     """
     frame = result.frame
-    return {
+    record = {
         "stream": frame.stream,
         "index": frame.index,
         "time": round(frame.time, 6),
         "width": frame.width,
         "height": frame.height,
         "objects": _objects(result.instances, width=frame.width, height=frame.height, crops=crops),
-        "lines": dict(result.counts.get("lines", {})),
-        "zones": dict(result.counts.get("zones", {})),
+        "lines": plain(result.counts.get("lines", {}), "totals of lines"),
+        "zones": plain(result.counts.get("zones", {}), "totals of zones"),
     }
+    others = {kind: totals for kind, totals in result.counts.items() if kind not in OWN_TOTALS}
+    if others:
+        record["counts"] = {str(kind): plain(totals, f"totals of {kind}") for kind, totals in others.items()}
+    if result.events:
+        record["events"] = plain(result.events, "events")
+    return record
+
+
+def plain(value: Any, name: str) -> Any:
+    """Totals or events of any counter as what JSON can hold: mappings, lists, texts, numbers, booleans and None.
+
+    Numbers and arrays of NumPy become Python's; a number that is not finite becomes None, since JSON has none such.
+    name: what they are, for the OutputError that anything else raises
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, name) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each, name) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise OutputError(f"{name}: expected mappings, lists, texts and numbers, got {type(value).__name__}")
 
 
 def from_record(record: Mapping[str, Any], class_names: Sequence[str]) -> Instances:
-    """The objects of a record, with masks (N, 28, 28) or as large as the crops are.
+    """The objects of a record, with masks (N, 28, 28) or as large as the crops are; totals and events are not read.
 
     class_names: "background" first; InputError when the record names a class that is not among them, or lacks or
     garbles anything. The record's own `index`, `time` and `stream` are read from it as they are.

@@ -187,16 +187,23 @@ class Instances:
         return [self.class_names[i] for i in self.class_ids]
 
 
+State = Mapping[str, Any]
+"""What a tracker or counter knows, as plain data: dicts with texts for keys, lists, texts, numbers, booleans, None."""
+
 Totals = Mapping[str, Any]
-"""Running totals of the counters, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}."""
+"""Running totals of the counters by kind, as in the run summary: {"objects": {class: n}, "lines": …, "zones": …}.
+
+A counter names its own kind as it likes; what stands under it is a mapping of texts, numbers, lists and mappings.
+"""
 
 
 @dataclass(frozen=True)
 class Result:
     """What is known and drawn of one frame.
 
-    counts  running totals (`objects`, later `lines` and `zones`) · events: what is new with this frame ·
-    picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
+    counts  running totals of all counters by kind (`objects`, `lines`, `zones`, whatever an outside one counts) ·
+    events: what is new with this frame, of all counters; both reach every effect and sink, the summary and the records
+    whole · picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
     """
 
     frame: Frame
@@ -265,17 +272,36 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Gives the objects of one stream their identities, frame after frame."""
+    """Gives the objects of one stream their identities, frame after frame.
 
-    def update(self, frame: Frame, instances: Instances) -> Instances: ...
+    `update(frame, instances)` is called for every frame in turn and returns the objects to draw and to count.
+    `instances` is None where the engine passed over the frame: then what is known is carried over it, boxes moved to
+    where they are expected, under the same ids; that the engine did not look is no miss, and nothing ends by it sooner
+    than its time. Before the engine's first look there are no objects, and no class name but "background".
+
+    `restore(state)` goes on from what another one of its kind gave as `state()`: what follows is the same as if that
+    one had gone on. The state holds no options, only what the frames taught. One of another kind or version raises
+    UsageError, naming both, and changes nothing.
+    """
+
+    def update(self, frame: Frame, instances: Instances | None) -> Instances: ...
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 @runtime_checkable
 class Counter(Protocol):
-    """Counts what was tracked in one stream; holds numbers and draws nothing."""
+    """Counts what was tracked in one stream; holds numbers and draws nothing.
+
+    `update(result)` is called for every frame in turn, also for those that the engine passed over, whose objects the
+    tracker carried; it returns the running totals and what is new with this frame. `totals()` are those of the last
+    `update`. `state()` and `restore(state)` as a tracker's.
+    """
 
     def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]: ...
     def totals(self) -> Totals: ...
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 @runtime_checkable

@@ -12,26 +12,7 @@ import pytest
 # a suite started in the background of a shell inherits an ignored Ctrl-C, and would hand it on to what it tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = (
-    "training/test_shapes.py",
-    "training/test_fit.py",
-    "matterport/test_train.py",
-    "engines/test_openvino.py",
-    "training/test_export.py",
-    "end_to_end/test_interruptions.py",
-    "end_to_end/test_faults.py",
-)
-"""Files whose tests take minutes: they begin first, so that no process is left alone with one at the end."""
-
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = f"{item.path.parent.name}/{item.path.name}"
-        return LONG.index(name) if name in LONG else len(LONG)
-
-    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from streamseg.types import Frame, Instances, Result, StreamInfo
+from streamseg.types import Frame, Instances, Result, State, StreamInfo
 
 CLASS_NAMES = ("background", "person", "dog")
 
@@ -151,16 +151,24 @@ class FakeEngine:
 
 
 class FakeTracker:
-    """Everything is track 0."""
+    """Everything is track 0, and stays where it was over frames without a look; `seen` is what it was given."""
 
     def __init__(self, *, fault: Fault | None = None) -> None:
         self.fault = fault or Fault()
-        self.seen: list[Instances] = []
+        self.seen: list[Instances | None] = []
+        self._known = instances(0.9)
 
-    def update(self, frame: Frame, instances: Instances) -> Instances:
+    def update(self, frame: Frame, instances: Instances | None) -> Instances:
         self.fault.strike()
         self.seen.append(instances)
-        return replace(instances, track_ids=np.zeros(len(instances), np.int32))
+        self._known = self._known if instances is None else instances
+        return replace(self._known, track_ids=np.zeros(len(self._known), np.int32))
+
+    def state(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        pass
 
 
 class FakeCounter:
@@ -176,6 +184,12 @@ class FakeCounter:
 
     def totals(self) -> dict[str, Any]:
         return {self.kind: {self.name: self.num_objects}}
+
+    def state(self) -> State:
+        return {"num_objects": self.num_objects}
+
+    def restore(self, state: State) -> None:
+        self.num_objects = state["num_objects"]
 
 
 class FakeEffect:

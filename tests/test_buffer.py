@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from streamseg.buffer import Bell, Buffer, Closed, Failure, Junction, Threads
+from streamseg.buffer import Bell, Buffer, Closed, Failure, Junction, Lane, Slot, Threads
 
 
 def failure(message: str = "lost") -> Failure:
@@ -44,7 +46,7 @@ class Waiting:
 def test_items_come_out_in_the_order_they_went_in() -> None:
     buffer: Buffer[int] = Buffer(3)
     for item in (1, 2, 3):
-        assert buffer.put(item) is False
+        buffer.put(item)
     assert [buffer.get(), buffer.get(), buffer.get()] == [1, 2, 3]
 
 
@@ -54,7 +56,7 @@ def test_put_waits_while_the_buffer_is_full_until_one_is_taken() -> None:
     second = Waiting(lambda: buffer.put(2))
     assert second.still
     assert buffer.get() == 1
-    assert second.outcome() is False
+    second.outcome()
     assert buffer.get() == 2
 
 
@@ -66,21 +68,12 @@ def test_get_waits_for_an_item() -> None:
     assert waiting.outcome() == "frame"
 
 
-def test_a_dropping_buffer_keeps_the_newest_and_counts_the_rest() -> None:
-    buffer: Buffer[int] = Buffer(2, drop_oldest=True)
-    assert [buffer.put(item) for item in range(5)] == [False, False, True, True, True]
-    assert buffer.num_dropped == 3
-    assert [buffer.get(), buffer.get()] == [3, 4]
-
-
 def test_a_closed_buffer_gives_what_it_holds_and_then_ends() -> None:
     buffer: Buffer[int] = Buffer(2)
     buffer.put(1)
     buffer.put(2)
     buffer.close()
-    assert not buffer.ended
     assert list(buffer) == [1, 2]
-    assert buffer.ended
     with pytest.raises(Closed):
         buffer.get()
 
@@ -107,9 +100,8 @@ def test_closing_wakes_whoever_waits_to_put_and_whoever_waits_to_get() -> None:
     assert str(getting.outcome()) == "lost"
 
 
-@pytest.mark.parametrize("drop_oldest", [False, True])
-def test_nothing_can_be_put_into_a_closed_buffer(drop_oldest: bool) -> None:
-    buffer: Buffer[int] = Buffer(1, drop_oldest=drop_oldest)
+def test_nothing_can_be_put_into_a_closed_buffer() -> None:
+    buffer: Buffer[int] = Buffer(1)
     buffer.close()
     with pytest.raises(Closed):
         buffer.put(1)
@@ -133,29 +125,6 @@ def test_discarding_forgets_what_waits_and_is_then_no_orderly_end() -> None:
         buffer.get()
 
 
-def test_take_never_waits_and_leaves_what_does_not_fit() -> None:
-    buffer: Buffer[int] = Buffer(2)
-    assert buffer.take(fits=lambda item: True) is None
-    buffer.put(7)
-    assert buffer.take(fits=lambda item: item > 7) is None
-    assert buffer.take(fits=lambda item: item == 7) == 7
-    assert buffer.room == 2
-
-
-def test_the_bell_rings_at_every_change_and_no_ring_is_missed() -> None:
-    bell = Bell()
-    buffer: Buffer[int] = Buffer(1, bell=bell)
-    buffer.put(1)
-    buffer.get()
-    buffer.close()
-    assert bell.num_rings == 3
-    bell.wait_beyond(2)  # returns at once: the third has been
-    waiting = Waiting(lambda: bell.wait_beyond(3))
-    assert waiting.still
-    bell.ring()
-    waiting.outcome()
-
-
 def test_a_thousand_items_of_two_producers_all_arrive_in_each_ones_order() -> None:
     buffer: Buffer[tuple[str, int]] = Buffer(3)
 
@@ -171,24 +140,192 @@ def test_a_thousand_items_of_two_producers_all_arrive_in_each_ones_order() -> No
     assert [number for name, number in items if name == "b"] == list(range(500))
 
 
+# Lanes
+
+
+def answered(lane: Lane[int, str], answer: str = "seen") -> int:
+    """Lets an engine take an item and answer at once; the item."""
+    slot = lane.take(fits=lambda item: True)
+    assert slot is not None
+    slot.fill(answer)
+    return slot.item
+
+
+def lane_of(*items: int, live: bool = False, capacity: int = 10) -> Lane[int, str]:
+    lane: Lane[int, str] = Lane(capacity, live=live)
+    for item in items:
+        lane.put(item)
+    return lane
+
+
+def test_a_files_items_are_looked_at_one_after_the_other_and_come_out_in_order() -> None:
+    lane = lane_of(1, 2, 3)
+    first, second = lane.take(fits=bool), lane.take(fits=bool)
+    assert first and second and (first.item, second.item) == (1, 2)
+    second.fill("b")
+    getting = Waiting(lane.get)
+    assert getting.still, "the second is answered, but not yet the first"
+    first.fill("a")
+    assert getting.outcome() == (1, "a") and lane.get() == (2, "b")
+
+
+def test_a_cameras_newest_item_is_looked_at_and_those_before_it_are_passed_over() -> None:
+    lane = lane_of(1, 2, 3, live=True)
+    slot = lane.take(fits=bool)
+    assert slot and slot.item == 3
+    assert [lane.get(), lane.get()] == [(1, None), (2, None)]
+    lane.put(4)
+    assert Waiting(lane.get).still
+    slot.fill("c")
+    assert answered(lane) == 4
+
+
+def test_a_full_lane_of_a_file_makes_its_producer_wait() -> None:
+    lane = lane_of(1, capacity=1)
+    putting = Waiting(lambda: lane.put(2))
+    answered(lane)
+    assert putting.still, "an item is in the lane until the writer takes it"
+    assert lane.get() == (1, "seen")
+    putting.outcome()
+
+
+def test_a_full_lane_of_a_camera_drops_by_cause_and_never_what_the_engine_holds() -> None:
+    lane = lane_of(1, 2, live=True, capacity=3)
+    slot = lane.take(fits=bool)  # 2; so 1 is ready
+    for item in (3, 4, 5, 6):
+        lane.put(item)
+    assert lane.dropped == {"slow output": 1, "slow engine": 2}
+    assert slot
+    slot.fill("b")
+    lane.close()
+    assert answered(lane) == 6
+    assert list(lane) == [(2, "b"), (5, None), (6, "seen")]
+
+
+def test_a_slow_writer_loses_what_was_passed_over_before_what_was_looked_at() -> None:
+    lane = lane_of(1, live=True, capacity=3)
+    answered(lane)
+    for item in (2, 3):
+        lane.put(item)
+    answered(lane)
+    lane.put(4)
+    lane.close()
+    assert answered(lane) == 4
+    assert list(lane) == [(1, "seen"), (3, "seen"), (4, "seen")] and lane.dropped == {"slow output": 1}
+
+
+def test_taking_never_waits_and_leaves_what_does_not_fit() -> None:
+    lane = lane_of(live=True)
+    assert lane.take(fits=bool) is None
+    lane.put(7)
+    lane.put(8)
+    assert lane.take(fits=lambda item: item == 7) is None
+    assert lane.num_waiting == 2, "nothing is passed over for an item that is not taken"
+
+
+def test_a_lane_that_is_closed_in_order_lets_everything_through() -> None:
+    lane = lane_of(1, 2)
+    lane.close()
+    with pytest.raises(Closed):
+        lane.put(3)
+    assert [answered(lane), answered(lane)] == [1, 2]
+    assert list(lane) == [(1, "seen"), (2, "seen")]
+
+
+@pytest.mark.parametrize(("lose", "left"), [("nothing", [1, 2, 3]), ("unanswered", [1]), ("everything", [])])
+def test_a_lane_closed_with_an_error_gives_what_it_is_to_keep_and_then_raises_it(lose: str, left: list[int]) -> None:
+    lane = lane_of(1, 2, 3)
+    answered(lane)
+    slot = lane.take(fits=bool)
+    lane.close(failure("engine gone"), lose=lose)  # type: ignore[arg-type]
+    assert slot
+    if lose == "nothing":
+        slot.fill("seen")
+        answered(lane)
+    else:
+        with pytest.raises(Closed):
+            slot.fill("too late")
+    items, got = iter(lane), []
+    with pytest.raises(OSError, match="engine gone"):
+        while True:
+            got.append(next(items)[0])
+    assert got == left
+
+
+def test_closing_a_lane_wakes_whoever_waits_at_either_end() -> None:
+    full, empty = lane_of(1, capacity=1), lane_of()
+    putting, getting = Waiting(lambda: full.put(2)), Waiting(empty.get)
+    assert putting.still and getting.still
+    full.close(failure())
+    empty.close(failure("lost"))
+    assert isinstance(putting.outcome(), Closed)
+    assert str(getting.outcome()) == "lost"
+
+
+def test_a_lane_rings_when_the_engine_has_something_to_look_at_and_no_ring_is_missed() -> None:
+    bell = Bell()
+    lane: Lane[int, str] = Lane(1, bell=bell)
+    lane.put(1)
+    lane.close()
+    assert bell.num_rings == 2
+    bell.wait_beyond(1)  # returns at once: the second has been
+    waiting = Waiting(lambda: bell.wait_beyond(2))
+    assert waiting.still
+    bell.ring()
+    waiting.outcome()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["put", "take", "fill", "get"]), max_size=80), st.booleans(), st.integers(1, 6))
+def test_whatever_happens_each_item_comes_out_once_with_its_own_answer_or_is_counted(
+    steps: list[str], live: bool, capacity: int
+) -> None:
+    lane: Lane[int, int] = Lane(capacity, live=live)
+    held: list[Slot[int, int]] = []
+    out: list[tuple[int, int | None]] = []
+    num_put = 0
+    for step in steps:
+        num_in = num_put - len(out) - lane.dropped.total()
+        if step == "put" and (live or num_in < capacity):
+            lane.put(num_put)
+            num_put += 1
+        elif step == "take" and (slot := lane.take(fits=lambda item: True)):
+            held.append(slot)
+        elif step == "fill" and held:
+            slot = held.pop()
+            slot.fill(slot.item)
+        elif step == "get" and lane._slots and lane._slots[0].place.name == "READY":
+            out.append(lane.get())
+    lane.close()
+    for slot in held:
+        slot.fill(slot.item)
+    while slot_ := lane.take(fits=lambda item: True):
+        slot_.fill(slot_.item)
+    out += list(lane)
+    assert [item for item, _ in out] == sorted({item for item, _ in out})
+    assert all(answer in (None, item) for item, answer in out)
+    assert num_put == len(out) + lane.dropped.total()
+    if not live:
+        assert out == [(item, item) for item in range(num_put)]
+
+
 # The junction
 
 
-def lanes(junction: Junction[str, str], *contents: str, capacity: int = 10) -> list[tuple[Buffer[str], Buffer[str]]]:
-    """A lane for each string, its letters waiting in the inbox."""
+def lanes(junction: Junction[str, str], *contents: str) -> list[Lane[str, str]]:
+    """A lane for each string, its letters waiting in it."""
     made = []
     for letters in contents:
-        inbox: Buffer[str] = Buffer(max(len(letters), 1), bell=junction.bell)
-        outlet: Buffer[str] = Buffer(capacity, bell=junction.bell)
+        lane: Lane[str, str] = Lane(10, bell=junction.bell)
         for letter in letters:
-            inbox.put(letter)
-        junction.add(inbox, outlet)
-        made.append((inbox, outlet))
+            lane.put(letter)
+        junction.add(lane)
+        made.append(lane)
     return made
 
 
 def taken(junction: Junction[str, str], *, most: int = 10, patience: float = 0.0, kind: Callable = str.isupper) -> str:
-    return "".join(item for _, item in junction.take(most=most, patience=patience, kind=kind))
+    return "".join(slot.item for slot in junction.take(most=most, patience=patience, kind=kind))
 
 
 def test_a_junction_takes_from_its_streams_in_turn() -> None:
@@ -215,16 +352,19 @@ def test_a_group_is_never_larger_than_asked_for() -> None:
     assert [taken(junction, most=2) for _ in range(3)] == ["ab", "cd", "e"]
 
 
-def test_nothing_is_taken_from_a_stream_whose_outlet_has_no_room() -> None:
+def test_a_stream_whose_writer_is_slow_leaves_the_engine_to_the_others() -> None:
     junction: Junction[str, str] = Junction()
-    ((_, outlet),) = lanes(junction, "abc", capacity=1)
+    stuck: Lane[str, str] = Lane(1, bell=junction.bell)
+    stuck.put("a")
+    junction.add(stuck)
+    for slot in junction.take(most=1, patience=0, kind=str.isupper):
+        slot.fill("seen")
+    putting = Waiting(lambda: stuck.put("b"))
     lanes(junction, "xyz")
-    outlet.put("done")
     assert taken(junction) == "xyz"
-    waiting = Waiting(lambda: taken(junction))
-    assert waiting.still
-    outlet.get()
-    assert waiting.outcome() == "a"
+    assert stuck.get() == ("a", "seen")
+    putting.outcome()
+    assert taken(junction) == "b"
 
 
 def test_a_group_waits_for_more_only_as_long_as_it_may() -> None:
@@ -238,30 +378,18 @@ def test_a_group_waits_for_more_only_as_long_as_it_may() -> None:
 def test_a_latecomer_joins_the_group_within_its_patience() -> None:
     junction: Junction[str, str] = Junction()
     lanes(junction, "a")
-    ((inbox, _),) = lanes(junction, "")
+    (lane,) = lanes(junction, "")
     waiting = Waiting(lambda: taken(junction, most=2, patience=5))
     assert waiting.still
-    inbox.put("x")
+    lane.put("x")
     assert waiting.outcome() == "ax"
 
 
 def test_a_group_does_not_wait_when_nobody_is_left_who_could_add_to_it() -> None:
     junction: Junction[str, str] = Junction()
-    ((inbox, _),) = lanes(junction, "a")
-    inbox.close()
+    (lane,) = lanes(junction, "a")
+    lane.close()
     assert Waiting(lambda: taken(junction, patience=60)).outcome() == "a"
-
-
-def test_an_ended_inbox_closes_its_outlet_with_its_failure_but_not_before_its_last_item_is_through() -> None:
-    junction: Junction[str, str] = Junction()
-    ((inbox, outlet),) = lanes(junction, "a")
-    lost = failure()
-    inbox.close(lost)
-    assert taken(junction) == "a"
-    assert not outlet.closed
-    junction.close()
-    assert taken(junction) == ""
-    assert outlet.failure is lost
 
 
 def test_a_junction_ends_when_no_stream_is_left_and_none_will_join() -> None:
@@ -277,11 +405,11 @@ def test_a_junction_closed_with_a_failure_ends_every_stream_and_those_that_join_
     first = lanes(junction, "a")[0]
     junction.close(failure("engine broke"))
     later = lanes(junction, "b")[0]
-    for inbox, outlet in (first, later):
+    for lane in (first, later):
         with pytest.raises(Closed):
-            inbox.put("c")
+            lane.put("c")
         with pytest.raises(OSError, match="engine broke"):
-            outlet.get()
+            lane.get()
 
 
 # Threads

@@ -21,7 +21,7 @@ import streamseg
 from streamseg.cli import app
 from streamseg.cli.evaluate import as_table
 from streamseg.cli.progress import Progress, TrainingProgress
-from streamseg.cli.run import seconds
+from streamseg.request import seconds
 from streamseg.types import InputError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,6 +242,27 @@ def test_a_signal_leaves_a_playable_part_file_and_its_exit_code(here: Path, numb
 def test_a_ready_pipeline_runs_by_name() -> None:
     streamseg_("run", "--pipeline", "splash", "sample:", *ENGINE, *SHORT)
     assert num_frames("pedestrians_splash.mp4") == 5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "~/none"],
+        ["run", "sample:", "--pipeline=~/none.yaml"],
+        ["run", "sample:", "--engine=replay:path=~/none.jsonl"],
+        ["train", "~/none.yaml"],
+        ["inspect", "data", "~/none.yaml", "-o", "page.html"],
+        ["export", "--format", "onnx", "-o", "a.onnx", "--pictures=~/none"],
+        ["models", "show", "~/none.yaml"],
+    ],
+)
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code in (1, 2)
+    assert f"{here}/none" in said.stderr
 
 
 def test_a_pattern_and_a_folder_of_pictures_are_inputs_too(here: Path) -> None:

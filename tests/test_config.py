@@ -140,3 +140,18 @@ def test_every_configuration_that_ships_is_valid_and_opens_with_its_command() ->
 def test_a_wrong_configuration_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no configuration is called 'poeple'; did you mean 'people'?"):
         config_file("poeple")
+
+
+def test_a_text_that_begins_with_a_tilde_is_a_path_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    text = (
+        "source: {video_file: {path: ~/a.mp4}}\nsinks: [{jsonl: {path: '~/a.jsonl'}}]\nengine: {keras: {model: ~/m}}\n"
+    )
+    config = with_settings(read_config(file_of(tmp_path, text), PipelineConfig), ["sinks.0.crops=no"])
+    assert config.source == Component(name="video_file", options={"path": "/home/me/a.mp4"})
+    assert config.sinks[0].options == {"path": "/home/me/a.jsonl", "crops": False}
+    assert config.engine.options == {"model": "/home/me/m"}
+    assert with_settings(config, ["sinks.0.path=~/b.jsonl"]).sinks[0].options["path"] == "/home/me/b.jsonl"
+    assert config_file("~/mine.yaml") == Path("/home/me/mine.yaml")

@@ -14,9 +14,9 @@ from pathlib import Path
 import av
 import pytest
 
-from streamseg import plugins
-from streamseg.places import sample_path
+from streamseg import rooms
 from streamseg.plan import Request, plan, ready_pipelines
+from streamseg.spelling import sample_path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("keras", "tensorflow", "jax", "torch", "openvino", "scipy", "cv2", "imageio")
@@ -58,8 +58,8 @@ def test_the_wheel_holds_every_module_and_all_data(wheel: Path) -> None:
 def test_an_installed_package_finds_its_pipelines_and_its_sample(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import streamseg, streamseg.plan, streamseg.places as places; "
-        "print(streamseg.__file__, places.sample_path(), places.sample_path().is_file(), "
+        "import streamseg, streamseg.plan, streamseg.spelling as spelling; "
+        "print(streamseg.__file__, spelling.sample_path(), spelling.sample_path().is_file(), "
         "'splash' in streamseg.plan.ready_pipelines())"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
@@ -99,7 +99,7 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 
 @pytest.mark.parametrize("room", ["effects", "sinks", "sources", "trackers", "counters"])
 def test_no_component_but_an_engine_loads_keras(room: str) -> None:
-    code = "\n".join(f"import streamseg.{room}.{name}" for name in plugins.names(room))
+    code = "\n".join(f"import streamseg.{room}.{name}" for name in rooms.names(room))
     assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch", "openvino"}
 
 

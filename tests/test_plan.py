@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,55 @@ def test_what_an_earlier_run_wrote_into_a_folder_is_no_input_of_the_next(clips: 
     assert sorted(outputs(made)) == ["dog_fakeeffect.mkv", "street_fakeeffect.mp4"]
 
 
+@pytest.mark.parametrize("text", [".", "*.mp4"])
+def test_what_an_earlier_run_drew_with_another_effect_is_left_out_with_a_note(clips: Path, text: str) -> None:
+    for name in ("street_overlay.mp4", "street_overlay_blur.mp4", "street_by_night.mp4", "dog_blur.mp4"):
+        (clips / name).touch()
+    made = planned(inputs=[text], effects=["splash"])
+    expected = {"street", "street_by_night", "dog_blur"} if text == "*.mp4" else {"dog", "street", "street_by_night"}
+    assert set(made.streams) == expected
+    drawn = "it looks like what was made of street.mp4; named, it is taken"
+    assert made.notes["street"] == [
+        f"street_overlay.mp4 was left out: {drawn}",
+        f"street_overlay_blur.mp4 was left out: {drawn}",
+    ]
+
+
+def test_what_an_earlier_run_drew_is_taken_where_it_is_asked_for(clips: Path) -> None:
+    (clips / "street_overlay.mp4").touch()
+    assert set(planned(inputs=["street.mp4", "street_overlay.mp4"]).streams) == {"street", "street_overlay"}
+    assert set(planned(inputs=["*_overlay.mp4"]).streams) == {"street_overlay"}
+
+
+def test_a_video_of_one_picture_says_how_pictures_come_out(clips: Path) -> None:
+    (clips / "photo.jpg").touch()
+    (note,) = planned(inputs=["photo.jpg"]).notes["photo"]
+    assert "one picture makes a video of one frame; -o images:FOLDER writes pictures" in note
+    assert planned(inputs=["photo.jpg"], outputs=["images:drawn"]).notes == {}
+
+
+def test_a_name_too_long_for_the_disk_is_refused_before_the_work(clips: Path) -> None:
+    stem = "s" * 241  # with .mp4 245 bytes, with .part 250; _blur makes 255 of them, and one more is too many
+    for name in (f"{stem}.mp4", f"{stem}s.mp4"):
+        (clips / name).touch()
+    made = planned(inputs=[f"{stem}.mp4", f"{stem}s.mp4"], effects=["blur"])
+    assert set(made.streams) == {stem}
+    (problem,) = made.refused.values()
+    assert isinstance(problem, OutputError)
+    assert str(problem) == f"{stem}s_blur.mp4: a name of 251 bytes, 250 leave room for .part while it is written"
+
+
+def test_a_file_where_an_output_wants_a_folder_is_told_before_the_work(clips: Path) -> None:
+    (problem,) = planned(outputs=["dog.mkv/out.mp4"]).refused.values()
+    assert str(problem) == f"dog.mkv/out.mp4: expected a folder, but {clips / 'dog.mkv'} is none"
+
+
+def test_a_link_that_leads_round_in_a_circle_refuses_itself_alone(clips: Path) -> None:
+    (clips / "round.mp4").symlink_to("round.mp4")
+    made = planned(inputs=["round.mp4", "street.mp4"])
+    assert (set(made.streams), set(made.refused)) == ({"street"}, {"round"})
+
+
 def test_an_output_that_exists_refuses_that_input_alone_unless_told_to_overwrite(clips: Path) -> None:
     (clips / "street_fakeeffect.mp4").touch()
     made = planned(inputs=["street.mp4", "dog.mkv"])
@@ -145,6 +195,53 @@ def test_an_effect_that_nothing_shows_is_wrong_use_where_it_was_asked_for(clips:
     assert only(planned(pipeline=pipeline, effects=None)).effects == (Component(name="splash"),)
     for options in ({"outputs": ["a.jsonl", "a.gif"]}, {"writes": False, "outputs": ["a.jsonl"]}, {"writes": False}):
         assert only(planned(**options)).effects == (Component(name=DRAW),)
+
+
+OUTSIDE = """
+from streamseg.sinks.jsonl import Jsonl
+from streamseg.sources.test_pattern import TestPattern
+
+class Lines(Jsonl):
+    endings = (".jsonl",)
+
+class Variant(Jsonl): ...
+
+class Mute(TestPattern):
+    __iter__ = None
+"""
+
+
+@pytest.fixture
+def outside(clips: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of parts outside the package."""
+    (clips / "outside_parts.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(clips)
+    yield "outside_parts"
+    sys.modules.pop("outside_parts", None)
+
+
+def test_an_outside_sink_that_claims_a_taken_ending_is_refused_at_the_start(clips: Path, outside: str) -> None:
+    pipeline = pipeline_file(clips, f"sinks: [{{'{outside}:Lines': {{path: a.jsonl}}}}]")
+    with pytest.raises(UsageError, match=f"'.jsonl' is claimed twice, by jsonl and {outside}:Lines"):
+        planned(pipeline=pipeline, effects=None)
+
+
+def test_an_outside_source_without_frames_is_refused_at_the_start(clips: Path, outside: str) -> None:
+    pipeline = pipeline_file(clips, f"source: {outside}:Mute")
+    with pytest.raises(UsageError, match=f"source {outside}:Mute: Mute is no source, it has no method '__iter__'"):
+        planned(pipeline=pipeline, inputs=[])
+
+
+def test_an_outside_sink_is_asked_whether_its_file_exists_and_whether_it_shows_pictures(
+    clips: Path, outside: str
+) -> None:
+    pipeline = pipeline_file(clips, f"sinks: [{{'{outside}:Variant': {{path: a.jsonl}}}}]")
+    assert planned(pipeline=pipeline, effects=None).refused == {}
+    with pytest.raises(UsageError, match="--effect: expected an output with pictures"):
+        planned(pipeline=pipeline)
+    (clips / "a.jsonl").touch()
+    (problem,) = planned(pipeline=pipeline, effects=None).refused.values()
+    assert "a.jsonl: the file exists; --overwrite" in str(problem)
 
 
 def test_a_missing_file_refuses_itself_alone() -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamseg import plugins
+from streamseg import plugins, rooms
 from streamseg.types import UsageError
-
-ROOMS = ("sources", "engines", "trackers", "counters", "effects", "sinks", "datasets")
 
 OUTSIDE = """
 from __future__ import annotations
@@ -45,18 +43,15 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     sys.modules.pop("outside_effects", None)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", rooms.ROOMS)
 def test_every_file_of_a_room_holds_the_class_of_its_name_and_every_option_is_annotated(room: str) -> None:
-    noun, verb = plugins.ROOMS[room]
-    for name in plugins.names(room):
+    for name in rooms.names(room):
         if room == "engines" and name == "keras":
             continue  # takes seconds to import; its own tests do
-        found = plugins.find(room, name)
-        picks_another = "__new__" in vars(found)  # as `auto` does
-        assert picks_another or hasattr(found, verb), f"{noun} {name} has no {verb}"
-        assert plugins.summary(room, name).endswith("."), f"{name}.py opens with no sentence"
+        plugins.find(room, name)  # which refuses one without the methods of its room
+        assert rooms.summary(room, name).endswith("."), f"{name}.py opens with no sentence"
         for option in plugins.options_in_words(room, name):
-            assert ":" in option, f"{noun} {name}: the option {option} has no type"
+            assert ":" in option, f"{room} {name}: the option {option} has no type"
 
 
 def test_options_are_converted_to_the_types_of_the_constructor(outside: str) -> None:
@@ -127,3 +122,75 @@ def test_a_name_like_no_other_is_answered_with_all_there_are() -> None:
 def test_a_name_cannot_reach_another_folder() -> None:
     with pytest.raises(UsageError, match="no effect is called"):
         plugins.find("effects", "../types")
+
+
+# --- what a class outside the package says of itself
+
+SINKS = """
+from pathlib import Path
+from streamseg.sinks.jsonl import Jsonl
+
+class Whole:
+    def __init__(self, path: Path) -> None: self.path, self.notes = path, []
+    def __enter__(self): return self
+    def __exit__(self, *exc): ...
+    def start(self, info): ...
+    def write(self, picture, result): ...
+
+class Unstarted(Whole):
+    start = None
+
+class Lines(Whole):
+    endings, schemes, wants_pictures = (".jsonl",), ("lines",), False
+
+class OneText(Whole):
+    endings = ".csv"
+
+class Variant(Jsonl): ...
+
+class WithVerbs(Whole):
+    def folder(self): ...
+    @property
+    def live(self): return True
+
+class Channel(Whole):
+    schemes, argument = ("channel",), "number"
+"""
+
+
+@pytest.fixture
+def sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of sinks outside the package, importable as `outside_sinks`."""
+    (tmp_path / "outside_sinks.py").write_text(SINKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "outside_sinks"
+    sys.modules.pop("outside_sinks", None)
+
+
+def test_a_class_outside_speaks_by_its_attributes_and_those_that_it_inherits(sinks: str) -> None:
+    lines = plugins.said("sinks", f"{sinks}:Lines")
+    assert (lines.endings, lines.schemes, lines.wants_pictures) == ((".jsonl",), ("lines",), False)
+    assert plugins.said("sinks", f"{sinks}:Variant") == plugins.said("sinks", "jsonl")
+    assert plugins.said("sinks", f"{sinks}:WithVerbs") == plugins.said("sinks", f"{sinks}:Whole") == rooms.Said()
+
+
+def test_what_a_person_writes_goes_to_the_option_that_the_class_names(sinks: str) -> None:
+    assert plugins.spelled("sinks", f"{sinks}:Channel", "7") == {"number": "7"}
+    assert plugins.spelled("sinks", f"{sinks}:Channel", "") == {}
+    assert plugins.spelled("sources", "test_pattern", "64x48@25") == {"size": "64x48", "fps": 25}
+
+
+def test_a_part_that_lacks_a_method_of_its_room_is_named(sinks: str) -> None:
+    with pytest.raises(UsageError, match=f"sink {sinks}:Unstarted: Unstarted is no sink, it has no method 'start'"):
+        plugins.check("sinks", f"{sinks}:Unstarted", {"path": "a"})
+
+
+def test_a_wrong_word_of_a_class_outside_is_named(sinks: str) -> None:
+    with pytest.raises(UsageError, match=f"sink {sinks}:OneText: endings: expected a tuple of texts, got '.csv'"):
+        plugins.said("sinks", f"{sinks}:OneText")
+
+
+def test_a_class_outside_that_serves_what_another_serves_is_refused_with_both(sinks: str) -> None:
+    with pytest.raises(UsageError, match=f"sinks: '.jsonl' is claimed twice, by jsonl and {sinks}:Lines"):
+        plugins.check_claims("sinks", [f"{sinks}:Whole", f"{sinks}:Lines"])
+    plugins.check_claims("sinks", ["jsonl", f"{sinks}:Variant", f"{sinks}:Variant"])

@@ -83,7 +83,7 @@ def test_every_run_command_of_the_readme_does_its_job(
 def make_pictures(folder: Path) -> None:
     folder.mkdir()
     for i in range(2):
-        assert cv2.imwrite(str(folder / f"{i}.png"), np.full((48, 64, 3), 100 * i, np.uint8))
+        assert cv2.imwrite(str(folder / f"shot_{i:04}.png"), np.full((48, 64, 3), 100 * i, np.uint8))
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("streamseg run")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from streamseg import masks
 from streamseg.records import class_names_of, from_record, to_record
-from streamseg.types import Frame, InputError, Instances, Result
+from streamseg.types import Frame, InputError, Instances, OutputError, Result
 
 NAMES = ("background", "person", "dog")
 
@@ -96,6 +97,38 @@ def test_record_has_the_documented_shape() -> None:
     assert item["mask"]["size"] == [48, 64] and isinstance(item["mask"]["counts"], str)
     assert item["crop"]["side"] == 28
     assert base64.b64decode(item["crop"]["values"]) == b"\xff" * 784
+
+
+def test_totals_of_any_kind_and_events_stand_beside_the_objects_and_do_not_hinder_reading_them() -> None:
+    counts = {"objects": {"person": 1}, "zones": {"shop": 2}, "index": {"a": 1}, "queue": {"till": {"waiting": (3, 4)}}}
+    events = ({"event": "crossed", "line": "gate", "track": 3},)
+    result = replace(result_of(one(), counts=counts), events=events)
+    record = json.loads(json.dumps(to_record(result)))
+    assert record["index"] == 41 and record["zones"] == {"shop": 2} and len(record["objects"]) == 1
+    assert record["counts"] == {"index": {"a": 1}, "queue": {"till": {"waiting": [3, 4]}}}
+    assert record["events"] == [{"event": "crossed", "line": "gate", "track": 3}]
+    plainer = {key: value for key, value in record.items() if key not in ("counts", "events")}
+    assert plainer == to_record(result_of(one(), counts={"objects": {"person": 1}, "zones": {"shop": 2}}))
+    np.testing.assert_array_equal(from_record(record, NAMES).masks, from_record(plainer, NAMES).masks)
+
+
+def test_numbers_of_numpy_are_written_as_numbers_and_what_json_has_not_as_null() -> None:
+    counts = {"heat": {np.int32(7): np.float32(0.5), "map": np.eye(2, dtype=np.int64), "mean": float("nan")}}
+    text = json.dumps(to_record(result_of(one(), counts=counts)), allow_nan=False)
+    assert json.loads(text)["counts"] == {"heat": {"7": 0.5, "map": [[1, 0], [0, 1]], "mean": None}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"counts": {"queue": {"ids": {1, 2}}}}, "totals of queue: expected mappings, .* got set"),
+        ({"counts": {"lines": {"gate": object()}}}, "totals of lines: expected mappings, .* got object"),
+        ({"events": ({"at": b"now"},)}, "events: expected mappings, .* got bytes"),
+    ],
+)
+def test_totals_and_events_that_are_no_plain_data_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        to_record(replace(result_of(one()), **changes))
 
 
 def test_scores_and_boxes_are_short_numbers() -> None:

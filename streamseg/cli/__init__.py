@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 
 from streamseg import __version__
 from streamseg.cli import doctor, evaluate, export, inspect, list, models, run, train
+from streamseg.cli.options import filling_in
 
 
 class _Commands(TyperGroup):
@@ -73,7 +75,7 @@ def _options(
     pass
 
 
-app.command("run")(run.run)
+app.command("run", cls=filling_in(run.what_there_is))(run.run)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
@@ -85,4 +87,12 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """The entry point."""
+    _show_what_the_terminal_cannot()
     app(prog_name="streamseg")
+
+
+def _show_what_the_terminal_cannot() -> None:
+    """From now on a character that the terminal's encoding lacks is printed as its escape: a file name may hold any."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

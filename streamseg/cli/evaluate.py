@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from streamseg.cli.arguments import a_path
+
 _HELP = """Measure a model: COCO's box and mask AP, VOC's mAP, the Data Science Bowl's mean precision.
 
 The pictures go through the same engine that a stream runs through.
@@ -30,6 +32,7 @@ def evaluate(
     data: Path = typer.Option(
         ...,
         "--data",
+        parser=a_path,
         metavar="JSON|CONFIG|FOLDER",
         help="COCO's json with the pictures in or beside its folder; a training's YAML file, for its `val`; or, for "
         "--submission alone, a folder of pictures.",
@@ -60,7 +63,7 @@ def evaluate(
     ),
     dilate: int = typer.Option(0, "--dilate", min=0, metavar="N", help="Grow found masks by N pixels."),
     submission: Path = typer.Option(
-        None, "--submission", metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
+        None, "--submission", parser=a_path, metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
     ),
     engine: str = typer.Option("auto", "--engine", help="auto, openvino or keras."),
     precision: str = typer.Option(None, "--precision", help="bf16 or f32. Default: the best that the machine has."),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from streamseg.cli.arguments import a_path
+
 _HELP = """Write a model as one network that runs without streamseg, in ONNX, OpenVINO or as a TensorFlow SavedModel.
 
 The network takes one letterboxed picture and gives boxes, scores, classes and masks; docs/export.md says how to call
@@ -31,10 +33,14 @@ def export(
         None, "--size", metavar="WxH", help="The input in pixels, multiples of 32. Default: the model's first."
     ),
     pictures: Path = typer.Option(
-        None, "--pictures", metavar="FOLDER", help="Compare on these, too, beside pictures of the sample clip."
+        None,
+        "--pictures",
+        parser=a_path,
+        metavar="FOLDER",
+        help="Compare on these, too, beside pictures of the sample clip.",
     ),
     output: Path = typer.Option(
-        ..., "-o", "--output", metavar="PATH", help="NAME.onnx, NAME.xml or, for savedmodel, a folder."
+        ..., "-o", "--output", parser=a_path, metavar="PATH", help="NAME.onnx, NAME.xml or, for savedmodel, a folder."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is there."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Say nothing but errors."),

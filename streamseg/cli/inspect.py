@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from streamseg.cli.arguments import a_path
 
 if TYPE_CHECKING:
     from streamseg.training.data_check import Census
@@ -37,7 +40,7 @@ def inspect(
     config: str = typer.Argument(
         None, metavar="[CONFIG]", help="After data: a YAML file, such as configs/nuclei.yaml."
     ),
-    output: Path = typer.Option(..., "-o", "--output", metavar="PAGE.html", help="The page to write."),
+    output: Path = typer.Option(..., "-o", "--output", parser=a_path, metavar="PAGE.html", help="The page to write."),
     model: str = typer.Option(
         "people", "--model", metavar="NAME|FOLDER|H5", help="IMAGE: what looks at it; see `streamseg models`."
     ),
@@ -47,6 +50,7 @@ def inspect(
     data: Path = typer.Option(
         None,
         "--data",
+        parser=a_path,
         metavar="JSON|CONFIG",
         help="IMAGE: where its true objects are; IMAGE may then be a position, such as 3. Default: its detections.",
     ),
@@ -95,14 +99,14 @@ def _inspect_picture(
 ) -> None:
     """Write the page on a model's steps on a picture, and say where it lies."""
     from streamseg.cli.progress import greetings_hidden
-    from streamseg.cli.run import names_of
+    from streamseg.request import names_of
 
     with greetings_hidden():
         from streamseg.training.inspection import LEVELS
         from streamseg.training.inspection_page import write_inspection
 
     written = write_inspection(
-        picture,
+        os.path.expanduser(picture),
         model,
         output,
         class_names=names_of(class_names),

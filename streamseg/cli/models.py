@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from streamseg.cli.arguments import a_path
+
 if TYPE_CHECKING:
     from streamseg.config import ModelConfig, TrainingConfig
 
@@ -57,7 +59,7 @@ def show(
     import shutil
 
     from streamseg.cli.knobs import table
-    from streamseg.cli.run import names_of
+    from streamseg.request import names_of
     from streamseg.types import UsageError
 
     if file := _configuration(name):
@@ -113,7 +115,7 @@ def _configuration(name: str) -> Path | None:
     from streamseg.types import StreamsegError
 
     if name.endswith((".yaml", ".yml")):
-        return Path(name)
+        return a_path(name)
     ready = {file.stem: file for file in ready_files("configs")}
     try:
         zoo.resolve(name)

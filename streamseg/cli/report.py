@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from streamseg.pipeline import StreamSummary, Summary
+from streamseg.flow.report import StreamSummary, Summary
+from streamseg.types import Totals
 
 
 def as_table(summary: Summary) -> str:
     """The summary in a few lines a stream; several streams with their names above."""
     blocks = []
     for name, stream in summary.streams.items():
-        lines = [f"  {label:<10}{text}" for label, text in _rows(stream)]
+        lines = [f"  {label:<9} {text}" for label, text in _rows(stream)]
         blocks.append("\n".join([name, *lines] if len(summary.streams) > 1 else [line[2:] for line in lines]))
     if len(summary.streams) > 1:
         written = sum(stream.written for stream in summary.streams.values())
@@ -34,7 +36,7 @@ def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
         "stages",
         ", ".join(f"{name} {s:.1f} s{' (slowest)' if name == slowest else ''}" for name, s in stream.stages.items()),
     )
-    yield "objects", _counted(stream.objects) or "none"
+    yield from rows_of_totals(stream.totals)
     for note in stream.notes:
         yield "note", note
     for warning, times in stream.warnings.items():
@@ -43,5 +45,27 @@ def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
         yield "output", path
 
 
-def _counted(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+def rows_of_totals(totals: Totals) -> Iterator[tuple[str, str]]:
+    """A row (kind, text) for the objects, "none" if there are none, and for every other kind that counted something.
+
+    The text names each number by its keys from outside to inside: {"gate": {"in": 6}} is "gate in 6".
+    """
+    yield "objects", _counted(totals.get("objects", {})) or "none"
+    for kind, numbers in totals.items():
+        if kind != "objects" and (text := _counted(numbers)):
+            yield kind, text
+
+
+def _counted(numbers: Any) -> str:
+    return ", ".join(_leaves(numbers))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every number or text in nested mappings, after the keys that lead to it."""
+    if isinstance(value, Mapping):
+        for name, inside in value.items():
+            yield from (f"{name} {text}" for text in _leaves(inside))
+    elif isinstance(value, (list, tuple)):
+        yield " ".join(text for inside in value for text in _leaves(inside)) or "none"
+    else:
+        yield f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from streamseg.cli.arguments import a_path
+
 _HELP = """Train the model that a YAML file describes.
 
 CONFIG is a YAML file, or the name of one that ships with streamseg.
@@ -26,7 +28,7 @@ Examples:
 
 def train(
     config: str = typer.Argument(..., metavar="CONFIG", help="A YAML file, such as configs/people.yaml."),
-    output: Path = typer.Option(None, "-o", "--output", metavar="FOLDER", help="Default: runs/NAME."),
+    output: Path = typer.Option(None, "-o", "--output", parser=a_path, metavar="FOLDER", help="Default: runs/NAME."),
     resume: bool = typer.Option(False, "--resume", help="Go on after the last whole epoch in the folder."),
     settings: list[str] = typer.Option([], "--set", metavar="PATH=VALUE", help="Any setting: training.workers=4"),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Say nothing but errors."),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from streamseg.types import Result, Totals
+from streamseg.kept import labelled, reading
+from streamseg.types import Result, State, Totals
+
+NAME, VERSION = "counter per_class", 1
+"""What a kept state is labelled with; a state of another form gets another version."""
 
 
 class PerClass:
@@ -30,6 +34,17 @@ class PerClass:
         """The totals so far."""
         return {"objects": dict(self._counts)}
 
+    def state(self) -> State:
+        """The totals and which tracks are in them, as plain data."""
+        return labelled(NAME, version=VERSION, objects=dict(self._counts), counted=self._counted.state())
+
+    def restore(self, state: State) -> None:
+        """Go on from the `state()` of another one; UsageError where it is no such state."""
+        with reading(state, of=NAME, version=VERSION) as fields:
+            counts = {str(name): int(number) for name, number in fields["objects"].items()}
+            counted = _Numbers.from_state(fields["counted"])
+        self._counts, self._counted = counts, counted
+
 
 class _Numbers:
     """A set of whole numbers from 0 that stays small when they come about in order, as track ids do for months."""
@@ -37,6 +52,17 @@ class _Numbers:
     def __init__(self) -> None:
         self._below = 1  # 1 to `_below` - 1 are in the set; ids start at 1, and a stray 0 goes among the others
         self._others: set[int] = set()
+
+    def state(self) -> State:
+        """The numbers as plain data."""
+        return {"below": self._below, "others": sorted(self._others)}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same numbers again; KeyError, TypeError or ValueError where the state is damaged."""
+        numbers = cls()
+        numbers._below, numbers._others = int(state["below"]), {int(number) for number in state["others"]}
+        return numbers
 
     def __len__(self) -> int:
         """How many numbers are held one by one."""

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from streamseg.pictures import is_picture, too_many_pixels
 from streamseg.types import InputError, Sample
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # the Exif tag; from 5 on, the picture lies on its side
 
 
@@ -23,7 +23,7 @@ def pictures_in(folder: Path) -> list[Path]:
     Raises InputError when there is no such folder.
     """
     try:
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+        return sorted(filter(is_picture, folder.iterdir()))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read as a folder of pictures ({error.strerror})") from error
 
@@ -35,14 +35,28 @@ def picture_size(path: Path) -> tuple[int, int]:
             width, height = picture.size
             # other formats would be decoded for their tags, and are hardly ever tagged
             turned = picture.format in ("JPEG", "MPO") and picture.getexif().get(_ORIENTATION, 1) >= 5
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: the picture has {too_many_pixels()}, the most that one may have") from error
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise InputError(f"{path}: the picture is missing or damaged") from error
     return (height, width) if turned else (width, height)
 
 
+def decoded(path: Path, flags: int) -> np.ndarray | None:
+    """A picture as OpenCV reads it with `flags` (IMREAD_…): (H, W, 3) or (H, W) uint8; None for one that it cannot.
+
+    Python opens the file, because `cv2.imread` crashes at a name that is no UTF-8.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(content, flags) if content.size else None
+
+
 def read_mask(path: Path) -> np.ndarray:
     """A picture of a mask as (H, W) bool: what is brighter than half of the brightest. Raises InputError."""
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    grey = decoded(path, cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise InputError(f"{path}: the mask is missing or damaged")
     return grey > grey.max() / 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.datasets._classes import chosen
+from streamseg.datasets._classes import BACKGROUND, chosen
 from streamseg.types import InputError, Sample
 
 NO_AREA = "objects without area left out"
@@ -24,7 +24,8 @@ class Coco:
 
     images: by default `images` beside the json, or in COCO's own layout `val2017` beside `annotations`, where minival
     and valminusminival are of val · classes: take these only, and only pictures that show one, unless `keep_empty`.
-    An empty segmentation means that the mask is unknown. Class ids are 1… in the order of COCO's category ids.
+    An empty segmentation means that the mask is unknown. Class ids are 1… in the order of COCO's category ids, which
+    may be any numbers, 0 too; categories of one name are one class. `class_ids`: category id -> class id.
     Raises InputError when the file is not COCO json or a picture is missing; compressed run lengths are looked at when
     their sample is taken.
     """
@@ -58,12 +59,12 @@ class Coco:
 
     def _index(self, content: dict[str, Any], classes: tuple[str, ...], found: Counter[str]) -> None:
         """Sort pictures, categories and annotations, and look whether all that is needed is there."""
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        kept = chosen(classes, [category["name"] for category in categories])
-        listed = {category["id"] for category in categories}
-        categories = [category for category in categories if category["name"] in kept]
-        self.class_names: tuple[str, ...] = ("background", *(category["name"] for category in categories))
-        self.category_ids = [0, *(category["id"] for category in categories)]
+        names = self._names(content)
+        kept = chosen(classes, list(dict.fromkeys(names.values())))
+        self.class_names: tuple[str, ...] = (BACKGROUND, *kept)
+        self.class_ids: dict[int, int] = {
+            number: kept.index(name) + 1 for number, name in names.items() if name in kept
+        }
         self._pictures = sorted(content["images"], key=lambda picture: picture["id"])
         sizes = {picture["id"]: (picture["height"], picture["width"]) for picture in self._pictures}
         self._objects: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in self._pictures}
@@ -73,9 +74,9 @@ class Coco:
             name = f"{self.path}: annotation {annotation.get('id')}"
             if annotation["image_id"] not in self._objects:
                 raise InputError(f"{name} is of picture {annotation['image_id']}, which is not listed")
-            if annotation["category_id"] not in listed:
+            if annotation["category_id"] not in names:
                 raise InputError(f"{name} is of category {annotation['category_id']}, which is not listed")
-            if annotation["category_id"] not in self.category_ids[1:]:
+            if annotation["category_id"] not in self.class_ids:
                 continue
             box = np.array(annotation["bbox"], object)
             if box.shape != (4,) or not all(isinstance(x, int | float) and math.isfinite(x) for x in box):
@@ -88,6 +89,19 @@ class Coco:
             size = sizes[annotation["image_id"]]
             segmentation = _checked(annotation, size, name=name, found=found)
             self._objects[annotation["image_id"]].append({**annotation, "segmentation": segmentation})
+
+    def _names(self, content: dict[str, Any]) -> dict[int, str]:
+        """The name of every category by its id, in the order of the ids."""
+        names: dict[int, str] = {}
+        for category in sorted(content["categories"], key=lambda category: category["id"]):
+            name = names.setdefault(category["id"], category["name"])
+            if name != category["name"]:
+                raise InputError(
+                    f"{self.path}: category {category['id']}: expected one name, got {name!r} and {category['name']!r}"
+                )
+        # some exports list what is no object as a category too, mostly as number 0
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        return {number: name for number, name in names.items() if name != BACKGROUND or number in used}
 
     def _folder(self, images: Path | None) -> Path:
         if images is not None:
@@ -118,7 +132,7 @@ class Coco:
             width=picture["width"],
             height=picture["height"],
             boxes=boxes,
-            class_ids=np.array([self.category_ids.index(a["category_id"]) for a in objects], np.int32),
+            class_ids=np.array([self.class_ids[a["category_id"]] for a in objects], np.int32),
             masks=tuple(a["segmentation"] for a in objects),
             crowd=np.array([bool(a.get("iscrowd", 0)) for a in objects], bool),
             areas=np.array([a.get("area", np.nan) for a in objects], np.float64),
@@ -127,7 +141,7 @@ class Coco:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

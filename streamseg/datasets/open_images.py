@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from streamseg.config import nearest
+from streamseg.datasets._classes import BACKGROUND, chosen
 from streamseg.datasets._picture_files import picture_size, read_mask, run_lengths
 from streamseg.datasets._split import Part, part_of
 from streamseg.types import InputError, Sample, UsageError
@@ -70,8 +71,9 @@ class OpenImages:
         labels = _labels(classes, present, names)
         if lacking := sorted(set(labels.values()) - {name for mid, name in labels.items() if mid in present}):
             self._found[f"{NO_OBJECT} ({', '.join(lacking)})"] = len(lacking)
-        self.class_names: tuple[str, ...] = ("background", *sorted(set(labels.values())))
-        class_ids = {mid: self.class_names.index(name) for mid, name in labels.items()}
+        kept = chosen((), sorted(set(labels.values())))
+        self.class_names: tuple[str, ...] = (BACKGROUND, *kept)
+        class_ids = {mid: kept.index(name) + 1 for mid, name in labels.items()}
         rows = [row for row in rows if row["LabelName"] in class_ids]
         self._pictures = self._present(sorted({row["ImageID"] for row in rows}), Path(images))
         self._objects = self._objects_of(rows, class_ids, _Folders(Path(masks)))
@@ -181,7 +183,7 @@ class _Folders:
 def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
     """The rows of a CSV, every value as text. Raises InputError when a column is missing."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             given = reader.fieldnames or []
             for column in columns:
@@ -200,7 +202,7 @@ def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
 def _descriptions(path: Path) -> dict[str, str]:
     """The name of every MID; the newer files open with a row of column names, the older do not."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

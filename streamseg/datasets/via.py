@@ -138,7 +138,7 @@ class Via:
 
     def _with_classes(self, picture: _Picture) -> _Picture:
         """The picture with the objects of the chosen classes only."""
-        kept = [i for i, name in enumerate(picture.classes) if name in self.class_names]
+        kept = [i for i, name in enumerate(picture.classes) if name in self.class_names[1:]]
         polygons, classes = [picture.polygons[i] for i in kept], [picture.classes[i] for i in kept]
         return _Picture(picture.path, picture.width, picture.height, polygons, classes)
 
@@ -163,7 +163,7 @@ class Via:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """What the json says of each picture; a project file keeps it one level deeper than an export."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from streamseg.types import Engine
@@ -40,10 +40,15 @@ class Auto:
             "batch_size": batch_size,
             "precision": precision,
         }
+        return cls.chosen()(**options)
+
+    @staticmethod
+    def chosen() -> Callable[..., Engine]:
+        """The class of the engine, imported for it."""
         if nvidia_driver():
             from streamseg.engines.keras import Keras
 
-            return Keras(**options)
+            return Keras
         from streamseg.engines.openvino import Openvino
 
-        return Openvino(**options)
+        return Openvino

@@ -116,7 +116,8 @@ def compiled(network: MaskRCNN, method: Callable[..., Any], *, use_xla: bool) ->
     if backend == "tensorflow":
         import tensorflow
 
-        return tensorflow.function(lambda *inputs: method(network, *inputs), jit_compile=use_xla)
+        # a network has no Python loops or branches for AutoGraph to rewrite, which would take a second of every start
+        return tensorflow.function(lambda *inputs: method(network, *inputs), jit_compile=use_xla, autograph=False)
     if backend == "jax":
         import jax
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
+from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig, nearest
 from streamseg.molding import MODES, Mold
 from streamseg.types import UsageError
 
@@ -23,6 +23,9 @@ LOSSES = {
     "mrcnn_mask_loss": "mask",
 }
 """The original's names of the losses and ours."""
+
+LARGE = 1024
+"""The side of the input that a network names which takes any; here each picture's own counts."""
 
 FIELDS = {
     "BACKBONE": "model.backbone",
@@ -118,14 +121,15 @@ class Config:
     """`square`, `pad64`, `crop` (training only) or `none`: `streamseg.molding.Mold.fit` says what each does."""
     IMAGE_MIN_DIM: int = 800
     """Pixels to which a picture's shorter side is enlarged, 0 for none; in `crop` the side of the input."""
-    IMAGE_MAX_DIM: int = 1024
-    """Side of the input in pixels, a multiple of 64; trained `pad64` and `none` inputs are at most as large."""
+    IMAGE_MAX_DIM: int | None = 1024
+    """Side of the input in pixels, a multiple of 64; trained `pad64` and `none` inputs are at most as large. These need
+    none to detect: 0, None or False."""
     IMAGE_MIN_SCALE: float = 0
     """Least enlargement of a picture, in all modes but `none`; `square` still ends at IMAGE_MAX_DIM."""
     IMAGE_CHANNEL_COUNT: int = 3
     """Channels of a picture; always 3, RGB."""
     MEAN_PIXEL: Any = np.array([123.7, 116.8, 103.9])
-    """Mean R, G, B in grey levels, taken off every picture."""
+    """Mean R, G, B in grey levels, or one for all three, taken off every picture."""
 
     TRAIN_ROIS_PER_IMAGE: int = 200
     """Proposals in the losses of the heads, a picture."""
@@ -158,7 +162,7 @@ class Config:
     WEIGHT_DECAY: float = 0.0001
     """Weight of the loss Σ w² / size over every tensor but gammas and betas."""
     LOSS_WEIGHTS: Mapping[str, float] = dict.fromkeys(LOSSES, 1.0)
-    """Weight of each loss in their sum."""
+    """Weight of each loss in their sum, 1 of those that are not named."""
     USE_RPN_ROIS: bool = True
     """The heads learn on the network's own proposals; always true here."""
     TRAIN_BN: bool | None = False
@@ -169,6 +173,7 @@ class Config:
     def __init__(self) -> None:
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT  # pictures a training step
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        side = int(side or 0)
         self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])  # height, width, channels of the input
         self.IMAGE_META_SIZE = 12 + self.NUM_CLASSES  # numbers that `compose_image_meta` makes
         self._warn_of_misspellings()
@@ -233,11 +238,11 @@ def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelCon
         raise UsageError(
             f"NUM_CLASSES: expected {len(names)}, one for each of the class names, got {config.NUM_CLASSES}"
         )
-    height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
+    height, width = (int(side) or LARGE for side in config.IMAGE_SHAPE[:2])
     return ModelConfig.matterport(
         class_names=("background", *names[1:]),
         backbone=config.BACKBONE,
-        mean_pixel=tuple(map(float, config.MEAN_PIXEL)),
+        mean_pixel=tuple(np.broadcast_to(np.asarray(config.MEAN_PIXEL, float), 3).tolist()),
         input_sizes=((width, height),),
         min_side=max(1, int(config.IMAGE_MIN_DIM or 0)),
         min_score=float(config.DETECTION_MIN_CONFIDENCE),
@@ -279,8 +284,9 @@ def training_config(
     _expect(
         "USE_MINI_MASK", config.USE_MINI_MASK, True, "true masks are kept inside their boxes; enlarge MINI_MASK_SHAPE"
     )
-    if set(config.LOSS_WEIGHTS) != set(LOSSES):
-        raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {', '.join(config.LOSS_WEIGHTS)}")
+    for name in config.LOSS_WEIGHTS:
+        if name not in LOSSES:
+            raise UsageError(f"LOSS_WEIGHTS: expected {', '.join(LOSSES)}, got {name!r}{nearest(name, LOSSES)}")
     if len(set(config.MINI_MASK_SHAPE)) != 1:
         raise UsageError(f"MINI_MASK_SHAPE: expected a square, got {tuple(config.MINI_MASK_SHAPE)}")
     positives = config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO
@@ -290,6 +296,11 @@ def training_config(
             f"{config.TRAIN_ROIS_PER_IMAGE} * {config.ROI_POSITIVE_RATIO:g} = {positives:g}"
         )
     side = int(config.IMAGE_SHAPE[0])
+    if not side:
+        raise UsageError(
+            f"IMAGE_MAX_DIM: expected the side of the largest input to train on, got {config.IMAGE_MAX_DIM}; "
+            f"{config.IMAGE_RESIZE_MODE} needs none only to detect"
+        )
     stage = StageConfig(
         epochs=epochs,
         crop=side,
@@ -314,7 +325,7 @@ def training_config(
         weight_decay=config.WEIGHT_DECAY,
         clip_norm=config.GRADIENT_CLIP_NORM,
         ema=0.0,
-        loss_weights={LOSSES[name]: float(weight) for name, weight in config.LOSS_WEIGHTS.items()},
+        loss_weights={ours: float(config.LOSS_WEIGHTS.get(name, 1.0)) for name, ours in LOSSES.items()},
         rpn_samples=config.RPN_TRAIN_ANCHORS_PER_IMAGE,
         num_proposals=config.POST_NMS_ROIS_TRAINING,
         roi_samples=config.TRAIN_ROIS_PER_IMAGE,
@@ -337,16 +348,28 @@ def _check(config: Config) -> None:
         raise UsageError(f"BACKBONE: expected resnet50 or resnet101, got {config.BACKBONE!r}")
     if config.IMAGE_RESIZE_MODE not in MODES:
         raise UsageError(f"IMAGE_RESIZE_MODE: expected {', '.join(MODES)}, got {config.IMAGE_RESIZE_MODE!r}")
-    if any(side % 64 for side in config.IMAGE_SHAPE[:2]):
-        setting = "IMAGE_MIN_DIM" if config.IMAGE_RESIZE_MODE == "crop" else "IMAGE_MAX_DIM"
-        raise UsageError(f"{setting}: expected a multiple of 64, got {config.IMAGE_SHAPE[0]}")
-    if len(config.RPN_ANCHOR_SCALES) != 5:
-        raise UsageError(f"RPN_ANCHOR_SCALES: expected 5, one a level, got {len(config.RPN_ANCHOR_SCALES)}")
+    setting, side = "IMAGE_MIN_DIM" if config.IMAGE_RESIZE_MODE == "crop" else "IMAGE_MAX_DIM", config.IMAGE_SHAPE[0]
+    if side % 64 or (not side and config.IMAGE_RESIZE_MODE in ("square", "crop")):
+        raise UsageError(f"{setting}: expected a multiple of 64, got {side}")
+    if np.shape(config.MEAN_PIXEL) not in ((), (1,), (3,)):
+        raise UsageError(f"MEAN_PIXEL: expected R, G, B or one number, got {config.MEAN_PIXEL}")
+    _check_scales(list(config.RPN_ANCHOR_SCALES))
     _expect("BACKBONE_STRIDES", list(config.BACKBONE_STRIDES), [4, 8, 16, 32, 64], "that is how a ResNet shrinks")
     _expect("COMPUTE_BACKBONE_SHAPE", config.COMPUTE_BACKBONE_SHAPE, None, "the backbones here know their shapes")
     _expect("IMAGE_CHANNEL_COUNT", config.IMAGE_CHANNEL_COUNT, 3, "pictures are RGB")
     masks = [2 * config.MASK_POOL_SIZE] * 2
     _expect("MASK_SHAPE", list(config.MASK_SHAPE), masks, "the mask head doubles MASK_POOL_SIZE")
+
+
+def _check_scales(scales: list[float]) -> None:
+    lacking = 5 - len(scales)
+    if lacking < 0:
+        hint = f"leave out {-lacking}"
+    else:
+        longer = [*scales, *(max(scales, default=16) * 2 ** (i + 1) for i in range(lacking))]
+        hint = f"append {lacking}, such as {tuple(longer)}"
+    if lacking:
+        raise UsageError(f"RPN_ANCHOR_SCALES: expected 5, one a level of BACKBONE_STRIDES, got {len(scales)}; {hint}")
 
 
 def _expect(name: str, value: Any, expected: Any, why: str) -> None:

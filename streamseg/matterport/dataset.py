@@ -11,6 +11,7 @@ import numpy as np
 
 from streamseg.config import nearest
 from streamseg.matterport.config import Config, mold_of
+from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import extract_bboxes
 from streamseg.molding import pad_or_cut
 from streamseg.training.average_precision import run_lengths
@@ -24,10 +25,10 @@ class Dataset:
 
     add_class and add_image list, `prepare` closes the lists. Then: num_classes · class_ids · class_names, `BG` first ·
     num_images · image_ids · sources · class_from_source_map and image_from_source_map: `source.id` → number ·
-    source_class_ids: source → class ids, background included.
+    source_class_ids: source → class ids, background included. class_map means nothing here, as in the original.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, class_map: Any = None) -> None:
         self.image_info: list[dict[str, Any]] = []
         self.class_info: list[dict[str, Any]] = [{"source": "", "id": 0, "name": BACKGROUND}]
         self.source_class_ids: dict[str, list[int]] = {}
@@ -44,7 +45,7 @@ class Dataset:
         """List a picture by its source's name and its id there; kwargs are kept beside them in `image_info`."""
         self.image_info.append({"id": image_id, "source": source, "path": path, **kwargs})
 
-    def prepare(self) -> None:
+    def prepare(self, class_map: Any = None) -> None:
         """Give every class and every picture its number; needed before the dataset is used."""
         self.num_classes, self.num_images = len(self.class_info), len(self.image_info)
         self.class_ids, self._image_ids = np.arange(self.num_classes), np.arange(self.num_images)
@@ -124,8 +125,8 @@ class Samples:
         if not 0 <= index < len(self):
             raise IndexError(f"expected a picture from 0 to {len(self) - 1}, got {index}")
         image_id = int(self.dataset.image_ids[index])
-        rgb = np.asarray(self.dataset.load_image(image_id))
-        masks, class_ids = _masks_of(self.dataset, image_id, rgb.shape)
+        rgb = read_picture(self.dataset, image_id)
+        masks, class_ids = read_masks(self.dataset, image_id, rgb.shape)
         if self.config:
             rgb, masks = _molded(rgb, masks, self.config, name=f"{type(self.dataset).__name__}, picture {image_id}")
             seen = masks.any(axis=(0, 1))
@@ -172,26 +173,6 @@ def known_classes(dataset: Dataset, image_id: int) -> np.ndarray:
     known = np.zeros(dataset.num_classes, bool)
     known[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = True
     return known
-
-
-def _masks_of(dataset: Dataset, image_id: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The masks (H, W, n) bool that have a pixel, and their class ids (n,). Raises InputError when they do not fit."""
-    name = f"{type(dataset).__name__}.load_mask({image_id})"
-    masks, class_ids = dataset.load_mask(image_id)
-    masks, class_ids = np.asarray(masks).astype(bool), np.asarray(class_ids)
-    if masks.ndim != 3 or class_ids.shape != masks.shape[2:]:
-        raise InputError(
-            f"{name}: expected masks (H, W, n) and class ids (n,), got {masks.shape} and {class_ids.shape}"
-        )
-    if not len(class_ids):
-        return np.zeros((*shape[:2], 0), bool), np.zeros(0, np.int32)
-    if masks.shape[:2] != shape[:2]:
-        raise InputError(f"{name}: expected masks of the picture's {shape[:2]} rows and columns, got {masks.shape[:2]}")
-    wrong = class_ids[(class_ids == 0) | (np.abs(class_ids) >= dataset.num_classes)]
-    if len(wrong):
-        raise InputError(f"{name}: expected class ids from 1 to {dataset.num_classes - 1}, got {wrong[0]}")
-    seen = masks.any(axis=(0, 1))
-    return masks[..., seen], class_ids[seen]
 
 
 def _name(info: dict[str, Any]) -> str:

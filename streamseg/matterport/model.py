@@ -6,6 +6,7 @@ Boxes are y1, x1, y2, x2. B pictures, D rows of detections, n objects, K classes
 from __future__ import annotations
 
 import datetime
+import errno
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,10 @@ from streamseg import molding
 from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import graph, utils
-from streamseg.matterport.config import UNCHANGED, Config, model_config, mold_of
+from streamseg.matterport.augmentation import Augmenter, augmentation_of, pictures_of
+from streamseg.matterport.config import Config, model_config, mold_of
 from streamseg.matterport.dataset import Dataset
+from streamseg.matterport.excluded import excluded
 from streamseg.matterport.generator import data_generator
 from streamseg.matterport.graph import OUTPUTS, Y_FIRST, Output
 from streamseg.matterport.keras_model import KerasModel, Layer, Model
@@ -38,7 +41,7 @@ from streamseg.model.imagenet import is_imagenet, load_imagenet_resnet, resnet_w
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import LoadReport, load_matterport, named_weights
 from streamseg.training.layers import Selection
-from streamseg.types import ModelError, UsageError
+from streamseg.types import UsageError
 
 __all__ = [  # what scripts look for in the original's `model`
     "OUTPUTS",
@@ -95,7 +98,8 @@ class MaskRCNN:
         """Fill the network from an `.h5` of the original; says what was loaded, skipped and missing.
 
         by_name: layers that only the file or only the network has are let be · exclude: layers that are left alone,
-        such as the heads of another number of classes; implies by_name. A training goes on from the file's epoch.
+        such as the heads of another number of classes, or `rpn_model`, which is three; implies by_name. A training goes
+        on from the file's epoch.
         The file of `get_imagenet_weights` fills the backbone. Raises ModelError naming the tensors that do not fit;
         then nothing was loaded.
         """
@@ -103,7 +107,8 @@ class MaskRCNN:
         if is_imagenet(path):
             report = load_imagenet_resnet(self.keras_model.backbone, path)
         else:
-            report = load_matterport(self.keras_model, path, by_name=by_name, exclude=exclude or ())
+            layers = excluded(exclude or (), named_weights(self.keras_model))
+            report = load_matterport(self.keras_model, path, by_name=by_name or bool(exclude), exclude=layers)
         self.set_log_dir(filepath)
         return report
 
@@ -112,13 +117,13 @@ class MaskRCNN:
         return str(resnet_weights(self.config.BACKBONE, progress=True))
 
     def find_last(self) -> str:
-        """The newest weights file of the newest training of this configuration's name. Raises ModelError for none."""
+        """The newest weights file of the newest training of this configuration's name; FileNotFoundError for none."""
         runs = sorted(path for path in Path(self.model_dir).glob(f"{self._name}*/") if path.is_dir())
         if not runs:
-            raise ModelError(f"{self.model_dir}: no training of {self._name} lies there")
+            raise FileNotFoundError(errno.ENOENT, f"no training of {self._name} lies there", self.model_dir)
         files = sorted(runs[-1].glob("mask_rcnn*.h5"))
         if not files:
-            raise ModelError(f"{runs[-1]}: no weights lie there")
+            raise FileNotFoundError(errno.ENOENT, "no weights of this training lie there", str(runs[-1]))
         return str(files[-1])
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
@@ -281,34 +286,44 @@ class MaskRCNN:
         learning_rate: float,
         epochs: int,
         layers: str,
-        augmentation: AugmentConfig | Mapping[str, Any] | None = None,
-        custom_callbacks: Sequence[Any] = (),
+        augmentation: AugmentConfig | Augmenter | Mapping[str, Any] | bool | None = None,
+        custom_callbacks: Sequence[Any] | None = None,
+        no_augmentation_sources: Sequence[str] | None = None,
     ) -> dict[str, list[float]]:
         """Train on a prepared dataset up to an epoch; returns the losses of every epoch, of `val_dataset` as `val_…`.
 
         epochs: the number of the last one, counting those before (`epoch`) · layers: `heads`, `3+`, `4+`, `5+`, `all`
-        or a regular expression over the original's names of layers · augmentation: the fields of
-        `streamseg.config.AugmentConfig`, for the molded training pictures. GPU_COUNT GPUs share a batch. Each epoch
+        or a regular expression over the original's names of layers · augmentation: an augmenter of imgaug's kind or the
+        fields of `streamseg.config.AugmentConfig`, for the molded training pictures but those of
+        no_augmentation_sources. GPU_COUNT GPUs share a batch. Each epoch
         leaves its weights at `checkpoint_path`, and numbers for TensorBoard in `log_dir`. The pictures stay in memory
-        for the next call. Raises ModelError at the first loss that is not a number.
+        for the next call. Losses have the original's names, times LOSS_WEIGHTS, in what is returned, for callbacks, in
+        `keras_model.history.history` and in TensorBoard. Raises ModelError at the first loss that is not a number.
         """
         self._expect("training", "train")
-        if isinstance(augmentation, Mapping):
-            augmentation = AugmentConfig.model_validate({**UNCHANGED.model_dump(), **augmentation})
-        if not isinstance(augmentation, AugmentConfig | None):
-            kind = type(augmentation).__name__
-            raise UsageError(f"augmentation: expected fields of AugmentConfig, such as flip_left_right, got {kind}")
-        plan = Plan(learning_rate, epochs, layers, augmentation, self.epoch, self.checkpoint_path, self.log_dir)
-        losses = train(
+        plan = Plan(
+            learning_rate,
+            epochs,
+            layers,
+            augmentation_of(augmentation),
+            self.epoch,
+            self.checkpoint_path,
+            self.log_dir,
+            pictures_of(train_dataset, no_augmentation_sources),
+        )
+        history = self.keras_model.history = keras.callbacks.History()
+        train(
             self._selection,
             self.config,
             train_dataset,
             val_dataset,
             plan=plan,
             shelf=self._shelf,
-            callbacks=custom_callbacks,
+            history=history,
+            callbacks=custom_callbacks or (),
         )
         self.epoch = max(self.epoch, epochs)
+        losses: dict[str, list[float]] = history.history
         return losses
 
     # --- inspection ---------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,17 @@ import keras
 import numpy as np
 
 from streamseg.config import AugmentConfig, Component, TrainingConfig
+from streamseg.matterport.augmentation import Augmenter
 from streamseg.matterport.config import UNCHANGED, Config, training_config
 from streamseg.matterport.dataset import Dataset, Samples
-from streamseg.matterport.utils import extract_bboxes
-from streamseg.model.checkpoint import weights_by_name
-from streamseg.model.losses import LOSSES, TrainedMaskRCNN
+from streamseg.matterport.losses import OUTPUTS, NamedLosses, copy_weights, less_is_better
+from streamseg.matterport.views import Views
 from streamseg.model.mask_rcnn import MaskRCNN as Network
-from streamseg.model.matterport_h5 import save_matterport
-from streamseg.training.average_precision import run_lengths
 from streamseg.training.devices import all_devices, device_names
-from streamseg.training.fit import EventLog, StopAtNan, matcher
+from streamseg.training.fit import EventLog, StopAtNan, compile_losses, matcher
 from streamseg.training.layers import Selection
-from streamseg.training.loader import Batches, Picture, Pictures, full_mask, read_picture
-from streamseg.training.optimizers import Schedule, make_optimizer
+from streamseg.training.loader import Batches, Pictures
+from streamseg.training.optimizers import make_optimizer
 from streamseg.types import UsageError
 
 Matcher = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -35,16 +33,18 @@ class Plan:
     """What one call of `train` asks for.
 
     epochs: the last one's number, not how many · layers: `heads`, `3+`, `4+`, `5+`, `all` or a regular expression ·
-    first_epoch: how many are done · checkpoint_path: with `{epoch:04d}` in it · log_dir of TensorBoard
+    first_epoch: how many are done · checkpoint_path: with `{epoch:04d}` in it · log_dir of TensorBoard · unchanged: the
+    training pictures, by their number, that are not augmented
     """
 
     learning_rate: float
     epochs: int
     layers: str
-    augment: AugmentConfig | None
+    augment: AugmentConfig | Augmenter | None
     first_epoch: int
     checkpoint_path: str
     log_dir: str
+    unchanged: Set[int] = frozenset()
 
 
 class Shelf:
@@ -66,43 +66,6 @@ class Shelf:
         return taken
 
 
-class Crops(Batches):
-    """Batches whose views are first cut out of their pictures, at another random place each time."""
-
-    def view(self, picture: Picture, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        size, side = self.stage.crop, self.training.mini_mask
-        for _ in range(4):  # as in any view: look again before taking one without an object
-            cut = random_cut(picture, rng, size=size, side=side)
-            if not cut.sample.crowd.all():
-                break
-        return super().view(cut, rng)
-
-
-def random_cut(picture: Picture, rng: np.random.Generator, *, size: int, side: int) -> Picture:
-    """A random square of `size` pixels of a picture, with what its objects show in it; side: cells of a mini mask."""
-    sample = picture.sample
-    y, x = int(rng.integers(sample.height - size + 1)), int(rng.integers(sample.width - size + 1))
-    boxes = sample.boxes - np.array([x, y, x, y], np.float32)
-    near = np.flatnonzero((boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < size).all(axis=1))
-    whole = {"width": sample.width, "height": sample.height}
-    masks = np.zeros((size, size, len(near)), bool)
-    for i, place in enumerate(near):
-        masks[..., i] = full_mask(sample.masks[place], **whole)[y : y + size, x : x + size]
-    seen = masks.any(axis=(0, 1))
-    masks, near = masks[..., seen], near[seen]
-    cut = replace(
-        sample,
-        width=size,
-        height=size,
-        boxes=extract_bboxes(masks)[:, [1, 0, 3, 2]].astype(np.float32),
-        class_ids=sample.class_ids[near],
-        masks=tuple(run_lengths(masks)),
-        crowd=sample.crowd[near],
-        rgb=picture.rgb[y : y + size, x : x + size],
-    )
-    return read_picture(cut, side=side)
-
-
 def batches_of(
     plan: Plan,
     config: Config,
@@ -118,38 +81,33 @@ def batches_of(
     (stage,) = training.stages
     unchanged = stage.model_copy(update={"augment": UNCHANGED})
     seen, val_seen = pictures
-    kind = Crops if config.IMAGE_RESIZE_MODE == "crop" else Batches
     common: dict[str, Any] = {"padding": 0, "match": match}  # an input is black beside its picture
+    common["cuts"] = config.IMAGE_RESIZE_MODE == "crop"
+    augmenter = plan.augment if isinstance(plan.augment, Augmenter) else None
     return (
-        kind(seen, training, stage, epoch=plan.first_epoch, steps=config.STEPS_PER_EPOCH, **common),
-        kind(val_seen, training, unchanged, steps=config.VALIDATION_STEPS, **common),
+        Views(
+            seen,
+            training,
+            stage,
+            augmenter=augmenter,
+            unchanged=plan.unchanged,
+            epoch=plan.first_epoch,
+            steps=config.STEPS_PER_EPOCH,
+            **common,
+        ),
+        Views(val_seen, training, unchanged, steps=config.VALIDATION_STEPS, **common),
     )
 
 
 class Weights(keras.callbacks.Callback):
-    """Writes the weights after every epoch, as the original does.
+    """Writes the weights after every epoch, as the original does."""
 
-    network: the one that is written · trained: the one that learns, on several devices another one.
-    """
-
-    def __init__(self, network: Any, checkpoint_path: str, *, trained: Any) -> None:
+    def __init__(self, checkpoint_path: str) -> None:
         super().__init__()
-        self.network, self.checkpoint_path, self.trained = network, checkpoint_path, trained
+        self.checkpoint_path = checkpoint_path
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        copy_weights(self.trained, self.network)
-        path = Path(self.checkpoint_path.format(epoch=epoch + 1))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_matterport(self.network, path)
-
-
-def copy_weights(source: Any, target: Any) -> None:
-    """Give a network the weights of another one of its kind."""
-    if source is target:
-        return
-    values = weights_by_name(source)
-    for name, variable in weights_by_name(target).items():
-        variable.assign(np.asarray(keras.ops.convert_to_numpy(values[name])))
+        self.model.save_weights(self.checkpoint_path.format(epoch=epoch + 1))
 
 
 def num_devices(config: Config, *, there: int) -> int:
@@ -175,9 +133,10 @@ def train(
     *,
     plan: Plan,
     shelf: Shelf,
+    history: keras.callbacks.History,
     callbacks: Sequence[Any] = (),
-) -> dict[str, list[float]]:
-    """Train the layers of a plan; returns the losses of every epoch, those of `val_dataset` as `val_…`."""
+) -> None:
+    """Train the layers of a plan; `history` takes the losses of every epoch, those of `val_dataset` as `val_…`."""
     network: Any = selection.network
     training = training_config(
         config,
@@ -185,7 +144,7 @@ def train(
         learning_rate=plan.learning_rate,
         epochs=max(1, plan.epochs - plan.first_epoch),
         layers=plan.layers,
-        augment=plan.augment,
+        augment=plan.augment if isinstance(plan.augment, AugmentConfig) else None,
     )
     (stage,) = training.stages
     batches, val_batches = batches_of(
@@ -203,36 +162,28 @@ def train(
             copy_weights(network, trained)
             selection = Selection(trained)
         selection.choose(plan.layers)
-        model = TrainedMaskRCNN(trained, training, dtype="float32", name="training")
+        model = NamedLosses(trained, training, written=network, dtype="float32", name="training")
         model.build()
-        optimizer = make_optimizer(training, Schedule([stage], [stage.epochs * len(batches)]))
+        optimizer = make_optimizer(training, stage.learning_rate)  # a number that callbacks may change
         optimizer.build(model.trainable_variables)
-        model.compile(
-            optimizer=optimizer,
-            loss={name: _as_it_is for name in LOSSES},
-            loss_weights={name: training.loss_weights[name] for name in LOSSES},
-            jit_compile=keras.backend.backend() == "jax",
-        )
+        compile_losses(model, optimizer, weights=dict.fromkeys(OUTPUTS, 1.0))
+        less_is_better(callbacks)
         with batches.failing_as_themselves(), val_batches.failing_as_themselves():
-            history = model.fit(
+            model.fit(
                 batches,
                 validation_data=val_batches,
                 initial_epoch=plan.first_epoch,
                 epochs=plan.epochs,
                 callbacks=[
                     StopAtNan(batches),
-                    Weights(network, plan.checkpoint_path, trained=trained),
+                    Weights(plan.checkpoint_path),
                     EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
+                    history,
                     *callbacks,
                 ],
                 shuffle=False,
             )
-    losses: dict[str, list[float]] = history.history
-    return losses
-
-
-def _as_it_is(truth: Any, loss: Any) -> Any:
-    return loss
+        copy_weights(trained, network)  # which a callback may have put back to an earlier epoch's
 
 
 def _pictures(dataset: Dataset, training: TrainingConfig, config: Config) -> Pictures:

@@ -11,6 +11,7 @@ from streamseg.config import AugmentConfig
 from streamseg.matterport.augmentation import augmentation_of, augmented
 from streamseg.matterport.config import Config, mold_of
 from streamseg.matterport.dataset import Dataset, known_classes
+from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import compose_image_meta, extract_bboxes, minimize_mask
 from streamseg.training.augment import change_colour, random_view
 from streamseg.types import UsageError
@@ -30,12 +31,10 @@ def load_image_gt(
     augment: mirror half of the pictures left and right · augmentation: as `train` takes it, after the molding.
     Objects of which no pixel is left are left out. In the meta all classes of the picture's source are active.
     """
-    original = dataset.load_image(image_id)
-    masks, class_ids = dataset.load_mask(image_id)
-    if not len(class_ids):
-        masks = np.zeros((*original.shape[:2], 0))  # whatever the dataset says of nothing
+    original = read_picture(dataset, image_id)
+    masks, class_ids = read_masks(dataset, image_id, original.shape)
     mold = mold_of(config, original)
-    image, masks = mold.picture(original), mold.masks(np.asarray(masks).astype(bool))
+    image, masks = mold.picture(original), mold.masks(masks)
     if augment and random.randint(0, 1):
         image, masks = image[:, ::-1], masks[:, ::-1]
     image, masks = _augmented(image, masks, augmentation_of(augmentation))

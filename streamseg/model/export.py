@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,16 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     ]
     anchors = make_anchors(config, width, height)
     chosen = tf.TensorSpec((min(config.proposals_before_nms, len(anchors)), 4), tf.float32)
+    graph = partial(tf.function, autograph=False)  # there are no loops or branches to rewrite
 
-    @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8)])
+    @graph(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8)])
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         levels = network.features(picture)
         logits, deltas = network.rpn([levels[i] for i in config.rpn_levels])
         scores = logits[0, :, 1] - logits[0, :, 0] if lite else tf.nn.softmax(logits)[0, :, 1]
         return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in names}}
 
-    @tf.function(input_signature=[*maps, chosen, chosen])
+    @graph(input_signature=[*maps, chosen, chosen])
     def proposals(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         *levels, best, deltas = inputs
         boxes = propose(best[None], deltas[None], config, width=width, height=height)[0]
@@ -67,7 +69,7 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         return {"proposals": boxes[0], "crops": pooled}
 
     def cropping(size: int) -> Any:
-        @tf.function(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
+        @graph(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
         def crops(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             *levels, boxes = inputs
             pyramid = dict(zip(names, levels, strict=True))
@@ -78,12 +80,12 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
     def cropped(size: int) -> tf.TensorSpec:
         return tf.TensorSpec((None, size, size, config.fpn_channels), tf.float32)
 
-    @tf.function(input_signature=[cropped(config.box_pool)])
+    @graph(input_signature=[cropped(config.box_pool)])
     def box_head(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         logits, deltas = network.box_head(inputs)
         return {"logits": logits, "deltas": deltas}
 
-    @tf.function(input_signature=[cropped(config.mask_pool), tf.TensorSpec((None,), tf.int32)])
+    @graph(input_signature=[cropped(config.mask_pool), tf.TensorSpec((None,), tf.int32)])
     def masks(inputs: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"masks": tf.sigmoid(network.mask_logits(inputs, class_ids))}
 

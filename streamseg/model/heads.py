@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg.model.layers import XY_FROM_YX, Convolution
+from streamseg.model.layers import MATTERPORT_START, XY_FROM_YX, Convolution
 
 Tensor = Any
 
@@ -64,6 +64,7 @@ class MatterportBoxHead(keras.layers.Layer):
                 norm_name=f"mrcnn_class_bn{i}",
                 trains_norm=self.trains_norm,
                 activation="relu",
+                kernel_initializer=MATTERPORT_START,
                 name=f"mrcnn_class_conv{i}",
             )
 
@@ -115,6 +116,7 @@ class MaskHead(keras.layers.Layer):
                 norm_name=f"mrcnn_mask_bn{i + 1}" if self.norm else None,
                 trains_norm=self.trains_norm,
                 activation="relu",
+                kernel_initializer=MATTERPORT_START if self.norm else "he_normal",
                 name=f"mrcnn_mask_conv{i + 1}" if self.norm else f"conv{i}",
             )
             for i in range(self.num_layers)
@@ -130,7 +132,7 @@ class MaskHead(keras.layers.Layer):
         self.logits = Convolution(
             self.num_classes,
             1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            kernel_initializer=MATTERPORT_START if self.norm else keras.initializers.RandomNormal(stddev=0.01),
             name="mrcnn_mask" if self.norm else "logits",
         )
         self.logits.build(shape)

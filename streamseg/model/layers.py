@@ -13,6 +13,10 @@ Tensor = Any
 NORM_MOMENTUM = 0.99
 """How much of a norm's statistics stays with each batch it follows."""
 
+MATTERPORT_START = "glorot_uniform"
+"""How the kernels of the Matterport family begin, as all of the original's do. While the norms stand still, larger ones
+make every block of a ResNet louder than the last, until there are no numbers for it."""
+
 XY_FROM_YX = (1, 0, 3, 2)
 """Where x, y, w, h stand in matterport/Mask_RCNN's y, x, h, w."""
 

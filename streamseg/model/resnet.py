@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from streamseg.model.layers import MATTERPORT_START as START
 from streamseg.model.layers import Convolution
 
 Tensor = Any
@@ -42,6 +43,7 @@ class Bottleneck(keras.layers.Layer):
                 norm=True,
                 norm_name=f"bn{name}",
                 trains_norm=self.trains_norm,
+                kernel_initializer=START,
                 name=f"res{name}",
                 **options,
             )
@@ -89,6 +91,7 @@ class ResNet(keras.layers.Layer):
             norm_name="bn_conv1",
             trains_norm=self.trains_norm,
             activation="relu",
+            kernel_initializer=START,
             name="conv1",
         )
         self.stem.build(input_shape)

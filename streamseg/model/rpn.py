@@ -13,7 +13,7 @@ from keras import ops
 
 from streamseg.config import ModelConfig
 from streamseg.model import boxes
-from streamseg.model.layers import XY_FROM_YX, Convolution
+from streamseg.model.layers import MATTERPORT_START, XY_FROM_YX, Convolution
 
 Tensor = Any
 
@@ -31,13 +31,19 @@ class ProposalNetwork(keras.layers.Layer):
         self.channels, self.num_anchors, self.strides, self.original = channels, num_anchors, strides, original
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
-        small = keras.initializers.RandomNormal(stddev=0.01)
+        kernel, last = (
+            (MATTERPORT_START, MATTERPORT_START)
+            if self.original
+            else ("he_normal", keras.initializers.RandomNormal(stddev=0.01))
+        )
         names = (
             ("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred") if self.original else ("shared", "logits", "deltas")
         )
-        self.shared = Convolution(self.channels, 3, strides=self.strides, activation="relu", name=names[0])
-        self.logits = Convolution(2 * self.num_anchors, 1, kernel_initializer=small, name=names[1])
-        self.deltas = Convolution(4 * self.num_anchors, 1, kernel_initializer=small, name=names[2])
+        self.shared = Convolution(
+            self.channels, 3, strides=self.strides, activation="relu", kernel_initializer=kernel, name=names[0]
+        )
+        self.logits = Convolution(2 * self.num_anchors, 1, kernel_initializer=last, name=names[1])
+        self.deltas = Convolution(4 * self.num_anchors, 1, kernel_initializer=last, name=names[2])
         self.shared.build(input_shape[0])
         self.logits.build((None, None, None, self.channels))
         self.deltas.build((None, None, None, self.channels))

@@ -146,6 +146,10 @@ CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """FFmpeg's name of the container that a file ending asks for."""
 
 
+HELD = {"webm": {"vp9": "vp9", "av1": "av1"}, "mov": {"h264": "h264", "hevc": "h265"}}
+"""Container -> the codecs that it holds, by FFmpeg's names and ours; .mp4 and .mkv hold all."""
+
+
 def container_of(suffix: str) -> str:
     """FFmpeg's name of the container for a file ending such as ".mp4"; UsageError for an ending of no video."""
     try:
@@ -170,8 +174,9 @@ def encoder_for(codec: str | None, *, container: str) -> Encoder:
         canonical = Codec(name, "w").canonical_name
     except av.codec.codec.UnknownCodecError as error:
         raise UsageError(f"codec {codec}: the FFmpeg of this machine has no encoder {name}") from error
-    if container == "webm" and canonical not in ("vp9", "av1"):
-        raise UsageError(f"codec {codec}: a .webm holds vp9 or av1; choose one of them, or write an .mkv or .mp4")
+    if canonical not in HELD.get(container, {canonical: ""}):
+        held = " or ".join(HELD[container].values())
+        raise UsageError(f"codec {codec}: a .{container} holds {held}; choose one of them, or write an .mkv or .mp4")
     if name.endswith("_nvenc"):
         _require_hardware(encoder, codec)
     if name == "libsvtav1":
@@ -202,7 +207,7 @@ def options_for(
     width, height = size
     options = dict(encoder.always)
     if width < NARROW:
-        options = _merged(options, encoder.narrow)
+        options = merged(options, encoder.narrow)
     if preset is None:
         options |= encoder.default
         if width * height > LARGE:
@@ -218,7 +223,7 @@ def options_for(
     if quality is None:
         options[encoder.quality_option] = f"{encoder.quality:g}"
     elif quality == "lossless":
-        options = _merged(options, encoder.lossless)
+        options = merged(options, encoder.lossless)
     else:
         try:
             value = float(quality)
@@ -230,7 +235,7 @@ def options_for(
     return options
 
 
-def _merged(options: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def merged(options: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """Both together; where both have a list of an encoder's own parameters, the lists are joined."""
     joined = {key: f"{options[key]}:{more[key]}" for key in options.keys() & more.keys() if key.endswith("-params")}
     return {**options, **more, **joined}

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 from av.audio.codeccontext import AudioCodecContext
-from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
+
+from streamseg.seams import Seams, telling
+from streamseg.sinks._muxer import Muxer
+from streamseg.sinks._part_file import reason
+from streamseg.sinks._tracks import (
+    ConvertedSound,
+    ConvertedText,
+    Copied,
+    CopiedSubtitles,
+    Track,
+    bit_rate,
+    name,
+    sound_encoder,
+)
 
 LOOK_AHEAD = 10
 """Seconds of the input that are read to find out which of its tracks have anything in the kept part; also how far apart
@@ -26,6 +39,11 @@ TEXT_SUBTITLES = {"matroska": "subrip", "mp4": "mov_text", "mov": "mov_text", "w
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 """Number of channels -> what converted sound has; any other number becomes stereo."""
 SOUND = {"matroska": "aac", "mp4": "aac", "mov": "aac", "webm": "libopus"}
+NOISE_IN_MP4 = {f"pcm_{kind}{order}" for kind in ("s24", "s32", "f32", "f64") for order in ("le", "be")}
+"""Sound of which an mp4 says what it is by a box (ISO 23003-5) that many players do not read, and play as 16 bit."""
+
+TRACK_ERRORS = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, ValueError)
+"""What FFmpeg says of a packet that it does not take; of the disk it says other things."""
 
 STALE_TAGS = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "rotate", "vendor_id",
@@ -43,20 +61,6 @@ def lasting(metadata: dict[str, str]) -> dict[str, str]:
     }
 
 
-@dataclass
-class _Track:
-    """One track on its way: packets of `source` become packets of `target`, copied or, with a decoder, converted.
-
-    unframed: takes each packet's own header off, where a file keeps it once for all
-    """
-
-    source: Stream
-    target: Stream
-    convert: bool
-    unframed: BitStreamFilterContext | None = None
-    last_dts: int | None = None
-
-
 class Passthrough:
     """Copies every audio and subtitle track of a file into an output, up to the time that the pictures have reached.
 
@@ -70,6 +74,7 @@ class Passthrough:
         path: Path,
         *,
         output: OutputContainer,
+        muxer: Muxer,
         container: str,
         origin: Fraction,
         start: Fraction | None,
@@ -77,10 +82,11 @@ class Passthrough:
         notes: list[str],
     ) -> None:
         self.notes = notes
-        self._output = output
+        self._output, self._muxer = output, muxer
         self._container = container
         self._origin, self._start, self._end = origin, start, end
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, Track] = {}
+        self._last_dts: dict[int, int] = {}
         self._pending: deque[av.Packet] = deque()
         self._packets: Iterator[av.Packet] = iter(())
         try:
@@ -94,17 +100,18 @@ class Passthrough:
     def _open(self) -> None:
         assert self._input is not None
         wanted = [s for s in self._input.streams if s.type in ("audio", "subtitle")]
+        clocks = telling(self._input)
         for stream in self._input.streams:
-            if stream not in wanted:
+            if stream not in wanted and stream not in clocks:
                 stream.discard = Discard.all
         if not wanted:
             self.close()
             return
-        if self._start is not None:
+        if self._start is not None and not clocks:
             # A subtitle may have begun long before the moment in which it is seen.
             with suppress(av.FFmpegError):
                 self._input.seek(max(0, int((self._start - LOOK_AHEAD) * av.time_base)))
-        self._packets = self._read(wanted)
+        self._packets = self._read(wanted, clocks)
         present = self._look_ahead(len(wanted))
         for stream in wanted:
             if present is None or stream.index in present:
@@ -112,38 +119,53 @@ class Passthrough:
                 if track is not None:
                     self._tracks[stream.index] = track
             else:
-                self.notes.append(f"{_name(stream)} has nothing in this part and is left out")
+                self.notes.append(f"{name(stream)} has nothing in this part and is left out")
 
     def _look_ahead(self, num_tracks: int) -> set[int] | None:
         """Indices of the tracks that have packets in the kept part; None when that would take reading too far."""
         present: set[int] = set()
-        limit = max(self._origin, self._start or self._origin) + LOOK_AHEAD
-        for packet in self._packets:
-            self._pending.append(packet)
-            present.add(packet.stream_index)
-            if len(present) == num_tracks:
+        while len(present) < num_tracks:
+            packet = self._read_on()
+            if packet is None:
                 return present
-            if _time(packet) > limit:
+            present.add(packet.stream_index)
+            if self._is_far(packet) and len(present) < num_tracks:
                 return None
         return present
 
-    def _read(self, streams: list[Stream]) -> Iterator[av.Packet]:
-        """The packets of the kept part, in the order of the file."""
-        assert self._input is not None
-        try:
-            for packet in self._input.demux(streams):
-                if packet.pts is None and packet.dts is None:
+    def _read_on(self) -> av.Packet | None:
+        """One packet more of those that wait to be written, None at the end."""
+        packet = next(self._packets, None)
+        if packet is not None:
+            self._pending.append(packet)
+        return packet
+
+    def _is_far(self, packet: av.Packet) -> bool:
+        return _time(packet) > max(self._origin, self._start or self._origin) + LOOK_AHEAD
+
+    def _read(self, streams: list[Stream], clocks: list[Stream]) -> Iterator[av.Packet]:
+        """The packets of the kept part, in the order of the file and on one clock, however it was joined."""
+        seams = Seams(dense=[stream.index for stream in clocks])
+        wanted = {stream.index for stream in streams}
+        for packet in self._demuxed({stream.index: stream for stream in (*streams, *clocks)}):
+            for settled in seams.push(packet) if packet is not None else seams.flush():
+                if settled.stream_index not in wanted or (settled.pts is None and settled.dts is None):
                     continue
-                time = _time(packet)
+                time = _time(settled)
                 if self._end is not None and time >= self._end:
                     if time >= self._end + LOOK_AHEAD:
                         return
-                    continue
-                if self._start is not None and time < self._start and not self._shown_later(packet, time):
-                    continue
-                yield packet
+                elif self._start is None or time >= self._start or self._shown_later(settled, time):
+                    yield settled
+
+    def _demuxed(self, streams: Mapping[int, Stream]) -> Iterator[av.Packet | None]:
+        """Every packet of these tracks, None at the end."""
+        assert self._input is not None
+        try:
+            yield from self._input.demux(list(streams.values()))
         except av.FFmpegError as error:
             self.notes.append(f"sound and subtitles end early: the input is damaged there ({error.strerror})")
+        yield None
 
     def _shown_later(self, packet: av.Packet, time: Fraction) -> bool:
         """Whether a subtitle from before the start is still to be seen then; it is made to begin there."""
@@ -157,79 +179,99 @@ class Passthrough:
         packet.duration = int((stop - self._start) / packet.time_base)
         return True
 
-    def _add(self, stream: Stream) -> _Track | None:
+    def _add(self, stream: Stream) -> Track | None:
         """The track of the output that takes this stream, or None with a note."""
-        if _holds(self._container, stream):
-            target: Stream = self._output.add_stream_from_template(stream)
-            convert = False
-        else:
-            try:
-                made = self._add_converted(stream)
-            except (av.FFmpegError, ValueError, OSError) as error:
-                made = None
-                self.notes.append(f"{_name(stream)} is left out: it could not be converted ({error})")
-            if made is None:
-                return None
-            target, convert = made, True
-        target.metadata.update(lasting(stream.metadata))
-        target.disposition = stream.disposition & ~Disposition.attached_pic
-        track = _Track(stream, target, convert)
-        if not convert and stream.codec_context.name == "aac" and not stream.codec_context.extradata:
-            # AAC as transport streams have it. FFmpeg does this itself for most outputs, but not for a fragmented mp4.
-            track.unframed = BitStreamFilterContext("aac_adtstoasc", stream)
-        return track
-
-    def _add_converted(self, stream: Stream) -> Stream | None:
-        decoder = stream.codec_context
-        if isinstance(decoder, AudioCodecContext):
-            codec = SOUND[self._container]
-            rate = 48000 if codec == "libopus" else min(decoder.sample_rate, 48000)
-            layout = LAYOUTS.get(decoder.layout.nb_channels, "stereo")
-            bit_rate = 80_000 * av.AudioLayout(layout).nb_channels
-            _try_encoder(codec, rate=rate, layout=layout, bit_rate=bit_rate)
-            made: Any = self._output.add_stream(codec, rate=rate, layout=layout, bit_rate=bit_rate)
-        elif isinstance(decoder, SubtitleCodecContext) and _is_text(stream):
-            codec = TEXT_SUBTITLES[self._container]
-            decoder.open(strict=False)
-            made = self._output.add_stream(codec)
-            made.codec_context.subtitle_header = decoder.subtitle_header
-            made.codec_context.time_base = made.time_base = Fraction(1, 1000)
-        else:
-            self.notes.append(f"{_name(stream)} is left out: a {_ending(self._container)} file cannot hold it")
+        first = next((packet for packet in self._pending if packet.stream_index == stream.index), None)
+        made: Track | None
+        try:
+            if _holds(self._container, stream, first):
+                made = self._copied(stream)
+            elif stream.type == "audio":
+                made = self._converted_sound(stream)
+            else:
+                made = self._converted_text(stream)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self.notes.append(f"{name(stream)} is left out: it could not be converted ({error})")
             return None
-        self.notes.append(f"{_name(stream)} was converted to {codec.removeprefix('lib')}")
+        if made is not None:
+            made.target.metadata.update(lasting(stream.metadata))
+            made.target.disposition = stream.disposition & ~Disposition.attached_pic
         return made
+
+    def _copied(self, stream: Stream) -> Track:
+        target: Stream = self._output.add_stream_from_template(stream)
+        if stream.type == "audio":
+            return Copied(stream, target, self.notes)
+        return CopiedSubtitles(stream, target)
+
+    def _converted_sound(self, stream: Stream) -> Track | None:
+        decoder = stream.codec_context
+        if not isinstance(decoder, AudioCodecContext) or not self._can_be_decoded(stream):
+            self.notes.append(f"{name(stream)} is left out: nothing of it could be decoded")
+            return None
+        codec = SOUND[self._container]
+        rate = 48000 if codec == "libopus" else min(decoder.sample_rate, 48000)
+        layout = LAYOUTS.get(decoder.layout.nb_channels, "stereo")
+        # Tried beside the output: in it, one that fails would take the whole output along.
+        sound_encoder(codec, rate=rate, layout=layout)
+        target: Any = self._output.add_stream(codec, rate=rate, layout=layout, bit_rate=bit_rate(layout))
+        kept = "; a .mov keeps it" if self._container == "mp4" and decoder.name.startswith("pcm_") else ""
+        self.notes.append(f"{name(stream)} was converted to {codec.removeprefix('lib')}{kept}")
+        return ConvertedSound(stream, target, target.codec_context, self.notes)
+
+    def _can_be_decoded(self, stream: Stream) -> bool:
+        """Whether the first packets that wait, or some more, become sound; the decoder begins anew afterwards."""
+        decoder: Any = stream.codec_context
+        position = 0
+        try:
+            while position < len(self._pending) or self._read_on() is not None:
+                packet = self._pending[position]
+                position += 1
+                if self._is_far(packet):
+                    return False
+                if packet.stream_index != stream.index:
+                    continue
+                with suppress(av.error.InvalidDataError):
+                    if decoder.decode(packet):
+                        return True
+            return False
+        finally:
+            decoder.flush_buffers()
+
+    def _converted_text(self, stream: Stream) -> Track | None:
+        decoder = stream.codec_context
+        if not isinstance(decoder, SubtitleCodecContext) or not decoder.codec.text_sub:
+            self.notes.append(f"{name(stream)} is left out: a {_ending(self._container)} file cannot hold it")
+            return None
+        codec = TEXT_SUBTITLES[self._container]
+        decoder.open(strict=False)
+        target: Any = self._output.add_stream(codec)
+        target.codec_context.subtitle_header = decoder.subtitle_header
+        target.codec_context.time_base = target.time_base = Fraction(1, 1000)
+        self.notes.append(f"{name(stream)} was converted to {codec}")
+        return ConvertedText(stream, target, container=self._container)
 
     def up_to(self, seconds: Fraction | None) -> None:
         """Write the packets that belong before this time of the output; None: all that are left."""
-        while True:
-            if not self._pending:
-                packet = next(self._packets, None)
-                if packet is None:
-                    return
-                self._pending.append(packet)
+        while self._pending or self._read_on() is not None:
             packet = self._pending[0]
             if seconds is not None and _time(packet) - self._origin > seconds:
                 return
             self._pending.popleft()
             track = self._tracks.get(packet.stream_index)
             if track is not None:
-                self._write(packet, track)
+                self._place(packet)
+                self._write(track, partial(track.take, packet))
 
-    def finish(self) -> None:
-        """Write all that is left, and what the converters hold."""
+    def finish(self, end: Fraction) -> None:
+        """Write all that is left, and what the tracks hold; the pictures end at `end` seconds."""
         self.up_to(None)
-        self.flush()
+        self.flush(end)
 
-    def flush(self) -> None:
-        """Write what the converters hold."""
-        for track in self._tracks.values():
-            if track.convert and isinstance(track.target.codec_context, AudioCodecContext):
-                decoder: Any = track.source.codec_context
-                for frame in decoder.decode(None):
-                    self._encode_sound(frame, track)
-                for made in track.target.codec_context.encode(None):
-                    self._mux(made, track)
+    def flush(self, end: Fraction) -> None:
+        """Write what the tracks hold; the pictures end at `end` seconds."""
+        for track in list(self._tracks.values()):
+            self._write(track, partial(track.end, end))
         self._tracks = {}
 
     def close(self) -> None:
@@ -238,65 +280,39 @@ class Passthrough:
             self._input.close()
             self._input = None
 
-    def _write(self, packet: av.Packet, track: _Track) -> None:
-        if not track.convert:
-            shift = round(self._origin / packet.time_base)
-            if packet.dts is not None:
-                packet.dts -= shift
-            packet.pts = packet.pts - shift if packet.pts is not None else packet.dts
-            packet.dts = packet.dts if packet.dts is not None else packet.pts
-            for copied in track.unframed.filter(packet) if track.unframed else (packet,):
-                self._mux(copied, track)
-            return
+    def _place(self, packet: av.Packet) -> None:
+        """Put a packet on the output's clock; a subtitle ends with the kept part."""
+        if self._end is not None and packet.stream.type == "subtitle" and packet.duration:
+            packet.duration = min(packet.duration, int((self._end - _time(packet)) / packet.time_base))
+        shift = round(self._origin / packet.time_base)
+        if packet.dts is not None:
+            packet.dts -= shift
+        packet.pts = packet.pts - shift if packet.pts is not None else packet.dts
+        packet.dts = packet.dts if packet.dts is not None else packet.pts
+
+    def _write(self, track: Track, made: Callable[[], Iterable[av.Packet]]) -> None:
+        """Write what a track makes; one that fails ends there, with a note, and all others go on."""
         try:
-            decoder: Any = track.source.codec_context
-            if isinstance(decoder, AudioCodecContext):
-                for frame in decoder.decode(packet):
-                    self._encode_sound(frame, track)
-            else:
-                self._encode_subtitle(packet, track)
-        except av.error.InvalidDataError:
-            note = f"damaged packets of {_name(track.source)} were skipped"
-            if note not in self.notes:
-                self.notes.append(note)
+            for packet in made():
+                self._mux(packet, track)
+        except TRACK_ERRORS as error:
+            self._tracks.pop(track.source.index, None)
+            self.notes.append(f"{name(track.source)} ends early: {reason(error)}")
 
-    def _encode_sound(self, frame: Any, track: _Track) -> None:
-        if frame.pts is not None:
-            frame.pts -= round(self._origin / frame.time_base)
-        encoder: Any = track.target.codec_context
-        for made in encoder.encode(frame):
-            self._mux(made, track)
-
-    def _encode_subtitle(self, packet: av.Packet, track: _Track) -> None:
-        decoder, encoder = track.source.codec_context, track.target.codec_context
-        assert isinstance(decoder, SubtitleCodecContext) and isinstance(encoder, SubtitleCodecContext)
-        time = _time(packet) - self._origin
-        decoded = decoder.decode2(packet)
-        if decoded is None or not len(decoded):
-            return
-        made = encoder.encode_subtitle(decoded)
-        made.time_base = Fraction(1, 1000)
-        made.pts = made.dts = round(time * 1000)
-        made.duration = round((packet.duration or 0) * packet.time_base * 1000) or decoded.end_display_time
-        self._mux(made, track)
-
-    def _mux(self, packet: av.Packet, track: _Track) -> None:
+    def _mux(self, packet: av.Packet, track: Track) -> None:
         packet.stream = track.target
         if packet.dts is not None:
-            # A muxer refuses times that do not increase; a few inputs have them.
-            if track.last_dts is not None and packet.dts <= track.last_dts and track.source.type == "audio":
-                packet.dts = track.last_dts + 1
-                packet.pts = max(packet.pts or packet.dts, packet.dts)
-            track.last_dts = packet.dts
-        self._output.mux(packet)
-
-
-def _try_encoder(codec: str, *, rate: int, layout: str, bit_rate: int) -> None:
-    """Open an encoder beside the output: in it, one that fails would take the whole output along."""
-    context: Any = av.CodecContext.create(codec, "w")
-    context.sample_rate, context.layout, context.bit_rate = rate, layout, bit_rate
-    context.format = context.codec.audio_formats[0]
-    context.open()
+            # A muxer refuses times that do not increase, of subtitles those that decrease; a few inputs have them.
+            last = self._last_dts.get(track.source.index)
+            least = packet.dts if last is None else last + (track.source.type == "audio")
+            if packet.dts < least:
+                end = packet.dts + (packet.duration or 0)
+                packet.dts = least
+                packet.pts = max(packet.pts or least, least)
+                if track.source.type == "subtitle":
+                    packet.duration = max(0, end - packet.pts)
+            self._last_dts[track.source.index] = packet.dts
+        self._muxer.mux(packet)
 
 
 def _time(packet: av.Packet) -> Fraction:
@@ -306,28 +322,29 @@ def _time(packet: av.Packet) -> Fraction:
     return stamp * packet.time_base
 
 
-def _name(stream: Stream) -> str:
-    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
-    language = f", {stream.language}" if stream.language not in (None, "und") else ""
-    return f"track {stream.index} ({stream.type}, {codec}{language})"
-
-
 def _ending(container: str) -> str:
     return {"matroska": ".mkv"}.get(container, f".{container}")
 
 
-def _is_text(stream: Stream) -> bool:
-    return bool(stream.codec_context.codec.text_sub)
+def _holds(container: str, stream: Stream, first: av.Packet | None) -> bool:
+    """Whether a container takes a stream as it is, found out by writing a file of its first packet to memory.
 
-
-def _holds(container: str, stream: Stream) -> bool:
-    """Whether a container takes a stream as it is, found out by writing a header to memory."""
-    if stream.codec_context is None:
+    Some muxers refuse only when they are closed, which for an output would be at the very end.
+    """
+    codec = stream.codec_context
+    if codec is None or (container == "mp4" and codec.name in NOISE_IN_MP4):
         return False
     probe = av.open(io.BytesIO(), "w", format=container)
     try:
-        probe.add_stream_from_template(stream)
+        target = probe.add_stream_from_template(stream)
         probe.start_encoding()
+        if first is not None and (codec.name != "aac" or codec.extradata):
+            packet: av.Packet = av.Packet(bytes(first))
+            packet.pts = packet.dts = 0
+            packet.time_base, packet.duration, packet.is_keyframe = first.time_base, 1, True
+            packet.stream = target
+            probe.mux(packet)
+        probe.close()
     except (av.FFmpegError, ValueError):
         return False
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -28,6 +28,8 @@ class Gif:
     that wide · overwrite: an older file of that name is replaced. Written picture by picture, in little memory;
     NAME.part.gif until complete.
     """
+
+    endings = (".gif",)
 
     def __init__(self, path: str | Path, *, fps: float = 12.5, width: int = 640, overwrite: bool = False) -> None:
         self._file = PartFile(path, overwrite=overwrite)
@@ -98,6 +100,10 @@ class Gif:
             self._output.mux(packet)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        with closing(self._file):
+            self._leave(exc_type)
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         output, self._output = self._output, None
         if output is None:
             self._file.discard_if_empty()

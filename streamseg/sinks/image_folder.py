@@ -13,7 +13,7 @@ import av
 import cv2
 
 from streamseg.config import nearest
-from streamseg.sinks._part_file import reason
+from streamseg.sinks._part_file import WriteLock, part_folder_of, reason
 from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
 
 FORMATS = ("png", "jpg")
@@ -26,6 +26,10 @@ class ImageFolder:
     path: the folder · format: png or jpg · quality: of a jpg, 1 to 100 · overwrite: pictures of ours that an existing
     folder holds are replaced, whatever else it holds stays
     """
+
+    schemes = ("images",)
+    metavar = "FOLDER"
+    folder = "pictures"
 
     def __init__(
         self,
@@ -40,7 +44,8 @@ class ImageFolder:
         if not 1 <= quality <= 100:
             raise UsageError(f"quality: expected 1 to 100, got {quality}")
         self.final = Path(path)
-        self.path = self.part = self.final.with_name(f"{self.final.name}.part")
+        self.path = self.part = part_folder_of(self.final)
+        self._lock = WriteLock(self.part, self.final)
         self.format = format
         self.overwrite = overwrite
         self.notes: list[str] = []
@@ -53,10 +58,15 @@ class ImageFolder:
                 raise UsageError(f"{self.final}: expected a folder for the pictures, got a file")
             if not self.overwrite and self.final.is_dir() and any(self.final.iterdir()):
                 raise UsageError(f"{self.final} is not empty; --overwrite (overwrite=True) replaces the pictures in it")
-            self.part.mkdir(parents=True, exist_ok=True)
+            self._lock.take(self._opened)
             if not os.access(self.part, os.W_OK | os.X_OK):
+                self._lock.give_back()
                 raise PermissionError(13, os.strerror(13))
         return self
+
+    def _opened(self) -> int:
+        self.part.mkdir(parents=True, exist_ok=True)
+        return os.open(self.part, os.O_RDONLY | os.O_DIRECTORY)
 
     def start(self, info: StreamInfo) -> None:
         read = info.path.resolve() if info.path is not None else None
@@ -81,6 +91,12 @@ class ImageFolder:
         self._num_written += 1
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        try:
+            self._leave(exc_type)
+        finally:
+            self._lock.give_back()
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         if exc_type is not None or not self._num_written:
             with suppress(OSError):
                 self.part.rmdir()

@@ -1,10 +1,10 @@
-"""Writes what was found as one line of JSON a frame, for other programs, for `convert` and to draw it again."""
+"""Writes what was found and counted as one line of JSON a frame, for other programs and to draw it again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -21,6 +21,9 @@ class Jsonl:
     path · overwrite: an older file of that name is replaced · crops: the soft masks stand beside the run lengths, so
     that the `replay` engine draws exactly the same again
     """
+
+    endings = (".jsonl",)
+    wants_pictures = False
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, crops: bool = True) -> None:
         self._file = PartFile(path, overwrite=overwrite)
@@ -41,7 +44,10 @@ class Jsonl:
     def start(self, info: StreamInfo) -> None:
         self._file.start(info)
         with self._errors():
-            self._lines = open(self._file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (until __exit__)
+            # a byte of the input's name that is no UTF-8 becomes \udcXX, which JSON reads as Python holds it
+            self._lines = open(  # noqa: SIM115 (until __exit__)
+                self._file.part, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            )
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         assert self._lines is not None, "start(info) comes before the first write"
@@ -51,6 +57,10 @@ class Jsonl:
             self._lines.flush()
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        with closing(self._file):
+            self._leave(exc_type)
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         lines, self._lines = self._lines, None
         if exc_type is not None:
             if lines is not None:

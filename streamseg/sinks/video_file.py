@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from math import gcd
@@ -19,11 +19,14 @@ from streamseg.sinks._codecs import (
     Quality,
     container_of,
     encoder_for,
+    merged,
     options_for,
     pixel_format_for,
     require_exact,
 )
+from streamseg.sinks._extras import Extras, extras_of
 from streamseg.sinks._last_picture import include_until
+from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
 from streamseg.types import OutputError, Result, StreamInfo
@@ -60,6 +63,8 @@ class VideoFile:
     preset    the encoder's own word for its speed; None: fast enough to write 1080p beside the model
     overwrite an older file of that name is replaced once the new one is complete
     """
+
+    endings = (".mp4", ".mkv", ".webm", ".mov")
 
     def __init__(
         self,
@@ -100,6 +105,10 @@ class VideoFile:
             self._writer.write(picture)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        with closing(self._file):
+            self._leave(exc_type)
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             self._file.discard_if_empty()
@@ -149,43 +158,51 @@ class _Writer:
 
         options = dict(MUXER_OPTIONS[sink._container])
         options |= {"flush_packets": "1", "max_interleave_delta": "500000"}
-        metadata = lasting(dict(info.metadata))
-        if sink._container in ("mp4", "mov"):
+        extras = extras_of(info.path)
+        metadata = {key: value for key, value in lasting(dict(info.metadata)).items() if key.lower() != "timecode"}
+        if sink._container in EXACT:
             options["movie_timescale"] = str(_movie_timescale(self._base))
             if not MP4_TAGS.issuperset(key.lower() for key in metadata):
                 options["movflags"] += "+use_metadata_tags"
         self._output = av.open(f"file:{sink._file.part}", "w", format=sink._container, container_options=options)
         self._output.metadata.update(metadata)
         self._output.set_chapters(_chapters(info, origin=origin, end=end))
-        self._stream = self._add_video(sink, info)
+        self._stream = self._add_video(sink, info, extras)
+        self._muxer = Muxer(self._output, container=sink._container)
         try:
             if info.path is not None and info.path.is_file():
                 self._passthrough = Passthrough(
                     info.path,
                     output=self._output,
+                    muxer=self._muxer,
                     container=sink._container,
                     origin=origin,
                     start=start,
                     end=end,
                     notes=self._notes,
                 )
-            self._output.start_encoding()
+            extras.attach(self._output, sink._container)
+            self._notes += extras.left_out(info, encoder=sink._encoder.name, container=sink._container)
+            self._muxer.start()
         except BaseException:
             if self._passthrough is not None:
                 self._passthrough.close()
             raise
 
-    def _add_video(self, sink: VideoFile, info: StreamInfo) -> av.VideoStream:
+    def _add_video(self, sink: VideoFile, info: StreamInfo, extras: Extras) -> av.VideoStream:
         width, height = self._prepare.size
-        options = sink._options(size=(width, height))
+        options = merged(sink._options(size=(width, height)), extras.options(sink._encoder.name))
         rate = info.average_rate if info.average_rate > 0 else Fraction(25)
         stream: Any = self._output.add_stream(sink._encoder.name, rate=rate, options=options)
+        stream.metadata.update(extras.metadata(sink._container, info))
         context = stream.codec_context
         context.width, context.height = width, height
         context.pix_fmt = self._prepare.pixel_format
         given = ", ".join(f"{option}={value}" for option, value in options.items())
         log.debug("%s: %s (%s), %dx%d %s", self._path, sink._encoder.name, given, width, height, context.pix_fmt)
         context.time_base = stream.time_base = self._base
+        if sink._container in EXACT and context.codec.canonical_name == "hevc":
+            context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by anything of Apple's
         context.sample_aspect_ratio = info.pixel_aspect
         context.gop_size = KEYFRAME_PICTURES
         tags = self._prepare.tags
@@ -236,19 +253,23 @@ class _Writer:
             self._last_keyframe = max(self._last_keyframe, round(packet.pts * packet.time_base / self._base))
         if packet.pts is not None:
             self._end = max(self._end, (packet.pts + packet.duration) * packet.time_base)
-        self._output.mux(packet)
+        self._muxer.mux(packet)
 
     def close(self, *, complete: bool) -> None:
         """Write what the encoders hold and close the file; complete: with all of the input's sound that is left."""
         try:
-            for packet in self._stream.encode(None):
+            rest = self._stream.encode(None)
+            if not self._end:
+                _order_by_showing(rest)
+            for packet in rest:
                 self._mux(packet)
             if self._passthrough is not None:
                 if complete:
-                    self._passthrough.finish()
+                    self._passthrough.finish(self._end)
                 elif self._last_pts is not None:
                     self._passthrough.up_to((self._last_pts + self._frame_duration) * self._base)
-                    self._passthrough.flush()
+                    self._passthrough.flush(self._end)
+            self._muxer.flush()
         finally:
             self._notes.extend(self._prepare.counted_notes())
             if self._repaired:
@@ -256,7 +277,7 @@ class _Writer:
             if self._passthrough is not None:
                 self._passthrough.close()
             self._output.close()
-        if self._container in ("mp4", "mov"):
+        if self._container in EXACT:
             include_until(self._path, self._end)
 
 
@@ -351,6 +372,18 @@ class _Preparation:
         width, height = self._given
         noun = "picture" if self._scaled == 1 else "pictures"
         return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
+
+
+def _order_by_showing(packets: list[av.Packet]) -> None:
+    """Give all packets of a film decoding times that increase and are not after those of showing.
+
+    x265 leaves some of its own to chance where its pictures are fewer than it looks ahead.
+    """
+    shown = [packet.pts or 0 for packet in packets]
+    in_order = sorted(shown)
+    delay = max((early - late for early, late in zip(in_order, shown, strict=True)), default=0)
+    for packet, pts in zip(packets, in_order, strict=True):
+        packet.dts = pts - delay
 
 
 def _planes(name: str) -> str:

@@ -7,12 +7,43 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.format import Flags
 
+from streamseg.seams import Seams, telling
 from streamseg.sources._deinterlace import Deinterlacer
 from streamseg.sources._timeline import Timeline
 
 # In a row; a disk that fails for good must not be read for ever.
 _MOST_READ_ERRORS = 8
+# Pictures a second. What is beyond is a clock's ticks, taken for a rate where two pictures tell too little.
+_MOST_RATE = 1000
+_USUAL_RATE = Fraction(25)
+
+
+def rate_of(stream: Any) -> Fraction:
+    """Pictures a second, 25 where the file does not say."""
+    return stated_rate(stream) or _USUAL_RATE
+
+
+def stated_rate(stream: Any) -> Fraction | None:
+    """Pictures a second as the file says, or its bitstream does; None where neither says anything that can be true."""
+    bitstream = stream.codec_context.framerate
+    told = (bitstream,) if _is_bare(stream) else (stream.average_rate, stream.guessed_rate, bitstream)
+    return next((Fraction(rate) for rate in told if rate and 0 < rate <= _MOST_RATE), None)
+
+
+def usual_interval(stream: Any) -> float:
+    """Seconds from a picture to the next where nothing stands still; the average would count still stretches in."""
+    rate = rate_of(stream)
+    # FFmpeg guesses it from the distances of the first pictures.
+    guessed = None if _is_bare(stream) else stream.guessed_rate
+    return float(1 / max(rate, Fraction(guessed) if guessed and guessed <= _MOST_RATE else rate))
+
+
+def _is_bare(stream: Any) -> bool:
+    """Whether it is a bitstream without timestamps: FFmpeg's readers of those hand out 25 pictures a second."""
+    container = stream.container.format
+    return bool(container.flags & Flags.no_timestamps.value) or container.name.endswith("_pipe")
 
 
 class Decoding:
@@ -37,8 +68,9 @@ class Decoding:
         self._num_damaged = 0
         self._num_kept = 0
         self._num_read_errors = 0
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        self._timeline = Timeline(step=round(1 / (rate * stream.time_base)))
+        self._telling = telling(stream.container)
+        self._seams = Seams(dense=[track.index for track in self._telling])
+        self._timeline = Timeline(step=round(1 / (rate_of(stream) * stream.time_base)))
         self._deinterlacer = Deinterlacer(threads=threads)
         self._pictures = self._decoded()
 
@@ -63,6 +95,7 @@ class Decoding:
             "read errors passed over": self._num_read_errors,
             "timestamps that did not increase, repaired": self._timeline.num_backward,
             "missing timestamps filled in": self._timeline.num_missing,
+            "seams of joined recordings, put on one clock": self._seams.num,
             "interlaced pictures deinterlaced": self._deinterlacer.num_interlaced,
         }
         return {what: count for what, count in counts.items() if count}
@@ -112,16 +145,27 @@ class Decoding:
 
     def _packets(self) -> Iterator[Any]:
         """The stream's packets, then None, which empties the decoder."""
+        for packet in self._read():
+            for settled in self._seams.push(packet):
+                if settled.stream_index == self._stream.index:
+                    self.first_packet = self.first_packet or settled
+                    yield settled
+        for settled in self._seams.flush():
+            if settled.stream_index == self._stream.index:
+                yield settled
+        yield None
+
+    def _read(self) -> Iterator[Any]:
+        """The packets of the stream, and of those that tell where recordings were joined."""
+        wanted = self._telling or [self._stream]
         in_a_row = 0
         while in_a_row < _MOST_READ_ERRORS:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._container.demux(wanted):
                     if packet.size:
                         in_a_row = 0
-                        self.first_packet = self.first_packet or packet
                         yield packet
-                break
+                return
             except av.FFmpegError:
                 self._num_read_errors += 1
                 in_a_row += 1
-        yield None

@@ -10,6 +10,8 @@ import av
 import cv2
 import numpy as np
 
+from streamseg.side_data import side_data_of
+
 # Packed formats that turn as they are: name -> samples a pixel. Others are unpacked into planes first.
 _PACKED = {name: 3 for name in ("rgb24", "bgr24", "rgb48le", "bgr48le")} | {
     name: 4 for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr", "rgba64le", "bgra64le")
@@ -42,7 +44,7 @@ class Turn:
 
 def turn_of(picture: av.VideoFrame) -> Turn | None:
     """The turn that the picture's display matrix asks for, to the nearest right angle; None for none."""
-    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    matrix = side_data_of(picture).get("DISPLAYMATRIX")
     if matrix is None:
         return None
     # A stored point (x, y) is shown at (a x + c y, b x + d y): libavutil/display.h.

@@ -1,40 +1,35 @@
-"""Play the pictures of a folder as a video, in the order a person would count them in."""
+"""Play the pictures of a folder, or one picture, as a video, in the order a person would count them in."""
 
 from __future__ import annotations
 
 import math
-import re
 import time
 import warnings as python_warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image, ImageOps
 
+from streamseg.pictures import ENDINGS, pictures_in, too_many_pixels
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"})
-"""What counts as a picture, by its ending in small letters; a .gif is read as a video."""
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, img2 before img10; hidden files and folders inside are left out."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()]
-    return sorted(found, key=_natural)
 
 
 class ImageFolder:
     """The pictures of one folder, as a Source; each at its own size, upright, 8 bits of RGB or grey.
 
-    path · fps: pictures a second · start, end: keep the pictures at start ≤ time < end, in seconds · stride: keep every
-    Nth of those · name: of the stream, default the folder's name. A picture's index and time come from its place in the
-    folder; one that cannot be read is counted and leaves a gap.
+    path: the folder, or one picture · names: only the pictures of a numbering such as `img%04d.png` · fps: pictures a
+    second · start, end: keep the pictures at start ≤ time < end, in seconds · stride: keep every Nth of those · name:
+    of the stream, default the folder's name. A picture's index and time come from its place in the folder; one that
+    cannot be read is counted and leaves a gap. Of one that moves it is the first that counts.
     """
+
+    folder = "pictures"
+    endings = (".tif", ".tiff")  # one alone; PyAV, which reads every other one, fails at what many of these carry
 
     info: StreamInfo
     drops: dict[str, int]
@@ -44,15 +39,16 @@ class ImageFolder:
         self,
         path: Path,
         *,
+        names: str | None = None,
         fps: float = 25.0,
         start: float | None = None,
         end: float | None = None,
         stride: int = 1,
         name: str | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.names = Path(path), names
         self.start, self.end, self.stride = start or 0.0, end, stride
-        self.name = name or self.path.resolve().name
+        self.name = name or (self.path.stem if self.path.is_file() else self.path.resolve().name)
         if not 0 < fps <= 1000:
             raise UsageError(f"fps: expected more than 0 and at most 1000 pictures a second, got {fps:g}")
         if self.start < 0:
@@ -68,16 +64,14 @@ class ImageFolder:
 
     def __enter__(self) -> Self:
         try:
-            paths = pictures_in(self.path)
+            paths = [self.path] if self.path.is_file() else pictures_in(self.path, names=self.names)
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such folder") from None
-        except NotADirectoryError:
-            raise InputError(f"{self.path}: expected a folder of pictures, got a file") from None
         except PermissionError:
             raise InputError(f"{self.path}: no permission to read this folder") from None
         if not paths:
-            endings = " ".join(sorted(SUFFIXES))
-            raise InputError(f"{self.path}: no pictures in this folder (looked for {endings})")
+            looked_for = self.names or " ".join(sorted(ENDINGS))
+            raise InputError(f"{self.path}: no pictures in this folder (looked for {looked_for})")
         last = None if self.end is None else self._first_index_at(self.end)
         kept = list(enumerate(paths))[self._first_index_at(self.start) : last : self.stride]
         if not kept:
@@ -119,9 +113,10 @@ class ImageFolder:
         for index, path in kept:
             try:
                 picture = _picture(path)
-            except Exception:  # Pillow's readers raise whatever their parsing stumbles upon
-                broken = "broken pictures skipped"
-                self.warnings[broken] = self.warnings.get(broken, 0) + 1
+            except Exception as error:  # Pillow's readers raise whatever their parsing stumbles upon
+                huge = isinstance(error, Image.DecompressionBombError)
+                skipped = f"{f'pictures of {too_many_pixels()}' if huge else 'broken pictures'} skipped"
+                self.warnings[skipped] = self.warnings.get(skipped, 0) + 1
                 continue
             picture.pts, picture.time_base = index, 1 / self.fps
             yield Frame(
@@ -133,22 +128,15 @@ class ImageFolder:
             )
 
 
-def _natural(path: Path) -> tuple[Any, ...]:
-    """Sorts digits as numbers: every odd part of the split is one."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return (*(int(part) if i % 2 else part for i, part in enumerate(parts)), path.name)
-
-
 def _picture(path: Path) -> av.VideoFrame:
     """The picture as a gray or rgb24 frame, upright by its EXIF orientation, without transparency."""
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
-        with iio.imopen(path, "r", plugin="pillow") as file:
-            mode = file.metadata(index=0)["mode"]
-            deep = mode.startswith(("I", "F"))
-            pixels = np.asarray(
-                file.read(index=0, rotate=True, mode=None if deep else "L" if mode in ("1", "L", "LA") else "RGB")
-            )
+        with Image.open(path) as file:
+            deep = file.mode.startswith(("I", "F"))
+            upright = ImageOps.exif_transpose(file)
+            grey = upright.mode in ("1", "L", "LA")
+            pixels = np.asarray(upright if deep else upright.convert("L" if grey else "RGB"))
     if deep:
         pixels = _eight_bits(pixels)
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="gray" if pixels.ndim == 2 else "rgb24")
@@ -164,6 +152,8 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 def _complaint(path: Path) -> str:
     try:
         _picture(path)
+    except Image.DecompressionBombError:
+        return f"{path.name}: it has {too_many_pixels()}"
     except Exception as error:
         return f"{path.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     return f"{path.name} can be read by now"

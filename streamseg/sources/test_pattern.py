@@ -49,6 +49,9 @@ class TestPattern:
 
     __test__ = False  # no test case, though pytest likes the name
 
+    schemes = ("test",)
+    metavar = "1280x720@30"
+
     info: StreamInfo
     drops: dict[str, int]
     warnings: dict[str, int]
@@ -81,6 +84,15 @@ class TestPattern:
         self.warnings = {}
         self._indices = range(self._first_index_at(self.start), self._first_index_at(self.end), self.stride)
         self._frames: Iterator[Frame] | None = None
+
+    @staticmethod
+    def spelled(text: str) -> dict[str, Any]:
+        """The options of `1280x720@30`, of which either half may be left out."""
+        shape = re.fullmatch(r"(?:(\d+x\d+))?(?:@(\d+(?:\.\d+)?))?", text)
+        if not shape:
+            raise UsageError("expected test:WIDTHxHEIGHT@FPS, such as test:1280x720@30")
+        size, fps = shape.groups()
+        return {**({"size": size} if size else {}), **({"fps": float(fps)} if fps else {})}
 
     def __enter__(self) -> Self:
         if not self._indices:

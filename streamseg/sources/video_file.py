@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,8 @@ from typing import Any, Self
 import av
 from av.stream import Discard, Disposition
 
-from streamseg.sources._decoding import Decoding
+from streamseg.seams import Seams, telling
+from streamseg.sources._decoding import Decoding, rate_of, stated_rate, usual_interval
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 
@@ -38,12 +40,21 @@ class VideoFile:
     """The pictures of one video file, as a Source.
 
     path · start, end: keep the pictures at start ≤ time < end, in seconds of the file's own time, counted from its
-    first picture · stride: keep every Nth of those · name: of the stream, default the file's name without ending ·
+    first picture; one that is on screen at `start` for longer than a usual picture is kept too, its time being `start`
+    · stride: keep every Nth of those · name: of the stream, default the file's name without ending ·
     threads: of the decoder, default half the cores and at most 4 (more frame threads cost a tenth more CPU a picture).
     """
 
+    # fmt: off
+    endings = (
+        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv",
+        ".flv", ".3gp", ".ogv", ".vob", ".mxf", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".asf", ".gif",
+    )
+    # fmt: on
+
     info: StreamInfo
     drops: dict[str, int]
+    notes: list[str]
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class VideoFile:
         if self.threads < 1:
             raise UsageError(f"threads: expected 1 or more, got {self.threads}")
         self.drops = {}
+        self.notes = []
         self._container: Any = None
         self._stream: Any = None
         self._decoding: Decoding | None = None
@@ -76,15 +88,18 @@ class VideoFile:
         self._num_missing = 0
         self._num_missing_seconds = 0
         self._num_converted = 0
+        self._rate_is_assumed = False
 
     def __enter__(self) -> Self:
         _check_readable(self.path)
         try:
             self._open()
-            first, index = self._first_to_keep()
+            first, index, following = self._first_to_keep()
             self.info = self._described(first)
+            self._rate_is_assumed = stated_rate(self._stream) is None
             self._num_missing = _num_beyond_the_end(self._container, self._stream, self.path)
-            self._frames = self._kept(first, index)
+            assert self._decoding is not None
+            self._frames = self._kept(chain((first, *following), self._decoding), index)
         except BaseException:
             self._close()
             raise
@@ -134,7 +149,7 @@ class VideoFile:
         if self._stream.codec_context is None:
             raise InputError(f"{self.path}: the FFmpeg inside PyAV has no decoder for this video")
         for stream in self._container.streams:
-            if stream is not self._stream:
+            if stream not in (self._stream, *telling(self._container)):
                 stream.discard = Discard.all
         self._stream.thread_type = "AUTO" if self.threads > 1 else "NONE"
         self._stream.thread_count = self.threads
@@ -146,8 +161,11 @@ class VideoFile:
             self._container.close()
         self._container = self._stream = None
 
-    def _first_to_keep(self) -> tuple[av.VideoFrame, int]:
-        """The first picture at or after `start` and its index: only decoding tells that there is one, and its size."""
+    def _first_to_keep(self) -> tuple[av.VideoFrame, int, list[av.VideoFrame]]:
+        """The picture to begin with, its index, and what is decoded of those after it.
+
+        Only decoding tells that there is one, and its size.
+        """
         assert self._decoding is not None
         picture = self._decoding.next()
         if picture is None:
@@ -159,16 +177,57 @@ class VideoFile:
         if self.start > 0:
             picture, index = self._sought(self.start) or self._from_the_beginning()
             log.debug("%s: decoded from picture %d at %.3f s on", self.path, index, self._seconds(picture))
-        last = picture
+        last: av.VideoFrame | None = None
         while picture is not None and self._seconds(picture) < self.start:
             last, picture, index = picture, self._decoding.next(), index + 1
+        if last is not None and self._stands_still(last, picture):
+            self._show_from_start(last, before=picture)
+            return last, index - 1, [picture] if picture is not None else []
         if picture is None:
+            assert last is not None
             raise InputError(
                 f"{self.path}: start is {self.start:g} s, but the last picture is at {self._seconds(last):g} s"
             )
         if self.end is not None and self._seconds(picture) >= self.end:
             raise InputError(f"{self.path}: no picture from {self.start:g} s to {self.end:g} s")
-        return picture, index
+        return picture, index, []
+
+    def _stands_still(self, last: av.VideoFrame, following: av.VideoFrame | None) -> bool:
+        """Whether the last picture before `start` is on screen then, and for longer than a usual one."""
+        if following is not None:
+            until = self._seconds(following)
+        else:
+            until = self._seconds(last) + float(last.duration * self._stream.time_base)
+            until = max(until, self._sound_until())
+        return until > self.start and until - self._seconds(last) > 1.5 * usual_interval(self._stream)
+
+    def _sound_until(self) -> float:
+        """When the first packet of sound that reaches beyond `start` ends, in seconds; 0 where there is none."""
+        first = float(self._first_pts * self._stream.time_base)
+        with av.open(f"file:{self.path}", metadata_errors="replace") as again:
+            sounds = again.streams.audio
+            for stream in again.streams:
+                if stream not in sounds:
+                    stream.discard = Discard.all
+            try:
+                again.seek(int((first + self.start) * av.time_base))
+                for packet in again.demux(*sounds) if sounds else ():
+                    if packet.pts is not None:
+                        until = float((packet.pts + (packet.duration or 0)) * packet.time_base) - first
+                        if until > self.start:
+                            return until
+            except av.FFmpegError:
+                pass  # what cannot be read is not heard
+        return 0.0
+
+    def _show_from_start(self, picture: av.VideoFrame, *, before: av.VideoFrame | None) -> None:
+        """Move a picture's time to `start`, or as near to it as there is a tick before the next picture."""
+        assert picture.pts is not None
+        pts = self._first_pts + math.ceil(Fraction(self.start).limit_denominator(10**6) / self._stream.time_base)
+        if before is not None and before.pts is not None:
+            pts = max(picture.pts, min(pts, before.pts - 1))
+        picture.duration = max(0, picture.duration - (pts - picture.pts))
+        picture.pts = pts
 
     def _sought(self, seconds: float) -> tuple[av.VideoFrame, int] | None:
         """A picture at or shortly before `seconds`, and its index; None when no seek finds one."""
@@ -182,11 +241,13 @@ class VideoFile:
                 return None
             self._decoding = Decoding(self._container, self._stream, threads=self.threads, from_the_beginning=False)
             picture = self._decoding.next()
-            needs_one_before = 1 / float(_rate(self._stream)) if self._decoding.interlaced else 0.0
+            needs_one_before = 1 / float(rate_of(self._stream)) if self._decoding.interlaced else 0.0
             if picture is None or self._seconds(picture) > seconds - needs_one_before:
                 continue
             num_before = self._num_stored_before(self._decoding.first_packet)
-            if num_before is not None and self._decoding.num_before is not None:
+            if num_before is None:
+                return None
+            if self._decoding.num_before is not None:
                 return picture, num_before + self._decoding.num_before
         return None
 
@@ -198,7 +259,10 @@ class VideoFile:
         return picture, 0
 
     def _num_stored_before(self, packet: Any) -> int | None:
-        """How many pictures are stored before `packet`: by the index where that is whole, else by reading so far."""
+        """How many pictures are stored before `packet`: by the index where that is whole, else by reading so far.
+
+        None where that cannot be told, or where a recording was joined before it, so that a seek found another piece.
+        """
         stream = self._stream
         if _has_whole_index(self._container, stream) and packet.dts is not None:
             entries = stream.index_entries
@@ -207,11 +271,17 @@ class VideoFile:
                 return position - sum(entry.is_discard for entry in entries[:position])
         number = 0
         with av.open(f"file:{self.path}", metadata_errors="replace") as again:
+            read = telling(again) or [again.streams[stream.index]]
             for other in again.streams:
-                if other.index != stream.index:
+                if other not in read:
                     other.discard = Discard.all
+            seams = Seams(dense=[track.index for track in telling(again)])
             try:
-                for stored in again.demux(again.streams[stream.index]):
+                for stored in (settled for each in again.demux(read) for settled in seams.push(each)):
+                    if stored.stream_index != stream.index:
+                        continue
+                    if seams.num:
+                        return None
                     if (stored.pos, stored.dts, stored.pts) == (packet.pos, packet.dts, packet.pts):
                         return number
                     number += stored.size > 0 and not stored.is_discard
@@ -229,7 +299,7 @@ class VideoFile:
             width=width,
             height=height,
             time_base=Fraction(self._stream.time_base),
-            average_rate=_rate(self._stream),
+            average_rate=rate_of(self._stream),
             num_frames=self._expected_num_frames(),
             pixel_aspect=self._pixel_aspect(on_its_side=on_its_side),
             start=self.start,
@@ -254,24 +324,27 @@ class VideoFile:
         # An avi's header counts the pictures that stand still, its index does not.
         indexed = container.format.name == "avi" or _has_whole_index(container, stream)
         total = len(stream.index_entries) if indexed else stream.frames
-        total = total or seconds * float(_rate(stream))
+        total = total or seconds * float(rate_of(stream))
         end = seconds if self.end is None else min(self.end, seconds)
         share = max(0.0, end - self.start) / seconds
         return max(1, math.ceil(round(total * share / self.stride, 3)))
 
     # Reading
 
-    def _kept(self, first: av.VideoFrame, index: int) -> Iterator[Frame]:
-        assert self._decoding is not None
-        decoding, first_index = self._decoding, index
-        picture: av.VideoFrame | None = first
+    def _kept(self, pictures: Iterator[av.VideoFrame], index: int) -> Iterator[Frame]:
+        """The frames of these pictures, of which the first has that index, up to `end`."""
+        first_index = index
+        picture = next(pictures, None)
         while picture is not None and (self.end is None or self._seconds(picture) < self.end):
             if (index - first_index) % self.stride == 0:
                 yield self._frame(picture, index)
             reached = max(self._seconds(picture), picture.time or 0.0)
             reached += float((picture.duration or 0) * (picture.time_base or 0))
-            picture = decoding.next()
+            picture = next(pictures, None)
             index += 1
+            if picture is not None and self._rate_is_assumed and not self.notes:
+                rate = self.info.average_rate
+                self.notes.append(f"the file does not say how many pictures a second it has: {rate} are assumed")
         if picture is None:
             self._num_missing_seconds = max(0, round(_said_seconds(self._stream) - reached - 0.5))
 
@@ -306,11 +379,6 @@ class VideoFile:
 def _num_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _rate(stream: Any) -> Fraction:
-    """Frames per second, 25 where the file does not say."""
-    return Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _said_seconds(stream: Any) -> float:

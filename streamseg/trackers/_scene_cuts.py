@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import av
 import numpy as np
 
-from streamseg.types import Frame
+from streamseg.kept import packed, unpacked
+from streamseg.types import Frame, State
+
+SHAPE = (18, 32)
+"""Rows and columns of the small pictures that are compared, as `thumbnail` makes them."""
 
 
 class SceneCuts:
@@ -25,6 +30,21 @@ class SceneCuts:
     def __init__(self) -> None:
         self._previous: np.ndarray | None = None
         self._usual: float | None = None
+
+    def state(self) -> State:
+        """What the frames so far have taught, as plain data."""
+        return {"previous": None if self._previous is None else packed(self._previous), "usual": self._usual}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """One that goes on from there; KeyError, TypeError or ValueError where the state is damaged."""
+        cuts = cls()
+        if state["previous"] is not None:
+            cuts._previous = unpacked(state["previous"])
+            if cuts._previous.shape != SHAPE or cuts._previous.dtype != np.float64:
+                raise ValueError(f"previous: expected {SHAPE} of float64, got {cuts._previous.shape}")
+        cuts._usual = None if state["usual"] is None else float(state["usual"])
+        return cuts
 
     def is_cut(self, frame: Frame) -> bool:
         """Whether a new scene begins with this frame. To be called for every frame in turn."""

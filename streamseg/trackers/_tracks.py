@@ -5,12 +5,13 @@ T tracks, N detections, M the side of a mask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
 
-from streamseg.types import Instances
+from streamseg.kept import packed, unpacked
+from streamseg.types import Instances, State
 
 ACCELERATION = 1.0
 JITTER = 0.04
@@ -34,7 +35,7 @@ class Tracks:
     var_centre, covariance, var_velocity: (T, 2), the Kalman filter's uncertainty, x and y each on its own ·
     extent: (T, 2) width and height of the whole object, also while something hides a part of it ·
     seen_centre: (T, 2) `centre` when it was last seen · boxes (T, 4), masks (T, M, M), scores, class_ids: the last
-    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: pictures in a row
+    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: looks in a row
     without it · seen_at: seconds · shown: it has been drawn
     """
 
@@ -80,6 +81,23 @@ class Tracks:
             shown=np.zeros(n, bool),
         )
 
+    def state(self) -> State:
+        """The arrays, packed as plain data."""
+        return {f.name: packed(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same tracks again; KeyError, TypeError or ValueError where the state is damaged."""
+        tracks = cls(**{f.name: unpacked(state[f.name]) for f in fields(cls)})
+        like = cls.begin(Instances.empty(("background",)), time=0.0, hits=np.zeros(0))
+        for f in fields(cls):
+            array, model = getattr(tracks, f.name), getattr(like, f.name)
+            columns = tracks.masks.shape[1:] if f.name == "masks" else model.shape[1:]
+            expected = (len(tracks), *columns)
+            if array.dtype != model.dtype or array.ndim != model.ndim or array.shape != expected:
+                raise ValueError(f"{f.name}: expected {expected} of {model.dtype}, got {array.shape} of {array.dtype}")
+        return tracks
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -116,6 +134,10 @@ class Tracks:
         self.var_centre += seconds * (2 * self.covariance + seconds * self.var_velocity) + noise * seconds**3 / 3
         self.covariance += seconds * self.var_velocity + noise * seconds**2 / 2
         self.var_velocity += noise * seconds
+
+    def moved(self, seconds: float) -> Self:
+        """The tracks with their centres where `predict(seconds)` would put them, all else as it is; these stay."""
+        return replace(self, centre=self.centre + self.velocity * seconds)
 
     def observe(self, rows: np.ndarray, detections: Instances, *, time: float, confident: np.ndarray) -> None:
         """Correct the tracks `rows` by one detection each; all others were missed once more.

@@ -10,10 +10,11 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from streamseg.kept import labelled, packed, reading, unpacked
 from streamseg.masks import box_iou, overlaps
 from streamseg.trackers._scene_cuts import SceneCuts
 from streamseg.trackers._tracks import Tracks
-from streamseg.types import Frame, Instances, UsageError
+from streamseg.types import Frame, Instances, State, UsageError
 
 WEAKEST = 0.05
 """Engines return detections from this score up."""
@@ -31,8 +32,14 @@ DOUBLE = 0.45
 differ enough to pass the model's suppression, while two people never share half of their pixels."""
 
 GAP = 1.5
-"""Seconds between two frames after which the earlier one says little about the later: no motion is carried on for
+"""Seconds between two looks after which the earlier one says little about the later: no motion is carried on for
 longer, and nothing new can be expected to have been seen before."""
+
+NAME, VERSION = "tracker mask_iou", 1
+"""What a kept state is labelled with; a state of another form gets another version."""
+
+ARRAYS = ("boxes", "masks", "scores", "class_ids", "track_ids")
+"""The fields of Instances with a row for every object."""
 
 ROUNDING = 0.002
 """Seconds by which the times of frames may be off: mkv keeps them to a millisecond."""
@@ -41,23 +48,29 @@ ROUNDING = 0.002
 class MaskIou:
     """Gives objects their identities: `update(frame, instances)` returns the objects to draw and to count.
 
+    A frame that the engine passed over comes with None for its instances: what the last look showed is carried over it,
+    moved as it is expected to have moved. Such a frame teaches nothing, so identities do not depend on how many of them
+    lie between two looks: only looks find, miss, confirm and end tracks. A cut ends them in any frame.
+
     min_score: what a detection needs to start or firmly continue a track; None: 0.5 (`run` fills in the model's own).
     Weaker ones, from 0.05, may only continue a track.
-    hold: seconds for which a confirmed track that is missed is still drawn and counted, its last mask moved on.
-    refind: seconds for which a track that is missed may be found again under its id.
-    max_missed: frames in a row without it after which a track ends, even within `refind`; None: no such limit.
-    min_hits: confident detections that confirm a track, with at most one frame without it between two of them.
+    hold: seconds since it was seen for which a confirmed track that a look missed is still drawn and counted, its last
+    mask moved on.
+    refind: seconds since it was seen for which a track that is missed may be found again under its id.
+    max_missed: looks in a row without it after which a track ends, even within `refind`; None: no such limit.
+    min_hits: confident detections that confirm a track, with at most one look without it between two of them.
 
     What comes back is sorted by track id, so that what is drawn on top does not flicker. Ids are int32, from 1, in the
     order in which tracks are confirmed; none is used twice in a stream. A moved box may reach out of the picture.
 
     Tracks never change class. A track that is not yet confirmed has id -1. It is drawn when its score is at least
-    halfway from `min_score` to 1, or when nothing could have confirmed it before (first frame, after a cut or a gap);
-    otherwise it has to be confirmed first, so that noise does not blink. In the first frame of a stream or scene such
+    halfway from `min_score` to 1, or when nothing could have confirmed it before (first look, after a cut or a gap);
+    otherwise it has to be confirmed first, so that noise does not blink. In the first look at a stream or scene such
     a high score confirms at once, a lower one at the second hit.
 
     Time is the frames' own, in seconds, so a variable frame rate does not matter. All tracks end at a hard cut.
-    Objects that already carry track ids (a replay) are passed on unchanged, with everything after them.
+    Objects that already carry track ids (a replay) are passed on unchanged, with everything after them, and stay where
+    they are over a frame that was passed over.
     """
 
     def __init__(
@@ -77,30 +90,95 @@ class MaskIou:
         self.high_score = (1 + self.min_score) / 2
         self._tracks: Tracks | None = None
         self._cuts = SceneCuts()
-        self._time = 0.0
+        self._time = 0.0  # of the last frame
+        self._looked_at = 0.0  # the time of the last frame that came with instances
         self._size = (0, 0)
         self._next_id = 1
-        self._tracked_before = False
+        self._class_names: tuple[str, ...] = ("background",)
+        self._given: Instances | None = None  # the last objects, where they came with track ids of their own
 
     @property
     def num_tracks(self) -> int:
         """How many tracks are alive, confirmed or not, in sight or not."""
         return 0 if self._tracks is None else len(self._tracks)
 
-    def update(self, frame: Frame, instances: Instances) -> Instances:
-        """The objects of this frame with their identities; called for every frame of one stream in turn."""
-        self._tracked_before |= bool(np.any(instances.track_ids >= 0))
-        if self._tracked_before:
+    def update(self, frame: Frame, instances: Instances | None) -> Instances:
+        """The objects of this frame with their identities; called for every frame of one stream in turn.
+
+        instances: what the engine found, None where it passed over this frame. Before its first look there is nothing,
+        of the class names ("background",).
+        """
+        if self._begins_anew(frame):
+            self._tracks = None
+            self._given = None if self._given is None else self._given[:0]
+        self._follow_size(frame)
+        if instances is None:
+            return self._carried(frame)
+        class_names = tuple(instances.class_names)
+        if class_names != self._class_names:  # another model, as after a restart: its class ids mean others
+            self._tracks, self._class_names = None, class_names
+        if self._given is not None or np.any(instances.track_ids >= 0):
+            self._given = instances
             return instances
-        detections = distinct(instances[instances.scores >= min(WEAKEST, self.min_score)])
+        return self._followed(frame, instances)
+
+    def state(self) -> State:
+        """What the frames so far have taught, as plain data; without the options."""
+        given = self._given
+        return labelled(
+            NAME,
+            version=VERSION,
+            tracks=None if self._tracks is None else self._tracks.state(),
+            cuts=self._cuts.state(),
+            time=self._time,
+            looked_at=self._looked_at,
+            size=list(self._size),
+            next_id=self._next_id,
+            class_names=list(self._class_names),
+            given=None if given is None else {name: packed(getattr(given, name)) for name in ARRAYS},
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from the `state()` of another one; UsageError where it is no such state."""
+        with reading(state, of=NAME, version=VERSION) as fields:
+            tracks = None if fields["tracks"] is None else Tracks.from_state(fields["tracks"])
+            cuts = SceneCuts.from_state(fields["cuts"])
+            time, looked_at = float(fields["time"]), float(fields["looked_at"])
+            width, height = (int(side) for side in fields["size"])
+            next_id = int(fields["next_id"])
+            class_names = tuple(str(name) for name in fields["class_names"])
+            given = None
+            if fields["given"] is not None:
+                arrays = {name: unpacked(fields["given"][name]) for name in ARRAYS}
+                given = Instances(**arrays, class_names=class_names)
+        self._tracks, self._cuts, self._time, self._looked_at = tracks, cuts, time, looked_at
+        self._size, self._next_id, self._class_names, self._given = (width, height), next_id, class_names, given
+
+    def _begins_anew(self, frame: Frame) -> bool:
+        """Whether nothing that was seen before says anything about this frame: after a cut, or a step back in time."""
+        cut = self._cuts.is_cut(frame)
         seconds, self._time = frame.time - self._time, frame.time
-        anew = self._cuts.is_cut(frame) or seconds < 0 or not self._fits(detections)
-        tracks = None if anew else self._tracks
-        alone = tracks is None or seconds > GAP
+        return cut or seconds < 0
+
+    def _carried(self, frame: Frame) -> Instances:
+        """The objects of the last look as they are expected in this frame; nothing is learnt or forgotten."""
+        if self._given is not None:
+            return self._given
+        if self._tracks is None:
+            return Instances.empty(self._class_names)
+        tracks = self._tracks.moved(min(frame.time - self._looked_at, GAP))
+        return self._drawn(tracks[~tracks.outside(frame.width, frame.height)], frame)
+
+    def _followed(self, frame: Frame, instances: Instances) -> Instances:
+        """The objects of a frame that the engine looked at, joined to the tracks so far."""
+        detections = distinct(instances[instances.scores >= min(WEAKEST, self.min_score)])
+        seconds, self._looked_at = frame.time - self._looked_at, frame.time
+        tracks = self._tracks if self._fits(detections) else None
+        anew = tracks is None
         if tracks is None:
             tracks = Tracks.begin(detections[:0], time=frame.time, hits=np.zeros(0))
-            anew = True
-        self._follow_size(tracks, frame)
+        alone = anew or seconds > GAP
+        tracks = tracks[(tracks.missed == 0) | self._may_be_found(tracks, frame)]
 
         tracks.predict(min(seconds, GAP))
         confident = detections.scores >= self.min_score
@@ -119,16 +197,16 @@ class MaskIou:
         tracks = tracks[self._alive(tracks, frame)]
         tracks.shown |= (tracks.ids > 0) | (tracks.scores >= self.high_score) | alone
         self._tracks = tracks
-        return self._drawn(tracks, frame, instances.class_names)
+        return self._drawn(tracks, frame)
 
     def _fits(self, detections: Instances) -> bool:
         """Whether the detections' masks can be compared with the tracks' (another engine may use another size)."""
         return self._tracks is None or not len(detections) or self._tracks.masks.shape[1:] == detections.masks.shape[1:]
 
-    def _follow_size(self, tracks: Tracks, frame: Frame) -> None:
+    def _follow_size(self, frame: Frame) -> None:
         size = (frame.width, frame.height)
-        if len(tracks) and size != self._size:
-            tracks.scale(size[0] / self._size[0], size[1] / self._size[1])
+        if self._tracks is not None and size != self._size:
+            self._tracks.scale(size[0] / self._size[0], size[1] / self._size[1])
         self._size = size
 
     def _match(self, tracks: Tracks, detections: Instances, *, time: float) -> tuple[np.ndarray, np.ndarray]:
@@ -192,16 +270,18 @@ class MaskIou:
 
     def _alive(self, tracks: Tracks, frame: Frame) -> np.ndarray:
         """Tracks that were seen, or may still be found again, (T,) bool."""
-        unseen = frame.time - tracks.seen_at
-        confirmed = tracks.ids > 0
-        brief = ~confirmed | tracks.leaving(frame.width, frame.height)
-        alive = unseen <= np.where(brief, self.hold, self.refind) + ROUNDING
         # What is not confirmed yet may flicker, but not come and go: noise does.
-        alive &= tracks.missed <= np.where(confirmed, self.max_missed, min(1, self.max_missed))
+        most_missed = np.where(tracks.ids > 0, self.max_missed, min(1, self.max_missed))
+        alive = self._may_be_found(tracks, frame) & (tracks.missed <= most_missed)
         alive &= ~tracks.outside(frame.width, frame.height)
         return alive | (tracks.missed == 0)
 
-    def _drawn(self, tracks: Tracks, frame: Frame, class_names: tuple[str, ...]) -> Instances:
+    def _may_be_found(self, tracks: Tracks, frame: Frame) -> np.ndarray:
+        """Tracks that were seen so lately that they may be found again once they are missed, (T,) bool."""
+        brief = (tracks.ids < 0) | tracks.leaving(frame.width, frame.height)
+        return frame.time - tracks.seen_at <= np.where(brief, self.hold, self.refind) + ROUNDING
+
+    def _drawn(self, tracks: Tracks, frame: Frame) -> Instances:
         seen = (tracks.missed == 0) & tracks.shown
         held = (tracks.ids > 0) & (frame.time - tracks.seen_at <= self.hold + ROUNDING)
         chosen = np.flatnonzero(seen | held)
@@ -214,7 +294,7 @@ class MaskIou:
             scores=tracks.scores[chosen],
             class_ids=tracks.class_ids[chosen],
             track_ids=tracks.ids[chosen],
-            class_names=class_names,
+            class_names=self._class_names,
         )
 
 

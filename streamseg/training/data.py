@@ -10,6 +10,7 @@ import numpy as np
 
 from streamseg import plugins
 from streamseg.config import Component, nearest
+from streamseg.datasets._picture_files import decoded
 from streamseg.types import Dataset, InputError, Sample, UsageError
 
 
@@ -18,10 +19,10 @@ def read_rgb(sample: Sample) -> np.ndarray:
     if sample.rgb is not None:
         return sample.rgb
     annotated = (sample.height, sample.width)
-    bgr = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
+    bgr = decoded(sample.path, cv2.IMREAD_COLOR)
     if bgr is not None and bgr.shape[:2] != annotated:
         # annotated as the file stores it, before its orientation tag turns it
-        stored = cv2.imread(str(sample.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        stored = decoded(sample.path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         bgr = stored if stored is not None and stored.shape[:2] == annotated else bgr
     if bgr is None:
         raise InputError(f"{sample.path}: the picture is missing or damaged")

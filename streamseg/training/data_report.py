@@ -280,4 +280,4 @@ def colour_of(number: int) -> str:
 def write_report(path: Path, html: str) -> None:
     """Raises OSError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    path.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")  # a name may hold what is no UTF-8

@@ -13,8 +13,9 @@ import numpy as np
 
 from streamseg import plugins
 from streamseg.config import Component, nearest
-from streamseg.datasets._picture_files import ENDINGS, picture_size
+from streamseg.datasets._picture_files import picture_size
 from streamseg.masks import box_iou
+from streamseg.pictures import ENDINGS, is_picture
 from streamseg.training.bowl import mean_precision
 from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
@@ -61,9 +62,9 @@ class Unlabelled:
     class_names: tuple[str, ...] = ("background",)
 
     def __init__(self, folder: Path) -> None:
-        self.paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.parent.name != "masks")
+        self.paths = sorted(p for p in folder.rglob("*") if is_picture(p) and p.parent.name != "masks")
         if not self.paths:
-            raise InputError(f"{folder}: expected pictures ({', '.join(ENDINGS)}) in it or below, found none")
+            raise InputError(f"{folder}: expected pictures ({', '.join(sorted(ENDINGS))}) in it or below, found none")
 
     def __len__(self) -> int:
         return len(self.paths)

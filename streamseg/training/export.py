@@ -17,9 +17,9 @@ from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import in_pixels
 from streamseg.model.mask_rcnn import load_network
 from streamseg.model.portable import Answer, Answers, Format, check, write
-from streamseg.places import sample_path
 from streamseg.sources.image_folder import ImageFolder
 from streamseg.sources.video_file import VideoFile
+from streamseg.spelling import sample_path
 from streamseg.types import Frame, ModelError, OutputError
 
 log = logging.getLogger("streamseg")

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def write_model_card(experiment: ExperimentConfig, folder: Path, *, command: str
         "model": experiment.model.model_dump(mode="json"),
         "training": experiment.training.model_dump(mode="json") if experiment.training else None,
     }
-    (folder / "model.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
+    (folder / "model.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def make_network(experiment: ExperimentConfig) -> MaskRCNN:
@@ -412,6 +412,27 @@ def matcher(config: ModelConfig, training: TrainingConfig, *, size: int) -> Any:
     )
 
 
+def compile_losses(
+    model: TrainedMaskRCNN, optimizer: keras.optimizers.Optimizer, *, weights: Mapping[str, float]
+) -> None:
+    """Compile the model to be trained on the sum of its losses, each by the name of its output times its weight."""
+
+    def take(truth: Any, loss: Any) -> Any:
+        return loss
+
+    model.compile(
+        optimizer=optimizer,
+        loss=dict.fromkeys(weights, take),
+        loss_weights=dict(weights),
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    # Keras makes the means of the losses when it first computes them. TensorFlow traces a step that makes variables
+    # a second time, which takes as long as the first; so they are made here, of losses that count for nothing.
+    nothing = {name: keras.ops.zeros((1,)) for name in weights}
+    with keras.StatelessScope():
+        model.compute_loss(y=nothing, y_pred=nothing)
+
+
 def run_stages(
     model: TrainedMaskRCNN,
     selection: Selection,
@@ -424,10 +445,6 @@ def run_stages(
     progress: Progress,
 ) -> None:
     """All stages from epoch `finished` on; where other layers learn than in the one before, a new optimizer begins."""
-
-    def take(truth: Any, loss: Any) -> Any:
-        return loss
-
     planned = [(stage, stage.epochs * steps_of_epoch(times_of(pictures, stage), stage)) for stage in training.stages]
     epochs = sum(stage.epochs for stage in training.stages)
     first_epoch, steps_before = 0, 0
@@ -439,12 +456,7 @@ def run_stages(
         optimizer.build(model.trainable_variables)
         to_load = first_epoch < finished <= first_epoch + sum(stage.epochs for stage in stages)
         for stage in stages:
-            model.compile(
-                optimizer=optimizer,
-                loss={name: take for name in LOSSES},
-                loss_weights={name: training.loss_weights[name] for name in LOSSES},
-                jit_compile=keras.backend.backend() == "jax",
-            )
+            compile_losses(model, optimizer, weights={name: training.loss_weights[name] for name in LOSSES})
             if to_load:
                 load_state(model, folder / "checkpoint.h5")
                 to_load = False

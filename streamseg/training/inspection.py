@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from streamseg.config import ModelConfig, nearest
+from streamseg.datasets._picture_files import decoded
 from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import Letterbox, in_pixels
 from streamseg.model import matterport_h5
@@ -118,7 +119,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8 RGB, upright. Raises InputError when it cannot be read."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    bgr = decoded(Path(path), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError(f"{path}: expected a picture (JPEG, PNG …), it cannot be read as one")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)

@@ -129,7 +129,8 @@ def write_page(path: Path, parts: Sequence[Section], *, title: str, about: str) 
             for name, picture in _pictures(section):
                 written.append(folder / f"{number:02}_{name}.png")
                 written[-1].write_bytes(_encoded(picture))
-        path.write_text(page(parts, title=title, about=about), encoding="utf-8")
+        # a picture's name may hold what is no UTF-8
+        path.write_text(page(parts, title=title, about=about), encoding="utf-8", errors="xmlcharrefreplace")
     except OSError as error:
         raise OutputError(f"{error.filename or path}: cannot be written: {error.strerror or error}") from error
     return written

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from streamseg.config import StageConfig, TrainingConfig
+from streamseg.config import AugmentConfig, StageConfig, TrainingConfig
 from streamseg.letterbox import PADDING
 from streamseg.training.augment import change_colour, random_view, visible
 from streamseg.training.data import read_rgb
@@ -282,9 +282,14 @@ class Batches(keras.utils.PyDataset):
                 raise
             raise self.failure from None
 
+    def augment_of(self, sample: Sample) -> AugmentConfig:
+        """How the views of a picture differ from it."""
+        return self.stage.augment
+
     def view(self, picture: Picture, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One random view with its truth, padded to max_objects."""
-        sample, size, most, augment = picture.sample, self.stage.crop, self.training.max_objects, self.stage.augment
+        sample, size, most = picture.sample, self.stage.crop, self.training.max_objects
+        augment = self.augment_of(sample)
         for _ in range(4):  # a view without any object teaches less; look again before taking one
             view = random_view(sample.width, sample.height, size=size, scale=self.stage.scale, rng=rng, augment=augment)
             moved = view.boxes(sample.boxes, picture.outlines)

@@ -105,8 +105,8 @@ def num_replicas() -> int:
     return 1
 
 
-def make_optimizer(training: TrainingConfig, schedule: Schedule) -> BackboneAdamW | DecayedSGD:
-    """The optimizer that the configuration asks for, with the average of the weights."""
+def make_optimizer(training: TrainingConfig, schedule: Schedule | float) -> BackboneAdamW | DecayedSGD:
+    """The optimizer that the configuration asks for, with the average of the weights; schedule: or one rate."""
     common: dict[str, Any] = {
         "backbone_rate": training.backbone_rate,
         "learning_rate": schedule,

@@ -30,7 +30,8 @@ def write_submission(path: Path, pictures: Sequence[Comparison], *, min_score: f
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", newline="", encoding="utf-8") as file:
+        # a name that is no UTF-8 stands there in its own bytes
+        with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(HEADER)
             for picture in pictures:
@@ -53,7 +54,7 @@ def read_submission(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[st
     """
     masks: dict[str, list[dict[str, Any]]] = {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.reader(file)
             if (header := next(rows, [])) != list(HEADER):
                 raise InputError(f"{path}, line 1: expected {','.join(HEADER)}, got {','.join(header)}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import av
 import numpy as np
+import pytest
 
 from streamseg.counters.per_class import PerClass
-from streamseg.types import Counter, Frame, Instances, Result
+from streamseg.types import Counter, Frame, Instances, Result, UsageError
 
 NAMES = ("background", "person", "dog")
 FRAME = Frame(picture=av.VideoFrame(16, 16, "yuv420p"), index=0, time=0.0, captured_at=0.0, stream="test")
@@ -73,6 +76,36 @@ def test_a_hundred_thousand_tracks_take_no_memory() -> None:
         counter.update(seen(range(first, first + 10)))
     assert counter.totals() == {"objects": {"person": 100_000}}
     assert len(counter._counted) == 0
+
+
+def test_a_restart_changes_nothing() -> None:
+    whole, parts, chance = PerClass(), PerClass(), np.random.default_rng(1)
+    for step in range(60):
+        if step % 7 == 0:
+            state, parts = json.loads(json.dumps(parts.state())), PerClass()
+            parts.restore(state)
+        ids = np.unique(chance.integers(-1, step + 5, 4))
+        result = seen(ids.tolist(), class_ids=(1 + ids % 2).tolist())
+        assert parts.update(result) == whole.update(result)
+    assert list(parts.totals()["objects"]) == list(whole.totals()["objects"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"of": "tracker mask_iou"}, "expected a state of counter per_class, version 1, got one of tracker mask_iou"),
+        ({"version": 2}, "version 1, got one of counter per_class, version 2"),
+        ({"objects": [1]}, "the state of counter per_class is damaged"),
+        ({"counted": {"below": 3}}, "damaged: 'others' is missing"),
+    ],
+)
+def test_a_state_that_is_not_its_own_is_refused_and_changes_nothing(wrong: dict[str, Any], message: str) -> None:
+    counter = PerClass()
+    counter.update(seen([1, 2]))
+    before = counter.state()
+    with pytest.raises(UsageError, match=message):
+        counter.restore({**before, **wrong})
+    assert counter.state() == before
 
 
 def test_it_is_a_counter() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 
 from streamseg import plugins
 from streamseg.datasets.coco import Coco
-from streamseg.types import Dataset, InputError, UsageError
+from streamseg.training.data import Joined
+from streamseg.types import Dataset, InputError, Sample, UsageError
 from tests.tiny_model import make_balls
 
 
@@ -49,12 +50,16 @@ def test_pictures_come_in_the_order_of_their_ids_with_their_objects(tmp_path: Pa
     assert isinstance(coco, Dataset)
     assert len(coco) == 2
     assert coco.class_names == ("background", "car", "dog")
-    assert coco.category_ids == [0, 3, 18]
+    assert coco.class_ids == {3: 1, 18: 2}
     first = coco[0]
     assert (first.image_id, first.path, first.width, first.height) == (7, tmp_path / "images" / "a.png", 100, 80)
     np.testing.assert_array_equal(first.boxes, [[10, 10, 30, 50]] * 3)
     assert first.class_ids.tolist() == [2, 1, 2]
     assert first.crowd.tolist() == [False, False, True]
+
+
+def test_a_byte_order_mark_before_the_json_is_no_part_of_it(tmp_path: Path) -> None:
+    assert len(dataset(tmp_path, "\ufeff" + json.dumps(content()))) == 2
 
 
 def test_an_empty_or_absent_segmentation_is_an_unknown_mask(tmp_path: Path) -> None:
@@ -211,7 +216,7 @@ def test_minival_and_valminusminival_are_pictures_of_val(tmp_path: Path, part: s
 def test_some_classes_bring_the_pictures_that_show_them(tmp_path: Path) -> None:
     dataset(tmp_path, content())
     cars = plugins.build("datasets", "coco", {"path": str(tmp_path / "set.json"), "classes": "car"})
-    assert cars.class_names == ("background", "car") and cars.category_ids == [0, 3]
+    assert cars.class_names == ("background", "car") and cars.class_ids == {3: 1}
     assert len(cars) == 1 and cars[0].class_ids.tolist() == [1]
     every = Coco(path=tmp_path / "set.json", classes=("car",), keep_empty=True)
     assert [every[i].class_ids.tolist() for i in range(len(every))] == [[1], []]
@@ -222,6 +227,51 @@ def test_some_classes_bring_the_pictures_that_show_them(tmp_path: Path) -> None:
     dataset(tmp_path, data)
     with pytest.raises(InputError, match="set.json: no picture shows person"):
         Coco(path=tmp_path / "set.json", classes=("person",))
+
+
+def with_categories(*categories: tuple[int, str], used: Sequence[int]) -> dict[str, Any]:
+    """Annotations of picture 7, one of each category that is used, listed in any order."""
+    data = content()
+    one = data["annotations"][0]
+    data["annotations"] = [{**one, "id": i, "category_id": number} for i, number in enumerate(used)]
+    data["categories"] = [{"id": number, "name": name} for number, name in categories]
+    return data
+
+
+def names_of(sample: Sample, class_names: Sequence[str]) -> list[str]:
+    assert sample.class_ids.min() > 0
+    return [class_names[i] for i in sample.class_ids]
+
+
+def test_category_ids_may_begin_with_0_have_gaps_and_stand_in_any_order(tmp_path: Path) -> None:
+    coco = dataset(tmp_path, with_categories((7, "dog"), (0, "car"), (2, "cat"), used=[7, 0, 2, 0]))
+    assert coco.class_names == ("background", "car", "cat", "dog")
+    assert names_of(coco[0], coco.class_names) == ["dog", "car", "cat", "car"]
+    cars = Coco(path=tmp_path / "set.json", classes=("dog", "car"))
+    assert names_of(cars[0], cars.class_names) == ["dog", "car", "car"]
+    joined = Joined([coco, cars], class_names=["background", "cat", "dog", "car"])
+    assert names_of(joined[0], joined.class_names) == ["dog", "car", "cat", "car"]
+
+
+def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
+    coco = dataset(tmp_path, with_categories((0, "cell"), (1, "cell"), (2, "dirt"), used=[2, 1, 0]))
+    assert coco.class_names == ("background", "cell", "dirt") and coco[0].class_ids.tolist() == [2, 1, 1]
+
+
+def test_a_category_called_background_is_none_or_else_refused(tmp_path: Path) -> None:
+    listed = (0, "background"), (1, "car")
+    coco = dataset(tmp_path, with_categories(*listed, used=[1]))
+    assert coco.class_names == ("background", "car") and coco[0].class_ids.tolist() == [1]
+    with pytest.raises(UsageError, match="got 'background', which is the name of what is no object; take car only"):
+        dataset(tmp_path, with_categories(*listed, used=[1, 0]))
+    cars = Coco(path=tmp_path / "set.json", classes=("car",))
+    assert cars[0].class_ids.tolist() == [1]
+
+
+def test_a_category_id_with_two_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"set\.json: category 1: expected one name, got 'car' and 'dog'"):
+        dataset(tmp_path, with_categories((1, "car"), (1, "dog"), used=[1]))
+    assert len(dataset(tmp_path, with_categories((1, "car"), (1, "car"), used=[1])).class_names) == 2
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:

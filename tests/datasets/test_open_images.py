@@ -115,6 +115,16 @@ def test_descriptions_may_have_a_row_of_column_names(street: Folder) -> None:
         street.open()
 
 
+def test_byte_order_marks_before_the_columns_are_no_part_of_them(street: Folder) -> None:
+    (street.path / "names.csv").write_text("\ufeff" + NAMES)
+    street.open()
+    rows = street.path / "objects.csv"
+    rows.write_text("\ufeff" + rows.read_text())
+    folders = {name: street.path / name for name in ("masks", "images")}
+    marked = OpenImages(segmentations=rows, descriptions=street.path / "names.csv", **folders)
+    assert marked.class_names == ("background", "Car", "Traffic light", "Traffic sign")
+
+
 def test_a_limit_takes_so_many_pictures_a_class_and_the_seed_decides_which(folder: Folder) -> None:
     for i in range(20):
         folder.picture(f"a{i}")

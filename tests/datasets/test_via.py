@@ -56,6 +56,10 @@ def test_both_versions_and_a_project_file_say_the_same(tmp_path: Path, form: str
     assert balloons.warnings == {}
 
 
+def test_a_byte_order_mark_before_the_json_is_no_part_of_it(tmp_path: Path) -> None:
+    assert len(via(tmp_path, "\ufeff" + json.dumps(export(region(SQUARE))))) == 1
+
+
 def test_rectangles_circles_and_ellipses_have_their_areas(tmp_path: Path) -> None:
     shapes = [
         {"name": "rect", "x": 10, "y": 20, "width": 30, "height": 10},
@@ -99,6 +103,13 @@ def test_the_class_is_the_value_of_a_region_attribute(tmp_path: Path) -> None:
         via(tmp_path, export(*regions), attribute="kind", classes="dogs")
     with pytest.raises(InputError, match="no region has the attribute 'kinds'; did you mean 'kind'"):
         via(tmp_path, export(*regions), attribute="kinds")
+
+
+def test_regions_of_a_class_called_background_are_refused_or_left_out_never_made_none(tmp_path: Path) -> None:
+    regions = export(region(SQUARE, kind="background"), region(SQUARE, kind="dog"))
+    with pytest.raises(UsageError, match="got 'background', which is the name of what is no object; take dog only"):
+        via(tmp_path, regions, attribute="kind")
+    assert via(tmp_path, regions, attribute="kind", classes="dog")[0].class_ids.tolist() == [1]
 
 
 def test_one_list_of_classes_fits_files_that_lack_some_of_them(tmp_path: Path) -> None:

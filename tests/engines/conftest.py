@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from streamseg import zoo
-from streamseg.places import sample_path
+from streamseg.spelling import sample_path
 from streamseg.types import Frame, Instances
 from tests.conftest import SHARED_DATA
 from tests.tiny_model import write_tiny_model

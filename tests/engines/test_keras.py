@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from streamseg.engines.keras import Keras
 from streamseg.engines.openvino import Openvino
 from streamseg.types import Engine, Instances, ModelError, UsageError
+from tests.backends import on_jax
 from tests.engines.conftest import FIND, assert_same, frames_of, noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,14 +23,11 @@ sys.modules["tensorflow"] = None
 """
 
 
-def on_jax(
-    environment: Callable[..., dict[str, str]], model: str, pictures: Path, answer: Path, names: tuple[str, ...]
-) -> list[Instances]:
+def found_on_jax(model: str, pictures: Path, answer: Path, names: tuple[str, ...]) -> list[Instances]:
     """What Keras finds on a machine with JAX alone."""
     call = f"main('keras', {model!r}, {str(pictures)!r}, {str(answer)!r}, batch_size=3, precision='f32')"
     command = [sys.executable, "-c", JAX_ALONE + FIND + call]
-    variables = environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
-    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     arrays = np.load(answer)
     found = []
@@ -64,30 +61,26 @@ def test_a_batch_of_any_number_and_of_mixed_sizes_equals_singles(engine: Keras, 
     engine.fill = False
 
 
-def test_three_engines_agree_on_noise(
-    engine: Keras, tiny: Path, cache: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
-) -> None:
+def test_three_engines_agree_on_noise(engine: Keras, tiny: Path, cache: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures.npy"
     np.save(pictures, [noise(128, 96, seed).rgb(128, 96) for seed in range(10)])
     frames = frames_of(pictures)
     ours = engine.predict(frames)
     assert sum(map(len, ours)) > 20
     theirs = Openvino(model=str(tiny), precision="f32").predict(frames)
-    jax = on_jax(environment, str(tiny), pictures, tmp_path / "jax.npz", engine.class_names)
+    jax = found_on_jax(str(tiny), pictures, tmp_path / "jax.npz", engine.class_names)
     for found, openvino, other in zip(ours, theirs, jax, strict=True):
         assert_same(found, openvino)
         assert_same(found, other)
 
 
-def test_three_engines_agree_on_people(
-    people: str, photos: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
-) -> None:
+def test_three_engines_agree_on_people(people: str, photos: Path, tmp_path: Path) -> None:
     frames = frames_of(photos)
     assert len(frames) == 10
     ours = Keras(model=people, precision="f32").predict(frames)
     assert sum((found.scores > 0.5).sum() for found in ours) > 10
     theirs = Openvino(model=people, precision="f32").predict(frames)
-    jax = on_jax(environment, people, photos, tmp_path / "jax.npz", ours[0].class_names)
+    jax = found_on_jax(people, photos, tmp_path / "jax.npz", ours[0].class_names)
     for found, openvino, other in zip(ours, theirs, jax, strict=True):
         assert_same(found, openvino)
         assert_same(found, other)

@@ -12,7 +12,8 @@ import pytest
 
 from streamseg.config import ModelConfig, StageConfig, TrainingConfig
 from streamseg.matterport import config as settings
-from streamseg.matterport.config import FIELDS, Config, model_config, training_config
+from streamseg.matterport.config import FIELDS, Config, model_config, mold_of, training_config
+from streamseg.matterport.utils import mold_image
 from streamseg.types import UsageError
 from tests.matterport.conftest import Recorded
 
@@ -105,6 +106,27 @@ def test_the_default_settings_are_the_default_model() -> None:
     assert model_config(OneClass()).class_names == ("background", "class 1")
 
 
+@pytest.mark.parametrize("mean", [43.5, np.array([43.5]), [43.5, 43.5, 43.5]])
+def test_one_mean_is_that_of_all_channels(mean: object) -> None:
+    config = type("Grey", (Balloons,), {"MEAN_PIXEL": mean})()
+    assert model_config(config).mean_pixel == (43.5, 43.5, 43.5)
+    assert mold_image(np.full((1, 1, 3), 44, np.uint8), config).tolist() == [[[0.5, 0.5, 0.5]]]
+
+
+@pytest.mark.parametrize("largest", [False, 0, None])
+@pytest.mark.parametrize("smallest", [0, 128])
+def test_pad64_has_no_largest_input_to_detect_in_and_needs_one_to_train_on(largest: object, smallest: int) -> None:
+    sizes = {"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": smallest, "IMAGE_MAX_DIM": largest}
+    config = type("Unlimited", (Balloons,), sizes)()
+    assert config.IMAGE_SHAPE.tolist() == [0, 0, 3]
+    model_config(config)
+    mold = mold_of(config, np.zeros((100, 2000, 3), np.uint8))
+    assert mold.scale == (1.28 if smallest else 1)
+    assert mold.picture(np.zeros((100, 2000, 3), np.uint8)).shape == (128, 2560 if smallest else 2048, 3)
+    with pytest.raises(UsageError, match="IMAGE_MAX_DIM: expected the side of the largest input to train on, got"):
+        training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
+
+
 def test_a_config_becomes_the_training_it_describes() -> None:
     training = training_config(
         Balloons(), datasets={"train": "balloons.json"}, learning_rate=0.002, epochs=30, layers="heads"
@@ -129,7 +151,11 @@ def test_a_config_becomes_the_training_it_describes() -> None:
         ("IMAGE_CHANNEL_COUNT", 4, "IMAGE_CHANNEL_COUNT: expected 3, got 4"),
         ("MASK_SHAPE", [56, 56], r"MASK_SHAPE: expected \[28, 28\], got \[56, 56\]"),
         ("BACKBONE_STRIDES", [2, 4, 8, 16, 32], "BACKBONE_STRIDES: expected"),
-        ("RPN_ANCHOR_SCALES", (8, 16), "RPN_ANCHOR_SCALES: expected 5, one a level, got 2"),
+        ("RPN_ANCHOR_SCALES", (8, 16), r"expected 5, .* got 2; append 3, such as \(8, 16, 32, 64, 128\)"),
+        ("RPN_ANCHOR_SCALES", (8, 16, 32, 64), r"of BACKBONE_STRIDES, got 4; append 1, such as \(8, 16, 32, 64, 128\)"),
+        ("RPN_ANCHOR_SCALES", (8, 16, 32, 64, 128, 256), "RPN_ANCHOR_SCALES: .* got 6; leave out 1"),
+        ("IMAGE_MAX_DIM", False, "IMAGE_MAX_DIM: expected a multiple of 64, got 0"),
+        ("MEAN_PIXEL", [1, 2], r"MEAN_PIXEL: expected R, G, B or one number, got \[1, 2\]"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_by_the_name_of_the_setting(
@@ -148,6 +174,16 @@ def test_a_training_that_cannot_be_is_refused_by_the_name_of_the_setting(setting
     config = type("Wrong", (Balloons,), {setting: value})()
     with pytest.raises(UsageError, match=f"{setting}: expected"):
         training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1)
+
+
+def test_losses_that_are_not_weighted_count_once_and_others_are_refused() -> None:
+    def weights(given: dict[str, float]) -> dict[str, float]:
+        config = type("Weighted", (Balloons,), {"LOSS_WEIGHTS": given})()
+        return training_config(config, datasets={"train": "a.json"}, learning_rate=0.1, epochs=1).loss_weights
+
+    assert weights({"mrcnn_mask_loss": 2}) == {"rpn_class": 1, "rpn_box": 1, "class": 1, "box": 1, "mask": 2}
+    with pytest.raises(UsageError, match="LOSS_WEIGHTS: .* got 'mask_loss'; did you mean 'mrcnn_mask_loss'"):
+        weights({"mask_loss": 2})
 
 
 @pytest.mark.parametrize(("rois", "ratio", "product"), [(4, 0.2, "0.8"), (3, 0.33, "0.99"), (10, 1.5, "15")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import os
 import subprocess
@@ -186,12 +187,20 @@ def test_weights_of_other_classes_load_without_their_heads(model: MaskRCNN, tmp_
         other.load_weights(path, by_name=True)
     report = other.load_weights(path, by_name=True, exclude=list(HEADS))
     assert "mrcnn_mask/kernel" in report.missing and "rpn_conv_shared/kernel" in report.loaded
+    report = other.load_weights(path, exclude=[*HEADS, "rpn_model"])
+    left = {name.partition("/")[0] for name in report.missing}
+    assert left == {*HEADS, "rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred"} - {"mrcnn_bbox"}
 
 
 def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None:
     folder = Path(model.model_dir)
-    with pytest.raises(ModelError, match="no training of small lies there"):
+    with pytest.raises(FileNotFoundError, match="no training of small lies there") as nothing:
         model.find_last()
+    assert nothing.value.errno == errno.ENOENT
+    (folder / "small20190101T0000").mkdir()
+    with pytest.raises(FileNotFoundError, match="no weights of this training lie there: .*small20190101T0000") as empty:
+        model.find_last()
+    assert empty.value.errno == errno.ENOENT
     for run, epochs in {
         "small20190301T1200": (1, 2),
         "small20190302T0900": (3, 12, 4),

@@ -560,3 +560,41 @@ def test_the_notebook_that_looks_at_the_weights(detecting: Any, capsys: pytest.C
             ax[i, w].set_title(layers[i].weights[w].name)
             ax[i, w].hist(weight.flatten(), 50)
     assert ax[0, 0].get_title() == "conv1/kernel:0"
+
+
+def test_a_training_with_an_augmenter_of_imgaugs_kind_callbacks_and_its_history(start: Path, tmp_path: Path) -> None:
+    class Fliplr:
+        """Mirrors half of the pictures, drawn anew for each."""
+
+        def __init__(self, share: float) -> None:
+            self.share, self.turned = share, False
+
+        def to_deterministic(self) -> Fliplr:
+            alike = Fliplr(self.share)
+            alike.turned = bool(np.random.rand() < self.share)
+            return alike
+
+        def augment_image(self, image: np.ndarray, hooks: Any = None) -> np.ndarray:
+            return image[:, ::-1].copy() if self.turned else image
+
+    import keras
+
+    dataset = shapes(3)
+    model = modellib.MaskRCNN(mode="training", config=ShapesConfig(), model_dir=str(tmp_path))
+    model.load_weights(str(start / "mask_rcnn_coco.h5"), by_name=True)
+    modellib.load_image_gt(dataset, model.config, 0, augment=False, augmentation=Fliplr(1.0), use_mini_mask=True)
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=3)
+    model.train(
+        dataset,
+        dataset,
+        learning_rate=model.config.LEARNING_RATE,
+        epochs=1,
+        layers="5+",
+        augmentation=Fliplr(0.5),
+        custom_callbacks=[stopping],
+        no_augmentation_sources=["shapes"],
+    )
+    history = model.keras_model.history.history
+    names = {"loss", "rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss"}
+    assert names | {f"val_{name}" for name in names} <= set(history)
+    plt.plot(range(1, len(history["loss"]) + 1), history["loss"], label="train loss")

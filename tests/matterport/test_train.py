@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 from streamseg.config import AugmentConfig
 from streamseg.matterport import Config, Dataset, MaskRCNN
 from streamseg.matterport.config import training_config
+from streamseg.matterport.losses import NamedLosses
 from streamseg.matterport.train import Plan, Shelf, batches_of, num_devices
 from streamseg.matterport.truth import load_image_gt
+from streamseg.training.fit import matcher
 from streamseg.training.loader import Batches
 from streamseg.types import UsageError
 from tests.matterport.test_dataset import Squares
@@ -243,7 +246,7 @@ def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_p
     start = weights_of(model)
     losses = model.train(Squares(), Squares(), learning_rate=0.001, epochs=1, layers="heads")
     assert {"loss", "val_loss"} <= set(losses) and len(losses["loss"]) == 1
-    assert {"val/loss", "val/mask_loss", "val/rpn_box_loss"} <= tags_of(model.log_dir)
+    assert {"val/loss", "val/mrcnn_mask_loss", "val/rpn_bbox_loss"} <= tags_of(model.log_dir)
     heads = weights_of(model)
     learned = changed(start, heads)
     assert learned and all(name.startswith(("mrcnn_", "rpn_", "fpn_")) for name in learned)
@@ -265,12 +268,28 @@ def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_p
     assert found["masks"].shape[:2] == (60, 90)
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
+def test_a_network_without_weights_has_losses_to_begin_with(backbone: str, tmp_path: Path) -> None:
+    config = type("New", (Trained,), {"BACKBONE": backbone})()
+    keras.utils.set_random_seed(1)
+    network = MaskRCNN("training", config, tmp_path).keras_model
+    training = training_config(config, datasets={"train": "here"}, learning_rate=0.001, epochs=1)
+    match = matcher(network.config, training, size=128)
+    plan = Plan(0.001, 1, "all", None, 0, "", "")
+    pictures = Shelf().take([Squares()] * 2, training, config)
+    batch, _ = batches_of(plan, config, training, pictures=pictures, match=match)[0][0]
+    losses = NamedLosses(network, training, written=network)(batch, training=True)
+    assert set(losses) == {"rpn_class", "rpn_bbox", "mrcnn_class", "mrcnn_bbox", "mrcnn_mask"}
+    assert all(np.isfinite(loss).all() and np.max(loss) < 100 for loss in losses.values()), losses
+
+
 def test_wrong_use_of_a_training_is_named(tmp_path: Path) -> None:
     model = MaskRCNN("training", Trained(), tmp_path)
     with pytest.raises(UsageError, match='detect: make the model with mode="inference"'):
         model.detect([np.zeros((64, 64, 3), np.uint8)])
     with pytest.raises(
-        UsageError, match="augmentation: expected fields of AugmentConfig, such as flip_left_right, got"
+        UsageError,
+        match="augmentation: expected fields of AugmentConfig, such as flip_left_right, or an augmenter .* got .flips",
     ):
         model.train(Squares(), Squares(), 0.1, 1, "heads", augmentation="flips")  # type: ignore[arg-type]
     other = Dataset()

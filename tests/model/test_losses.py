@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,7 +21,10 @@ from streamseg.model.losses import (
     weighted_mean,
 )
 from streamseg.model.mask_rcnn import MaskRCNN
+from tests.model.conftest import compiled
 from tests.tiny_model import TINY, tiny_experiment
+
+Losses = Callable[[dict[str, np.ndarray]], dict[str, float]]
 
 
 def number(tensor: Any) -> float:
@@ -100,58 +104,62 @@ def batch(**changes: Any) -> dict[str, np.ndarray]:
     return {**truth, **changes}
 
 
-def losses(model: TrainedMaskRCNN, truth: dict[str, np.ndarray]) -> dict[str, float]:
-    tensors = {name: ops.convert_to_tensor(array) for name, array in truth.items()}
-    return {name: number(ops.mean(loss)) for name, loss in model(tensors).items()}
+@pytest.fixture(scope="module")
+def losses(model: TrainedMaskRCNN) -> Losses:
+    """From a batch to the mean of each loss; as one graph, of whose operations JAX would compile each alone."""
+    graph = compiled(model, model)
+    return lambda truth: {name: number(ops.mean(loss)) for name, loss in graph(truth).items()}
 
 
-def test_a_network_that_knows_nothing_has_the_losses_of_a_coin(model: TrainedMaskRCNN) -> None:
-    found = losses(model, batch())
+def test_a_network_that_knows_nothing_has_the_losses_of_a_coin(losses: Losses) -> None:
+    found = losses(batch())
     assert found["rpn_class"] == pytest.approx(np.log(2), abs=0.1)
     assert found["class"] == pytest.approx(np.log(2), abs=0.1)
     assert found["mask"] == pytest.approx(np.log(2), abs=0.1)
     assert found["rpn_box"] > 0
 
 
-def test_objects_without_masks_have_no_mask_loss(model: TrainedMaskRCNN) -> None:
-    found = losses(model, batch(mask_weights=np.zeros((2, 4), np.float32)))
+def test_objects_without_masks_have_no_mask_loss(losses: Losses) -> None:
+    found = losses(batch(mask_weights=np.zeros((2, 4), np.float32)))
     assert found["mask"] == 0
     assert found["class"] > 0 and found["rpn_box"] > 0
 
 
-def test_a_mask_weighs_as_much_as_it_is_given(model: TrainedMaskRCNN) -> None:
+def test_a_mask_weighs_as_much_as_it_is_given(model: TrainedMaskRCNN, losses: Losses) -> None:
     """One picture's mask is asked for and the other's is not: the loss is that of the first alone."""
     model.network.mask_head.logits.bias.assign([0.0, 3.0])
     truth = batch()
     truth["mini_masks"][1] = 0  # the second picture's object has no pixel at all
     weights = truth["mask_weights"]
-    one = losses(model, {**truth, "mask_weights": weights * np.float32([[1], [0]])})["mask"]
-    other = losses(model, {**truth, "mask_weights": weights * np.float32([[0], [1]])})["mask"]
+    one = losses({**truth, "mask_weights": weights * np.float32([[1], [0]])})["mask"]
+    other = losses({**truth, "mask_weights": weights * np.float32([[0], [1]])})["mask"]
     model.network.mask_head.logits.bias.assign([0.0, 0.0])
     assert one == pytest.approx(np.log(1 + np.exp(-3)), abs=0.05)
     assert other == pytest.approx(3 + np.log(1 + np.exp(-3)), abs=0.05)
 
 
-def test_a_picture_that_is_all_crowd_teaches_nothing(model: TrainedMaskRCNN) -> None:
+def test_a_picture_that_is_all_crowd_teaches_nothing(losses: Losses) -> None:
     boxes = np.zeros((2, 4, 4), np.float32)
     boxes[:, 0] = (-300, -300, 400, 400)
     crowd = np.zeros((2, 4), np.int32)
     crowd[:, 0] = -1
-    assert set(losses(model, batch(boxes=boxes, class_ids=crowd)).values()) == {0.0}
+    assert set(losses(batch(boxes=boxes, class_ids=crowd)).values()) == {0.0}
 
 
-def test_a_picture_without_objects_teaches_background_only(model: TrainedMaskRCNN) -> None:
-    found = losses(model, batch(class_ids=np.zeros((2, 4), np.int32)))
+def test_a_picture_without_objects_teaches_background_only(losses: Losses) -> None:
+    found = losses(batch(class_ids=np.zeros((2, 4), np.int32)))
     assert found["rpn_class"] > 0 and found["class"] > 0
     assert found["rpn_box"] == found["box"] == found["mask"] == 0
 
 
-def test_background_that_looks_like_a_class_unknown_to_its_dataset_teaches_no_class(model: TrainedMaskRCNN) -> None:
+def test_background_that_looks_like_a_class_unknown_to_its_dataset_teaches_no_class(
+    model: TrainedMaskRCNN, losses: Losses
+) -> None:
     empty = batch(class_ids=np.zeros((2, 4), np.int32))
     bias = model.network.box_head.logits.bias
     bias.assign([0.0, 5.0])
     both, one, none = (
-        losses(model, {**empty, "active": np.float32(active)})["class"]
+        losses({**empty, "active": np.float32(active)})["class"]
         for active in ([[1, 1], [1, 1]], [[1, 1], [1, 0]], [[1, 0], [1, 0]])
     )
     bias.assign([0.0, 0.0])

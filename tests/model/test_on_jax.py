@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.backends import on_jax
+
 HERE = Path(__file__).resolve().parent
 CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "quick"),
     [
-        pytest.param(("boxes", "roi_align", "targets", "losses"), id="model"),
+        pytest.param(("boxes", "roi_align", "targets", "losses"), True, id="model"),
         pytest.param(
             ("matterport_parity", "matterport_training", "matterport_losses"),
+            False,
             id="matterport",
             marks=pytest.mark.thorough,
         ),
     ],
 )
-def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...]) -> None:
+def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], quick: bool) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    # the large networks of the recorded numbers compute long enough for fast code to pay
+    environment = on_jax() if quick else on_jax(XLA_FLAGS="")
     command = [sys.executable, "-c", CODE, "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=1500, check=False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from streamseg.engines.replay import Replay
 from streamseg.sinks.jsonl import Jsonl
 from streamseg.types import Frame, Instances, OutputError, Result, Sink, StreamInfo, UsageError
 from tests.clips import numbered_picture
@@ -52,6 +54,17 @@ def test_crops_can_be_left_out(tmp_path: Path) -> None:
             sink.start(INFO)
             sink.write(result(0).frame.picture, result(0))
         assert ("crop" in json.loads(sink.path.read_text())["objects"][0]) is crops
+
+
+def test_totals_and_events_of_any_counter_are_in_the_line_and_replay_passes_over_them(tmp_path: Path) -> None:
+    made = replace(result(0), counts={"queue": {"till": 2}}, events=({"event": "joined", "track": 0},))
+    with Jsonl(tmp_path / "out.jsonl") as sink:
+        sink.start(INFO)
+        sink.write(made.frame.picture, made)
+    line = json.loads(sink.path.read_text())
+    assert (line["counts"], line["events"]) == ({"queue": {"till": 2}}, [{"event": "joined", "track": 0}])
+    (replayed,) = Replay(sink.path).predict([made.frame])
+    np.testing.assert_array_equal(replayed.boxes, made.instances.boxes)
 
 
 def test_error_leaves_the_part_file_with_what_was_written(tmp_path: Path) -> None:

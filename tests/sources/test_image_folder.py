@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamseg.sources.image_folder import ImageFolder, pictures_in
+from streamseg.pictures import pictures_in
+from streamseg.sources.image_folder import ImageFolder
 from streamseg.types import Frame, InputError, Source, UsageError
 
 
@@ -125,11 +126,54 @@ def test_a_folder_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_missing_folder_and_a_file_are_errors(tmp_path: Path) -> None:
-    save(tmp_path / "a.png")
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"), ImageFolder(tmp_path / "nowhere"):
         pass
-    with pytest.raises(InputError, match="got a file"), ImageFolder(tmp_path / "a.png"):
+
+
+def test_one_picture_is_a_stream_of_one_called_after_it(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 7)
+    save(tmp_path / "b.png", 8)
+    with ImageFolder(tmp_path / "b.png") as source:
+        (frame,) = source
+        assert source.info.name == "b" and frame.picture.to_ndarray().max() == 8
+
+
+def test_a_numbering_leaves_all_other_pictures_out(tmp_path: Path) -> None:
+    for name in ("a_0010.png", "a_0009.png", "a_10000.png", "a_1.png", "ba_0001.png", "a_0001.jpg", "a_0001.png.png"):
+        save(tmp_path / name)
+    assert [path.name for path in pictures_in(tmp_path, names="a_%04d.png")] == [
+        "a_0009.png",
+        "a_0010.png",
+        "a_10000.png",
+    ]
+    assert [path.name for path in pictures_in(tmp_path, names="a_%d.jpg")] == ["a_0001.jpg"]
+    with ImageFolder(tmp_path, names="a_%04d.png") as source:
+        assert source.info.num_frames == 3
+    with pytest.raises(UsageError, match=r"names: expected one with its number, such as img%04d.png, got 'a.png'"):
+        pictures_in(tmp_path, names="a.png")
+
+
+def test_a_picture_in_colours_of_print_and_measurement_comes_out_in_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(tmp_path / "1.tif")
+    Image.new("LAB", (8, 6), (255, 128, 128)).save(tmp_path / "2.tif")  # L 100 %, a and b 0: white
+    print_red, white = (frame.picture.to_ndarray()[0, 0] for frame in read(ImageFolder(tmp_path)))
+    assert print_red[0] > 200 and print_red[1] < 60 and print_red[2] < 60
+    assert white.min() > 250
+
+
+def test_a_picture_of_too_many_pixels_is_told_from_a_broken_one(tmp_path: Path) -> None:
+    save(tmp_path / "1.png")
+    Image.new("1", (20000, 10000)).save(tmp_path / "2.png")
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    source = ImageFolder(tmp_path)
+    assert len(read(source)) == 1
+    assert source.warnings == {
+        "pictures of more than 178 million pixels skipped": 1,
+        "broken pictures skipped": 1,
+    }
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(InputError, match="2.png: it has more than 178 million pixels"), ImageFolder(tmp_path):
         pass
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from streamseg.sources.image_folder import ImageFolder
 from streamseg.sources.video_file import VideoFile
 from streamseg.types import Frame, InputError, Source, UsageError
 from tests.clips import damage_packets, join_clips, make_clip, make_sound, numbered_picture, plane_view
@@ -34,6 +36,17 @@ def same(one: av.VideoFrame, other: av.VideoFrame) -> bool:
 def read(source: VideoFile) -> list[Frame]:
     with source:
         return list(source)
+
+
+def save_photo(path: Path, *, orientation: int) -> Path:
+    """Stored as 48×32 with red and green quarters above blue and white ones, and EXIF as a camera writes it."""
+    pixels = np.full((32, 48, 3), 40, np.uint8)
+    pixels[:16, :24, 0] = pixels[:16, 24:, 1] = pixels[16:, :24, 2] = 200
+    pixels[16:, 24:] = 200
+    exif = Image.Exif()
+    exif[271], exif[274] = "a maker", orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
 
 
 def half_smashed(path: Path, *numbers: int) -> bytes:
@@ -92,6 +105,45 @@ def test_index_and_time_count_from_the_first_picture(tmp_path: Path, name: str) 
     assert [frame.index for frame in frames] == list(range(8))
     assert [round(frame.time, 6) for frame in frames] == [round(i / 25, 6) for i in range(8)]
     assert all(same(frame.picture, numbered_picture(i, width=64, height=48)) for i, frame in enumerate(frames))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        (name, codec, rate)
+        for name, codec in (("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m2v", "mpeg2video"))
+        for rate in (24, Fraction(30000, 1001), 50, 60)
+    ]
+    + [("a.h264", "libx264", 5), ("a.hevc", "libx265", 5), ("a.ivf", "libvpx-vp9", 5)],
+)
+def test_a_bare_bitstream_runs_at_the_rate_that_it_states(
+    tmp_path: Path, name: str, codec: str, rate: int | Fraction
+) -> None:
+    clip = make_clip(tmp_path / name, codec=codec, num_frames=5, rate=rate, lossless=False)
+    with VideoFile(clip) as source:
+        assert source.info.average_rate == rate
+        times = [frame.time for frame in source]
+    assert times == pytest.approx([float(i / Fraction(rate)) for i in range(5)], abs=1e-6)
+    assert source.notes == []
+
+
+def test_a_bare_bitstream_without_a_rate_is_played_at_25_and_says_so(tmp_path: Path) -> None:
+    silent = {"x265-params": "log-level=none:vui-timing-info=0"}
+    clip = make_clip(tmp_path / "a.hevc", codec="libx265", num_frames=3, rate=50, options=silent)
+    source = VideoFile(clip)
+    assert [frame.time for frame in read(source)] == [0, 0.04, 0.08]
+    assert source.notes == ["the file does not say how many pictures a second it has: 25 are assumed"]
+
+
+def test_ticks_of_a_clock_are_not_taken_for_a_rate(tmp_path: Path) -> None:
+    """A picture every 20 s: their times are right, and the rate is one that a video can have."""
+    pts = [0, 1_800_000, 3_600_000]
+    clip = make_clip(tmp_path / "a.ts", pts=pts, time_base=Fraction(1, 90_000), num_frames=3, audio="aac")
+    with av.open(clip) as container:
+        assert container.streams.video[0].guessed_rate == 90_000
+    with VideoFile(clip) as source:
+        assert source.info.average_rate == 25
+        assert [frame.time for frame in source] == [0, 20, 40]
 
 
 def test_it_is_a_source_and_tells_of_the_stream_before_the_first_frame(tmp_path: Path) -> None:
@@ -191,6 +243,37 @@ def test_rotated_422_becomes_444_and_says_so(tmp_path: Path) -> None:
     assert source.warnings == {"4:2:2 pictures turned on their side, now 4:4:4": 3}
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_a_photo_is_as_upright_alone_as_in_a_folder(tmp_path: Path, ending: str, orientation: int) -> None:
+    photo = save_photo(tmp_path / f"photo.{ending}", orientation=orientation)
+    (alone,) = read(VideoFile(photo))
+    with ImageFolder(tmp_path) as folder:
+        (beside_others,) = folder
+    size = (32, 48) if orientation > 4 else (48, 32)
+    assert (alone.width, alone.height) == size == (beside_others.width, beside_others.height)
+    middles = np.s_[size[1] // 4 :: size[1] // 2, size[0] // 4 :: size[0] // 2]  # of its quarters, which differ by 160
+    difference = alone.rgb(*size)[middles].astype(int) - beside_others.rgb(*size)[middles]
+    assert np.abs(difference).max() < 20
+
+
+def test_motion_jpeg_of_photos_comes_out_upright(tmp_path: Path) -> None:
+    photo = save_photo(tmp_path / "photo.jpg", orientation=6)
+    with av.open(tmp_path / "camera.avi", "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuvj420p"
+        container.start_encoding()
+        for index in range(3):
+            packet = av.Packet(photo.read_bytes())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
+    frames = read(VideoFile(tmp_path / "camera.avi"))
+    assert [(frame.width, frame.height) for frame in frames] == [(32, 48)] * 3
+    # what was stored at the bottom left is shown at the top left
+    assert [frame.rgb(32, 48)[8, 8].argmax() for frame in frames] == [2] * 3
+
+
 # Interlaced video
 
 
@@ -270,6 +353,31 @@ def test_start_gives_exactly_the_rest_of_the_whole_stream(tmp_path: Path, name: 
     for start in (0.04, 0.44, 0.48, 0.5, 0.96, 1.3, 1.56):
         assert told(start=start) == [frame for frame in whole if frame[1] >= start], f"start={start}"
     assert not warned
+
+
+# A screen recording: ten pictures in the first second, and nothing changes until 20 s.
+STILL = {"pts": [*range(10), *range(200, 210)], "time_base": Fraction(1, 10), "num_frames": 20, "rate": 10}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.webm", "a.flv"])
+def test_a_picture_that_is_on_screen_at_the_start_is_shown_from_there(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / name, **STILL)  # type: ignore[arg-type]
+    whole = read(VideoFile(clip))
+    for start in (1.5, 5, 19.9):
+        frames = read(VideoFile(clip, start=start))
+        assert [(f.index, f.time) for f in frames] == [(9, start)] + [(f.index, f.time) for f in whole[10:]]
+        assert same(frames[0].picture, whole[9].picture)
+    assert [(f.index, f.time) for f in read(VideoFile(clip, start=5, end=15))] == [(9, 5)]
+    assert [(f.index, f.time) for f in read(VideoFile(clip, start=5, stride=4))][:2] == [(9, 5), (13, 20.3)]
+    assert read(VideoFile(clip, start=20))[0].index == 10
+
+
+@pytest.mark.parametrize("rate", [1, 5, 25, Fraction(30000, 1001)])
+def test_at_an_even_rate_a_start_between_two_pictures_begins_with_the_later_one(
+    tmp_path: Path, rate: int | Fraction
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", rate=rate)
+    assert [f.index for f in read(VideoFile(clip, start=float(2.5 / rate)))] == list(range(3, 10))
 
 
 def test_end_is_not_included(tmp_path: Path) -> None:

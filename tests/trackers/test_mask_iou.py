@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamseg import kept
+from streamseg.counters.per_class import PerClass
+from streamseg.masks import box_iou
 from streamseg.plugins import build
 from streamseg.trackers._tracks import Tracks
 from streamseg.trackers.mask_iou import MaskIou, assign, distinct
-from streamseg.types import Frame, Instances, UsageError
+from streamseg.types import Frame, Instances, Result, Tracker, UsageError
 
 NAMES = ("background", "person", "dog")
 WIDTH, HEIGHT, SIDE = 320, 180, 28
@@ -522,7 +528,300 @@ def test_thousands_of_frames_leave_only_the_tracks_in_sight() -> None:
     assert tracker._next_id == 61
 
 
+# --- frames that the engine passed over ------------------------------------------------------------------------------
+
+
+def assert_same(some: Instances, others: Instances) -> None:
+    for name in ("track_ids", "boxes", "masks", "scores", "class_ids"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(others, name))
+    assert some.class_names == others.class_names
+
+
+@few
+@given(
+    looks=st.lists(st.tuples(st.floats(0.03, 0.9), st.integers(0, 4)), min_size=5, max_size=25),
+    seed=st.integers(0, 1000),
+)
+def test_what_a_look_tells_does_not_depend_on_the_frames_passed_over_before_it(
+    looks: list[tuple[float, int]], seed: int
+) -> None:
+    watched, unwatched, chance = MaskIou(), MaskIou(), np.random.default_rng(seed)
+    walkers = [Walker(x=20, y=90, speed=50), Walker(x=160, y=60, speed=20), Walker(x=300, y=110, speed=-40)]
+    time = 0.0
+    for step, num_between in looks:
+        for number in range(num_between):
+            unwatched.update(frame_at(time + (number + 1) * step / (num_between + 1)), None)
+        time += step
+        found = look(walkers, time % 5, jitter=chance)
+        found = found[chance.random(len(found)) < 0.7]
+        assert_same(unwatched.update(frame_at(time), found), watched.update(frame_at(time), found))
+
+
+@few
+@given(speeds=st.lists(st.floats(-40, 40), min_size=1, max_size=3), every=st.integers(2, 6), rate=st.integers(5, 25))
+def test_objects_keep_their_ids_over_frames_passed_over_and_move_from_look_to_look(
+    speeds: list[float], every: int, rate: int
+) -> None:
+    walkers = [Walker(x=80 + 80 * number, y=90, speed=speed / 2) for number, speed in enumerate(speeds)]
+    tracker, shown = MaskIou(), []
+    for step in range(4 * every + 1):
+        found = look(walkers, step / rate) if step % every == 0 else None
+        shown.append(tracker.update(frame_at(step / rate), found))
+        assert ids_of(shown[-1]) == list(range(1, len(walkers) + 1))
+    for step in range(2 * every, 4 * every):
+        before, after = shown[step // every * every].boxes, shown[(step // every + 1) * every].boxes
+        # The eye's boxes jump by whole pixels, so the speed that follows from them is only about right.
+        assert (shown[step].boxes >= np.minimum(before, after) - 1.5).all()
+        assert (shown[step].boxes <= np.maximum(before, after) + 1.5).all()
+
+
+@settings(few, max_examples=8)
+@given(speeds=st.tuples(st.floats(-30, 30), st.floats(-30, 30), st.floats(-30, 30)), seed=st.integers(0, 1000))
+def test_as_many_objects_are_counted_with_a_look_at_every_second_or_third_frame(
+    speeds: tuple[float, float, float], seed: int
+) -> None:
+    walkers = [Walker(x=60 + 100 * number, y=90, speed=speed) for number, speed in enumerate(speeds)]
+    for every in (1, 2, 3):
+        tracker, counter, jitter = MaskIou(), PerClass(), np.random.default_rng(seed)
+        for step in range(31):
+            frame = frame_at(step / 15)
+            found = look(walkers, step / 15, jitter=jitter) if step % every == 0 else None
+            totals, _ = counter.update(Result(frame, tracker.update(frame, found)))
+        assert totals == {"objects": {"person": 3}}
+
+
+def test_nothing_blinks_when_the_engine_looks_twice_a_second() -> None:
+    tracker, walker = MaskIou(hold=0.3), Walker(x=40, y=90, speed=30)
+    for step in range(90):
+        time = step / 30
+        tracked = tracker.update(frame_at(time), look([walker], time) if step % 15 == 0 else None)
+        assert ids_of(tracked) == [1]
+        if step >= 15:
+            assert tracked.boxes[0, [0, 2]].mean() == pytest.approx(40 + 30 * time, abs=2.5)
+
+
+def test_a_mask_is_carried_with_its_box() -> None:
+    tracker, walker = MaskIou(), Walker(x=40, y=90, speed=30)
+    seen = [tracker.update(frame_at(step / 10), look([walker], step / 10)) for step in range(10)][-1]
+    carried = tracker.update(frame_at(1.0), None)
+    np.testing.assert_array_equal(carried.masks, seen.masks)
+    np.testing.assert_array_equal(carried.scores, seen.scores)
+    np.testing.assert_allclose(carried.boxes - seen.boxes, [[3, 0, 3, 0]], atol=0.3)
+
+
+def test_an_object_not_confirmed_yet_is_carried_where_it_was_shown() -> None:
+    tracker = MaskIou(min_score=0.5)
+    tracker.update(frame_at(0.0), nothing())
+    assert ids_of(tracker.update(frame_at(0.1), objects((20, 50, 50, 140, 0.9), (200, 50, 230, 140, 0.6)))) == [-1]
+    assert ids_of(tracker.update(frame_at(0.2), None)) == [-1]
+
+
+def test_before_the_first_look_there_is_nothing_and_the_first_look_is_like_a_first_frame() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracked = tracker.update(frame_at(step / 10), None)
+        assert len(tracked) == 0 and tracked.class_names == ("background",)
+    assert ids_of(tracker.update(frame_at(0.5), standing())) == [1]
+    tracker.update(frame_at(0.6), nothing())
+    assert tracker.update(frame_at(2.9), None).class_names == NAMES
+
+
+@pytest.mark.parametrize("num_between", [0, 1, 5])
+def test_hold_and_refind_are_seconds_since_an_object_was_seen_however_many_frames_were_passed_over(
+    num_between: int,
+) -> None:
+    def pass_over(tracker: MaskIou, start: float, end: float) -> list[int]:
+        times = np.linspace(start, end, num_between + 2)[1:-1]
+        return [len(tracker.update(frame_at(time), None)) for time in times]
+
+    for away, expected in ((1.4, [1]), (1.6, [-1])):
+        tracker = MaskIou(hold=0.3, refind=1.5)
+        for step in range(6):
+            tracker.update(frame_at(step / 10), standing())
+        assert len(tracker.update(frame_at(0.6), nothing())) == 1
+        assert pass_over(tracker, 0.6, 0.8) == [1] * num_between  # seen at 0.5
+        assert pass_over(tracker, 0.81, 1.2) == [0] * num_between
+        assert len(tracker.update(frame_at(1.2), nothing())) == 0
+        pass_over(tracker, 1.2, 0.5 + away)
+        assert ids_of(tracker.update(frame_at(0.5 + away), standing())) == expected
+
+
+def test_max_missed_counts_looks_alone() -> None:
+    tracker = MaskIou(max_missed=2)
+    for step in range(5):
+        tracker.update(frame_at(step / 100), standing())
+    sizes = []
+    for step in range(5, 20):
+        sizes.append(len(tracker.update(frame_at(step / 100), nothing() if step % 5 == 0 else None)))
+    assert sizes == [1] * 10 + [0] * 5
+
+
+def test_an_object_goes_no_further_than_a_second_and_a_half_without_a_look() -> None:
+    tracker, walker = MaskIou(), Walker(x=40, y=90, speed=30)
+    seen = [tracker.update(frame_at(step / 10), look([walker], step / 10)) for step in range(11)][-1]
+    for time, way in ((2.0, 30), (2.5, 45), (4.0, 45)):
+        carried = tracker.update(frame_at(time), None)
+        assert ids_of(carried) == [1]
+        np.testing.assert_allclose(carried.boxes[0] - seen.boxes[0], [way, 0, way, 0], atol=2)
+
+
+def test_an_object_that_walks_out_while_the_engine_does_not_look_is_gone() -> None:
+    tracker = MaskIou()
+    for step in range(11):
+        tracker.update(frame_at(step / 10), look([Walker(x=240, y=90, speed=60)], step / 10))
+    sizes = [len(tracker.update(frame_at(1.1 + step / 10), None)) for step in range(14)]
+    assert sizes[0] == 1 and sizes[-1] == 0
+
+
+def test_a_cut_in_a_frame_passed_over_ends_all_tracks() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 25, picture=scene(1)), standing())
+    cut = tracker.update(frame_at(5 / 25, picture=scene(2)), None)
+    assert len(cut) == 0 and cut.class_names == NAMES
+    assert tracker.num_tracks == 0
+    assert ids_of(tracker.update(frame_at(6 / 25, picture=scene(2)), standing())) == [2]
+
+
+def test_time_that_runs_backwards_in_a_frame_passed_over_begins_anew() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(5 + step / 25), standing())
+    assert len(tracker.update(frame_at(0.0), None)) == 0
+    assert ids_of(tracker.update(frame_at(6.0), standing())) == [2]
+
+
+def test_a_picture_of_another_size_that_was_passed_over_carries_its_objects_scaled() -> None:
+    tracker, half = MaskIou(), picture_of(np.full((HEIGHT // 2, WIDTH // 2), 128))
+    for step in range(5):
+        tracker.update(frame_at(step / 25), standing(x=100))
+    np.testing.assert_allclose(tracker.update(frame_at(0.2, picture=half), None).boxes, [[50, 25, 65, 70]], atol=0.1)
+    assert ids_of(tracker.update(frame_at(0.24), standing(x=100))) == [1]
+
+
+def test_objects_that_carry_ids_already_stay_over_a_frame_passed_over_but_not_over_a_cut() -> None:
+    tracker = MaskIou()
+    replayed = replace(standing(), track_ids=np.array([7], np.int32))
+    assert tracker.update(frame_at(0.0, picture=scene(1)), replayed) is replayed
+    assert tracker.update(frame_at(0.1, picture=scene(1)), None) is replayed
+    assert len(tracker.update(frame_at(0.2, picture=scene(2)), None)) == 0
+
+
+def switches_and_share_found(truth: np.ndarray, *, every: int) -> tuple[int, float]:
+    """How often a person's id changes, and the share of their boxes found (IoU 0.5), with a look at each `every`-th.
+
+    truth: rows of frame from 1, identity, x1, y1, x2, y2; ten frames a second
+    """
+    tracker, picture, last = MaskIou(), picture_of(np.full((576, 768), 128)), {}
+    num_switches = num_found = 0
+    for index in range(int(truth[:, 0].max())):
+        rows = truth[truth[:, 0] == index + 1]
+        people = objects(*[(*box, 0.9) for box in rows[:, 2:]])
+        tracked = tracker.update(frame_at(index / 10, picture=picture), people if index % every == 0 else None)
+        overlap = box_iou(people.boxes, tracked.boxes)
+        for row, column in zip(*assign(np.where(overlap >= 0.5, overlap, 0)), strict=True):
+            person, track_id = rows[row, 1], tracked.track_ids[column]
+            num_switches += last.get(person, track_id) != track_id
+            last[person] = track_id
+            num_found += 1
+    return num_switches, num_found / len(truth)
+
+
+def test_a_real_crowd_keeps_its_ids_with_a_look_at_every_second_or_third_frame(shared_data: Path) -> None:
+    rows = np.loadtxt(shared_data / "videos" / "vtest.gt.txt", delimiter=",")
+    rows = rows[rows[:, 6] == 1]  # people; the others are not to be judged
+    corners = rows[:, 2:4] - 1
+    truth = np.hstack([rows[:, :2], corners, corners + rows[:, 4:6]])
+    truth = truth[truth[:, 0] <= 300]
+    at_every_frame, _ = switches_and_share_found(truth, every=1)
+    for every in (2, 3):
+        num_switches, share = switches_and_share_found(truth, every=every)
+        assert num_switches <= at_every_frame + 1
+        assert share > 0.95
+
+
+# --- kept over a restart ---------------------------------------------------------------------------------------------
+
+
+def restarted(component: Any) -> Any:
+    """A new one that goes on from what this one knows, by way of a text."""
+    fresh = type(component)()
+    fresh.restore(json.loads(json.dumps(component.state(), allow_nan=False)))
+    return fresh
+
+
+@settings(few, max_examples=10)
+@given(restart=st.integers(0, 40), seed=st.integers(0, 1000), chance_to_look=st.sampled_from([0.3, 0.6, 1.0]))
+def test_a_restart_anywhere_in_a_clip_changes_nothing(restart: int, seed: int, chance_to_look: float) -> None:
+    chance = np.random.default_rng(seed)
+    walkers = [Walker(x=20, y=90, speed=50), Walker(x=160, y=60, speed=20), Walker(x=300, y=110, speed=-40)]
+    whole, parts = (MaskIou(), PerClass()), (MaskIou(), PerClass())
+    cut_at, smaller_from = chance.integers(0, 40, 2)
+    for step in range(40):
+        time = step / 12
+        picture = scene(int(step >= cut_at))
+        if step >= smaller_from:
+            picture = picture.reformat(WIDTH // 2, HEIGHT // 2)
+        found = look(walkers, time, jitter=chance)
+        found = replace(found, class_ids=1 + (found.boxes[:, 1] > 60).astype(np.int32))
+        frame, looked = frame_at(time, picture=picture), chance.random() < chance_to_look
+        seen = found[chance.random(len(found)) < 0.7] if looked else None
+        if step == restart:
+            parts = tuple(restarted(part) for part in parts)
+        results = [Result(frame, tracker.update(frame, seen)) for tracker, _ in (whole, parts)]
+        assert_same(results[1].instances, results[0].instances)
+        assert whole[1].update(results[0]) == parts[1].update(results[1])
+    assert whole[0].state() == parts[0].state() and whole[1].state() == parts[1].state()
+
+
+def test_ids_go_on_where_a_stream_begins_its_time_anew_after_a_restart() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(5 + step / 25), standing())
+    assert ids_of(restarted(tracker).update(frame_at(0.0), standing())) == [2]
+
+
+def test_another_model_after_a_restart_begins_with_new_ids() -> None:
+    tracker = MaskIou()
+    for step in range(5):
+        tracker.update(frame_at(step / 25), objects((100, 50, 130, 140, 0.9), class_ids=[2]))
+    tracker = restarted(tracker)
+    assert ids_of(tracker.update(frame_at(0.24), replace(standing(), class_names=("background", "car")))) == [2]
+    assert tracker.update(frame_at(0.28), None).names == ["car"]
+
+
+def test_replayed_objects_are_kept_over_a_restart() -> None:
+    tracker, replayed = MaskIou(), replace(standing(), track_ids=np.array([7], np.int32))
+    tracker.update(frame_at(0.0), replayed)
+    assert_same(restarted(tracker).update(frame_at(0.1), None), replayed)
+
+
+def test_a_state_of_another_component_or_version_or_a_damaged_one_is_refused_and_changes_nothing() -> None:
+    tracker = MaskIou()
+    tracker.update(frame_at(0.0), standing())
+    before = tracker.state()
+    rows = kept.packed(np.zeros(5))
+    for wrong, message in (
+        (
+            PerClass().state(),
+            "expected a state of tracker mask_iou, version 1, got one of counter per_class, version 1",
+        ),
+        ({**before, "version": 2}, "of tracker mask_iou, version 1, got one of tracker mask_iou, version 2"),
+        ({**before, "cuts": None}, "the state of tracker mask_iou is damaged"),
+        ({**before, "tracks": {**before["tracks"], "scores": rows}}, "damaged: scores: expected"),
+        ({**before, "cuts": {"previous": rows, "usual": None}}, "damaged: previous: expected"),
+        ({key: value for key, value in before.items() if key != "next_id"}, "damaged: 'next_id' is missing"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tracker.restore(wrong)
+        assert tracker.state() == before
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_a_tracker() -> None:
+    assert isinstance(MaskIou(), Tracker)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from streamseg.config import Component, ExperimentConfig, ModelConfig, TrainingC
 from streamseg.training import data_check
 from streamseg.training.data import open_datasets
 from streamseg.training.data_check import Census, take_census
-from streamseg.training.data_report import NOWHERE, SHARED, colour_of, drawn, report
+from streamseg.training.data_report import NOWHERE, SHARED, colour_of, drawn, report, write_report
 from streamseg.types import Sample, UsageError
 from tests.datasets.test_nuclei import make_nuclei
 from tests.tiny_model import make_balls
@@ -193,3 +193,8 @@ def test_the_command_writes_the_page_and_says_what_was_found(tmp_path: Path) -> 
 def test_a_configuration_without_a_training_has_no_data() -> None:
     with pytest.raises(UsageError, match="the configuration of x has no `training` section"):
         report(ExperimentConfig(name="x"))
+
+
+def test_a_name_that_is_no_utf_8_does_not_keep_the_page_from_being_written(tmp_path: Path) -> None:
+    write_report(tmp_path / "page.html", "<p>kamera\udce4 Straße</p>")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<p>kamera&#56548; Straße</p>"

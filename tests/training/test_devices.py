@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from streamseg.config import StageConfig
 from streamseg.training.fit import check_batches
 from streamseg.types import UsageError
+from tests.backends import on_jax
 from tests.tiny_model import make_balls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,13 +22,14 @@ import json, os, sys
 from pathlib import Path
 backend, num_devices, data, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 if backend == "jax":
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}"
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={num_devices}"
 else:
     import tensorflow as tf
     parts = [tf.config.LogicalDeviceConfiguration()] * num_devices
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
 from streamseg.training.devices import all_devices
 from streamseg.training.fit import train
+from tests.backends import on_jax
 from tests.tiny_model import tiny_experiment, tiny_stage
 with all_devices() as count:
     assert count == num_devices, count
@@ -47,7 +48,7 @@ print(json.dumps(losses))
 def test_a_training_on_two_devices_goes_as_on_one(backend: str, tmp_path: Path) -> None:
     """The random samples of the losses differ between TensorFlow's replicas, so that its losses are only alike."""
     data = make_balls(tmp_path / "balls", 8)
-    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    environment = on_jax(KERAS_BACKEND=backend, CUDA_VISIBLE_DEVICES="")
     found = []
     for count in (1, 2):
         command = [sys.executable, "-c", TRAIN, backend, str(count), str(data), str(tmp_path / f"run{count}")]

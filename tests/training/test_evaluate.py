@@ -159,6 +159,20 @@ def test_categories_that_do_not_count_do_not_lower_the_mean(balls: Coco, tmp_pat
     assert coco_average_precision(pictures, "bbox", class_names=["ball"])["AP"] == 1
 
 
+def test_objects_of_category_0_are_measured_as_all_others(balls: Coco, tmp_path: Path) -> None:
+    content = json.loads(balls.path.read_text())
+    content["categories"] = [{"id": 9, "name": "ball"}, {"id": 0, "name": "cat"}]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 9 * (annotation["id"] % 2)  # of two balls of a picture one is a cat now
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps(content))
+    zero = Coco(path=path, images=balls.images)
+    pictures = look_at(zero, Knowing(lambda i: perfect(zero, i)))
+    assert [sorted(picture.truth.names) for picture in pictures] == [["ball", "cat"]] * 5
+    for names in (["ball", "cat"], ["cat"]):
+        assert coco_average_precision(pictures, "segm", class_names=names)["AP"] == 1
+
+
 class Knowing(Oracle):
     """An oracle that also knows cats."""
 

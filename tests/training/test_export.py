@@ -92,7 +92,7 @@ def test_an_export_answers_as_the_model_and_runs_as_the_page_says(
 
 
 def test_the_matterport_family_with_its_exact_suppression_goes_into_onnx(tmp_path: Path) -> None:
-    keras.utils.set_random_seed(5)
+    keras.utils.set_random_seed(7)
     config = ModelConfig.matterport(
         class_names=("background", "a", "b"),
         backbone="resnet50",
@@ -108,7 +108,7 @@ def test_the_matterport_family_with_its_exact_suppression_goes_into_onnx(tmp_pat
     network = MaskRCNN(config, name="network")
     network.build()
     for convolution in network.backbone.convolutions:
-        convolution.gamma.assign(0.5 * convolution.gamma)  # else random weights swell from block to block
+        convolution.gamma.assign(0.5 * convolution.gamma)  # else the scores of random weights are all 0 or 1
     agreement = export_network(
         network,
         tmp_path / "a.onnx",

@@ -17,10 +17,12 @@ import pytest
 from streamseg.config import Component, ExperimentConfig, ModelConfig
 from streamseg.datasets.coco import Coco
 from streamseg.engines._model_folder import ModelFolder
+from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model.matterport_h5 import save_matterport
 from streamseg.training.fit import (
     Warnings,
+    compile_losses,
     make_network,
     newest_run,
     save_average,
@@ -29,6 +31,7 @@ from streamseg.training.fit import (
     train,
 )
 from streamseg.types import InputError, ModelError, Sample, UsageError
+from tests.backends import on_jax
 from tests.tiny_model import TINY, make_balls, tiny_experiment, tiny_stage, tiny_training_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +142,32 @@ def test_a_training_killed_in_an_epoch_ends_with_the_weights_of_an_unbroken_one(
         np.testing.assert_array_equal(other[name], one[name], err_msg=name)
     for name, value in tensors(folder / "model.weights.h5").items():
         np.testing.assert_array_equal(tensors(killed / "model.weights.h5")[name], value)
+
+
+class Traced(TrainedMaskRCNN):
+    """Losses that are the sum of all weights, and how often a graph of them was made."""
+
+    times = 0
+
+    def call(self, batch: Any, training: bool = False) -> dict[str, Any]:
+        self.times += 1
+        total = sum(keras.ops.sum(weight) for weight in self.trainable_variables)
+        return dict.fromkeys(LOSSES, total * keras.ops.ones(keras.ops.shape(batch)[:1]))
+
+
+def test_the_graph_of_a_step_is_made_once() -> None:
+    """Making it takes most of the time of a small training."""
+    experiment = tiny_experiment(Path("none.json"))
+    training = experiment.training
+    assert training is not None
+    model = Traced(make_network(experiment), training)
+    model.build()
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(model.trainable_variables)
+    compile_losses(model, training, optimizer)
+    truth = {name: np.zeros(4, np.float32) for name in LOSSES}
+    model.fit(np.zeros((4, 2), np.float32), truth, batch_size=2, verbose=0)
+    assert model.times == 1
 
 
 def test_a_stage_begins_with_the_weights_that_the_one_before_ended_with() -> None:
@@ -375,8 +404,7 @@ assert all(losses[-1][name] < losses[0][name] for name in ("rpn_class", "class",
 
 
 def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "3"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert load_network(TINY, tmp_path / "run" / "model.weights.h5").built

@@ -41,7 +41,7 @@ def test_any_mask_comes_back_from_its_runs() -> None:
 
 def test_the_file_decodes_to_the_masks_of_the_label_map(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    sizes = {"first": (50, 70), "second": (64, 48), "empty": (8, 8)}
+    sizes = {"first": (50, 70), "zweite\udce4": (64, 48), "empty": (8, 8)}  # one is no UTF-8
     pictures = []
     for name, (height, width) in sizes.items():
         count = 0 if name == "empty" else 20
@@ -54,7 +54,7 @@ def test_the_file_decodes_to_the_masks_of_the_label_map(tmp_path: Path) -> None:
     path = tmp_path / "found.csv"
     written = write_submission(path, pictures, min_score=0.5)
     back = read_submission(path, sizes)
-    assert list(back) == ["first", "second", "empty"] and back["empty"] == []
+    assert list(back) == list(sizes) and back["empty"] == []
     assert written == sum(map(len, back.values())) > 10 and not list(tmp_path.glob("*.part*"))
     for picture in pictures:
         labels = label_map(picture.found[picture.found.scores >= 0.5], width=picture.width, height=picture.height)
@@ -73,6 +73,12 @@ def test_the_file_looks_as_the_bowl_wants_it(tmp_path: Path) -> None:
     ]
     assert write_submission(tmp_path / "a.csv", pictures, min_score=0.5) == 1
     assert (tmp_path / "a.csv").read_text() == "ImageId,EncodedPixels\na,6 2 13 1\nb,\n"
+
+
+def test_a_byte_order_mark_before_the_header_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "marked.csv"
+    path.write_text("\ufeffImageId,EncodedPixels\na,1 2\n", encoding="utf-8")
+    assert list(read_submission(path, {"a": (2, 2)})) == ["a"]
 
 
 def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:

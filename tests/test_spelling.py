@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamseg.config import Component
-from streamseg.places import Input, Output, expand, sample_path
+from streamseg.pictures import ENDINGS
+from streamseg.spelling import Input, Output, expand, sample_path
 from streamseg.types import InputError, UsageError
 
 
@@ -61,6 +62,69 @@ def test_a_folder_without_pictures_is_one_stream_a_video(folder: Path) -> None:
     assert [given.path for given in expand(["mixed", "cars"])] == [Path("mixed/a.mp4"), Path("cars/a.MOV")]
 
 
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+def test_every_ending_of_a_picture_makes_a_folder_one_of_pictures(folder: Path, ending: str) -> None:
+    (folder / "cars" / f"a{ending.upper()}").touch()
+    assert [given.path for given in expand(["cars"])] == [Path("cars")]
+
+
+def test_hidden_files_in_a_folder_are_left_out(folder: Path) -> None:
+    for name in ("._a.jpg", "._a.MOV"):
+        (folder / "cars" / name).touch()
+    assert [given.path for given in expand(["cars"])] == [Path("cars/a.MOV")]
+
+
+def test_a_gif_in_a_folder_is_a_video_where_there_is_nothing_else(folder: Path) -> None:
+    for name in ("cars/a.gif", "empty/b.gif", "empty/a.gif"):
+        (folder / name).touch()
+    assert [given.path for given in expand(["cars", "empty"])] == [
+        Path("cars/a.MOV"),
+        Path("empty/a.gif"),
+        Path("empty/b.gif"),
+    ]
+
+
+def test_a_numbering_is_one_stream_of_its_pictures_called_after_it(folder: Path) -> None:
+    for name in ("left_0001.png", "left_0002.png", "right_0001.png"):
+        (folder / "frames" / name).touch()
+    left, plain = expand(["frames/left_%04d.png", "frames/%d.png"])
+    options = {"path": "frames", "names": "left_%04d.png"}
+    assert left.source == Component(name="image_folder", options=options)
+    assert (left.stem, left.folder, left.problem) == ("left", Path("frames"), None)
+    assert (plain.stem, plain.folder, plain.problem) == ("frames", Path("."), None)
+
+
+def test_a_file_and_a_folder_are_found_by_the_brackets_in_their_names(folder: Path) -> None:
+    for name in ("my [dQw4].d/a [1].mp4", "d/a.mp4"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
+    clip = Path("my [dQw4].d/a [1].mp4")
+    for text in ("my [dQw4].d/*.mp4", "my [dQw4].d/a [1].mp4", "my [dQw4].d", "my*/a*"):
+        assert [given.path for given in expand([text])] == [clip]
+    assert [given.path for given in expand(["[cd]/*.mp4"])] == [Path("d/a.mp4")]
+
+
+@pytest.mark.parametrize("text", ["lost.mp4", "l*.mp4"])
+def test_a_link_that_leads_nowhere_is_told_with_its_target(folder: Path, text: str) -> None:
+    (folder / "lost.mp4").symlink_to("gone.mp4")
+    (given,) = expand([text])
+    assert str(given.problem) == "lost.mp4: a link to gone.mp4, which does not exist"
+
+
+def test_a_link_that_leads_round_in_a_circle_is_told_with_its_target(folder: Path) -> None:
+    (folder / "round.mp4").symlink_to("round.mp4")
+    (given,) = expand(["round.mp4"])
+    assert str(given.problem) == "round.mp4: a link to round.mp4: too many levels of symbolic links"
+
+
+def test_a_tilde_is_the_home_folder_in_inputs_and_outputs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    one, two, three = expand(["~/clip10.mp4", "~/cars", "~/clip2*"])
+    assert [one.path, two.path, three.path] == [folder / "clip10.mp4", folder / "cars/a.MOV", folder / "clip2.mkv"]
+    outputs = [Output.parse(text) for text in ("~/out.mp4", "images:~/out", "~/cars")]
+    assert [output.path for output in outputs] == [f"{folder}/out.mp4", f"{folder}/out", f"{folder}/cars"]
+
+
 def test_streams_of_one_name_are_told_apart(folder: Path) -> None:
     assert [given.name for given in expand(["mixed", "cars"])] == ["a", "a-2"]
 
@@ -72,6 +136,8 @@ def test_streams_of_one_name_are_told_apart(folder: Path) -> None:
         ("clip3.mkv", "no such file; did you mean 'clip2.mkv'?"),
         ("nowhere/a.mp4", "there is no folder nowhere"),
         ("*.webm", "no file matches"),
+        ("frames/%04d.png", "frames/%04d.png: the folder frames holds no picture of such a name"),
+        ("nowhere/%04d.png", "there is no folder nowhere"),
     ],
 )
 def test_what_is_not_there_is_a_problem_of_that_input_alone(folder: Path, text: str, words: str) -> None:
@@ -80,7 +146,7 @@ def test_what_is_not_there_is_a_problem_of_that_input_alone(folder: Path, text: 
     assert good.problem is None
 
 
-@pytest.mark.parametrize("text", ["sampel:", "test:big", "test:1280x720@", "gopher://host/a.mp4"])
+@pytest.mark.parametrize("text", ["-", "sampel:", "test:big", "test:1280x720@", "gopher://host/a.mp4"])
 def test_what_cannot_be_an_input_is_wrong_use(folder: Path, text: str) -> None:
     with pytest.raises(UsageError, match="expected"):
         expand([text])
@@ -92,10 +158,10 @@ def test_the_sample_ships_with_the_package_and_is_written_to_the_current_folder(
     assert (given.stem, given.folder) == ("pedestrians", Path("."))
 
 
-def test_a_test_pattern_ends_after_ten_seconds() -> None:
+def test_what_stands_after_a_scheme_is_read_by_the_source_itself() -> None:
     (plain, shaped) = expand(["test:", "test:640x360@25"])
-    assert plain.source == Component(name="test_pattern", options={"end": 10.0})
-    assert shaped.source == Component(name="test_pattern", options={"end": 10.0, "size": "640x360", "fps": 25})
+    assert plain.source == Component(name="test_pattern")
+    assert shaped.source == Component(name="test_pattern", options={"size": "640x360", "fps": 25})
 
 
 @pytest.mark.parametrize(
@@ -109,6 +175,7 @@ def test_a_test_pattern_ends_after_ten_seconds() -> None:
         ("results", "video_file", "results/street_splash.mp4"),
         ("results/", "video_file", "results/street_splash.mp4"),
         ("v1.2/", "video_file", "v1.2/street_splash.mp4"),
+        ("out.mp4/", "video_file", "out.mp4/street_splash.mp4"),
     ],
 )
 def test_the_ending_of_an_output_picks_its_sink(text: str, sink: str, path: str) -> None:
@@ -129,9 +196,18 @@ def test_braces_in_the_name_of_a_folder_are_its_own() -> None:
         ("gopher://host/out", "expected a file, a folder or images:FOLDER"),
         ("{stm}.mp4", "-o {stm}.mp4: no placeholder is called 'stm'; did you mean 'stem'?"),
         ("images:{folder}/{}", "no placeholder is called ''; there is folder, stem"),
+        ("-", "-o -: expected a file, a folder or images:FOLDER; nothing is written to stdout"),
+        ("plain", "-o plain: expected a folder, or a file ending in .mp4"),
+        ("plain/", "-o plain/: expected a folder"),
+        ("images:plain", "-o images:plain: expected a folder"),
+        ("/dev/null", "got a device; --set sinks=[] writes nothing"),
+        ("lost", "-o lost: lost: a link to gone, which does not exist"),
+        ("out.png", "-o out.png: no sink writes one picture; -o images:FOLDER writes all, numbered"),
     ],
 )
-def test_an_output_that_nothing_writes_is_wrong_use(text: str, words: str) -> None:
+def test_an_output_that_nothing_writes_is_wrong_use(folder: Path, text: str, words: str) -> None:
+    (folder / "plain").touch()
+    (folder / "lost").symlink_to("gone")
     with pytest.raises(UsageError) as error:
         Output.parse(text)
     assert words in str(error.value)

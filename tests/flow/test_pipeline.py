@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.pipeline import Pipeline, Stopped, Stream, StreamSummary, Summary
+from streamseg.flow.pipeline import Pipeline
+from streamseg.flow.report import StreamSummary, Summary
+from streamseg.flow.stream import Stopped, Stream
 from streamseg.types import InputError, OutputError, Result, UsageError
 from tests.fakes import (
     FakeCounter,
@@ -114,7 +116,7 @@ def test_the_parts_are_asked_in_order_and_the_result_carries_what_each_one_added
     assert [event["name"] for event in last.events] == ["person", "north", "south"]
     canvases = [canvas for canvas, _ in (effects[0].drawn[-1], effects[1].drawn[-1])]
     assert canvases[0] is canvases[1] and effects[0].drawn[-1][1].counts == last.counts
-    assert summary.streams["street"].lines == {"north": 3, "south": 3}
+    assert summary.streams["street"].totals == last.counts
 
 
 def test_without_effects_the_picture_is_the_frames_own() -> None:
@@ -197,7 +199,7 @@ def test_buffers_hold_few_large_pictures_so_memory_stays_flat() -> None:
     runner = threading.Thread(target=pipeline.run)
     runner.start()
     time.sleep(0.2)
-    assert source.fault.calls <= 4 + 1 + 1  # four wait, one is in the engine, one is on its way
+    assert source.fault.calls <= 4 + 4 + 1  # four wait for the engine, four for the writer, one is on its way
     gate.release(1000)
     runner.join()
     assert pipeline.summary().streams["street"].written == 100
@@ -206,46 +208,82 @@ def test_buffers_hold_few_large_pictures_so_memory_stays_flat() -> None:
 # A live source and a slow neighbour
 
 
-def live_run(*, num_frames: int, engine_gate: int | None, sink_gate: int | None) -> tuple[StreamSummary, list[int]]:
-    """Runs a live source that is through before the gated part has done more than its first permits."""
-    gates = [threading.Semaphore(number) if number is not None else None for number in (engine_gate, sink_gate)]
-    source, sink = FakeSource(num_frames, live=True), FakeSink(gate=gates[1])
-    pipeline = Pipeline(FakeEngine(gate=gates[0]), [stream(source=source, sinks=(sink,))])
-    runner = threading.Thread(target=pipeline.run)
-    runner.start()
-    assert source.exhausted.wait(10)
-    for gate in gates:
-        if gate:
-            gate.release(num_frames)
-    runner.join(10)
-    return pipeline.summary().streams["street"], sink.indices
-
-
-def test_live_source_drops_oldest_frame_when_engine_is_slow() -> None:
-    went, indices = live_run(num_frames=20, engine_gate=0, sink_gate=None)
-    assert indices[-2:] == [18, 19] and indices == sorted(indices)
-    assert went.read == 20 and went.written == len(indices) <= 4
-    assert went.dropped == {"slow engine": 20 - len(indices)}
-
-
-def test_live_source_drops_oldest_frame_when_output_is_slow() -> None:
+def live_source(num_frames: int, *, rate: float, width: int = 16, height: int = 16) -> FakeSource:
+    """A camera of 10 frames a second whose frames come `rate` times as fast."""
     pace = threading.Semaphore(0)
-    source, sink = FakeSource(20, live=True, pace=pace), FakeSink(gate=(gate := threading.Semaphore(0)))
-    engine = FakeEngine()
-    pipeline = Pipeline(engine, [stream(source=source, sinks=(sink,))])
+    source = FakeSource(num_frames, live=True, pace=pace, width=width, height=height)
+
+    def tick() -> None:
+        for _ in range(num_frames):
+            time.sleep(0.1 / rate)
+            pace.release()
+
+    threading.Thread(target=tick, daemon=True).start()
+    return source
+
+
+def test_frames_that_a_slow_engine_passes_over_are_shown_in_order_with_what_the_tracker_knows() -> None:
+    source, tracker, sink, engine = live_source(60, rate=10), FakeTracker(), FakeSink(), FakeEngine(seconds=0.1)
+    summary = Pipeline(engine, [stream(source=source, tracker=tracker, sinks=(sink,))]).run()
+    went = summary.streams["street"]
+    assert sink.indices == list(range(60)) and (went.read, went.written, went.dropped) == (60, 60, {})
+    looked_at = [index for batch in engine.batches for _, index in batch]
+    assert 4 <= len(looked_at) < 20 and looked_at == sorted(looked_at)
+    assert [index for index, seen in enumerate(tracker.seen) if seen is not None] == looked_at
+    assert all(len(result.instances) == 1 for result in sink.results), "the tracker carries its object"
+
+
+def test_without_a_tracker_the_objects_of_the_last_look_stay() -> None:
+    sink, engine = FakeSink(), FakeEngine(seconds=0.05)
+    Pipeline(engine, [stream(source=live_source(30, rate=10), sinks=(sink,))]).run()
+    looks = [index for batch in engine.batches for _, index in batch]
+    expected = [max((look for look in looks if look <= index), default=None) for index in range(30)]
+    shown = [result.instances.boxes[0, 0] if len(result.instances) else None for result in sink.results]
+    assert shown == expected
+
+
+def test_a_live_frame_older_than_allowed_is_dropped_and_counted_but_a_look_at_it_reaches_the_tracker() -> None:
+    source, tracker, sink = live_source(40, rate=10), FakeTracker(), FakeSink()
+    engine = FakeEngine(seconds=0.1)
+    went = Pipeline(engine, [stream(source=source, tracker=tracker, sinks=(sink,))], max_age=0.05).run()
+    street = went.streams["street"]
+    assert street.dropped.keys() == {"too old"} and street.read == street.written + street.dropped["too old"] == 40
+    assert sink.indices == sorted(sink.indices) and 0 < len(sink.indices) < 40
+    looks = [seen for seen in tracker.seen if seen is not None]
+    assert len(looks) == sum(len(batch) for batch in engine.batches)
+
+
+def test_a_live_source_drops_what_a_slow_output_leaves_no_room_for() -> None:
+    gate = threading.Semaphore(0)
+    source, sink = live_source(50, rate=20), FakeSink(gate=gate)
+    pipeline = Pipeline(FakeEngine(), [stream(source=source, sinks=(sink,))])
     runner = threading.Thread(target=pipeline.run)
     runner.start()
-    for number in range(3):  # one is being written, two have been through the engine and wait
-        pace.release()
-        until(lambda: len(engine.batches) > number)  # noqa: B023
-    until(lambda: pipeline._flows[0].results.room == 0)
-    pace.release(17)
-    assert source.exhausted.wait(10)
-    gate.release(20)
+    assert source.exhausted.wait(10), "the camera never waits"
+    gate.release(50)
     runner.join(10)
     went = pipeline.summary().streams["street"]
-    assert sink.indices == [0, 1, 2, 18, 19]
-    assert went.dropped == {"slow output": 15}
+    assert went.read == 50 == went.written + sum(went.dropped.values())
+    assert went.written <= 2 * 10 + 2 and sink.indices[-1] == 49 and sink.indices == sorted(sink.indices)
+    assert went.dropped.keys() <= {"slow output", "slow engine"} and "slow output" in went.dropped
+
+
+def test_large_pictures_of_a_camera_wait_in_bounded_memory_while_the_engine_hangs() -> None:
+    gate, pace = threading.Semaphore(0), threading.Semaphore(1)
+    source, sink = FakeSource(60, live=True, width=3840, height=2160, pace=pace), FakeSink()
+    pipeline = Pipeline(FakeEngine(gate=gate), [stream(source=source, sinks=(sink,))])
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    lane = pipeline._flows["street"].lane
+    until(lambda: lane.num_put == 1 and lane.num_waiting == 0)  # the engine has the first
+    pace.release(60)
+    assert source.exhausted.wait(10)
+    gate.release(60)
+    runner.join(10)
+    went = pipeline.summary().streams["street"]
+    room = int(250e6 / (1.5 * 3840 * 2160))  # 20 pictures of 12.4 MB
+    assert (went.read, went.written, went.dropped) == (60, room, {"slow engine": 60 - room})
+    assert sink.indices == [0, *range(60 - room + 1, 60)]
 
 
 def test_a_stream_whose_output_is_slow_does_not_hold_up_the_others() -> None:
@@ -410,17 +448,119 @@ def test_a_bad_file_among_good_ones_is_named_and_the_good_ones_are_done() -> Non
     assert [went.written for went in summary.streams.values()] == [5, 0, 5]
 
 
+# Streams that come and go
+
+
+def running(**options: object) -> Pipeline:
+    pipeline = Pipeline(FakeEngine(), **options)  # type: ignore[arg-type]
+    pipeline.start()
+    return pipeline
+
+
+def test_a_stream_that_comes_and_goes_takes_no_frame_from_another() -> None:
+    pipeline, kept, guest = running(), FakeSink(), FakeSink()
+    pace = threading.Semaphore(0)
+    pipeline.add(stream("kept", source=FakeSource(200, name="kept", pace=pace), sinks=(kept,)))
+    for round in range(5):
+        pace.release(20)
+        pipeline.add(stream("guest", source=FakeSource(None, name="guest", live=True), sinks=(guest,)))
+        until(lambda: len(guest.results) > 3)
+        went = pipeline.remove("guest")
+        assert went.error is None and went.written == len(guest.results), round
+        assert went.read == went.written + sum(went.dropped.values())
+        assert guest.left_with is None, "a live recording is complete"
+        guest.results.clear()
+    pace.release(200)
+    pipeline.close()
+    summary = pipeline.wait()
+    assert kept.indices == list(range(200))
+    assert summary.exit_code == 0 and list(summary.streams) == ["kept"]
+    assert street_threads() == []
+
+
+def test_a_file_that_is_removed_leaves_its_part_file_and_is_no_error_of_the_run(tmp_path: Path) -> None:
+    pipeline, sink = running(), FakeSink(tmp_path / "out.txt")
+    pipeline.add(stream(source=FakeSource(None), sinks=(sink,)))
+    until(lambda: len(sink.results) > 3)
+    went = pipeline.remove("street")
+    assert went.error == "removed before its end" and went.outputs == (str(tmp_path / "out.part.txt"),)
+    pipeline.close()
+    summary = pipeline.wait()
+    assert (summary.exit_code, summary.error) == (0, None)
+
+
+def test_a_removed_source_has_been_left_so_that_it_can_be_opened_again() -> None:
+    pipeline = running()
+    for _ in range(3):
+        source = FakeSource(None, live=True)
+        pipeline.add(stream(source=source))
+        until(lambda: source.entered)  # noqa: B023
+        pipeline.remove("street")
+        assert source.left
+    pipeline.close()
+    pipeline.wait()
+
+
+def test_a_file_that_waits_for_its_turn_can_be_removed() -> None:
+    pipeline, sink = running(parallel=1), FakeSink()
+    pipeline.add(stream("first", source=FakeSource(None, name="first")))
+    pipeline.add(stream("second", sinks=(sink,)))
+    assert pipeline.remove("second").error == "not started" and not sink.entered
+    pipeline.remove("first")
+    pipeline.close()
+    assert pipeline.wait().exit_code == 0
+
+
+def test_wrong_comings_and_goings_are_refused_and_the_others_go_on() -> None:
+    pipeline, sink = running(), FakeSink()
+    pace = threading.Semaphore(0)
+    pipeline.add(stream("street", source=FakeSource(10, pace=pace), sinks=(sink,)))
+    with pytest.raises(UsageError, match="stream street: the name is taken"):
+        pipeline.add(stream("street"))
+    with pytest.raises(UsageError, match="no stream is called 'stret'.*street"):
+        pipeline.remove("stret")
+    pace.release(11)
+    pipeline.close()
+    with pytest.raises(UsageError, match="stream late: the pipeline takes no more streams"):
+        pipeline.add(stream("late"))
+    assert pipeline.wait().exit_code == 0 and sink.indices == list(range(10))
+
+
+def test_a_stream_that_breaks_can_come_back_under_its_name() -> None:
+    pipeline, sink = running(), FakeSink()
+    pipeline.add(stream(source=FakeSource(enter_error=InputError("no such camera"))))
+    until(lambda: pipeline.summary().streams["street"].error is not None)
+    pipeline.add(stream(sinks=(sink,)))
+    pipeline.close()
+    assert pipeline.wait().streams["street"].error is None and sink.indices == list(range(5))
+
+
+def test_a_dead_engine_ends_what_comes_later_too() -> None:
+    pipeline = Pipeline(FakeEngine(fault=Fault(0, error=RuntimeError("no memory"))))
+    pipeline.start()
+    pipeline.add(stream("first"))
+    until(lambda: pipeline._closed)
+    with pytest.raises(UsageError, match="takes no more streams"):
+        pipeline.add(stream("second"))
+    assert "no memory" in (pipeline.wait().error or "")
+
+
+def test_a_pipeline_without_streams_has_nothing_to_run() -> None:
+    with pytest.raises(UsageError, match="at least one stream"):
+        Pipeline(FakeEngine()).run()
+
+
 # Wrong use
 
 
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ([], {}, "at least one stream"),
         (["a", "a"], {}, "names must differ, got 'a' 2 times"),
         (["a"], {"parallel": 0}, "parallel: expected at least 1, got 0"),
         (["a"], {"batch_wait": -1}, "batch_wait: expected 0 seconds or more"),
         (["a"], {"min_score": 50}, "min_score: expected 0 to 1, got 50"),
+        (["a"], {"max_age": 0}, "max_age: expected more than 0 seconds, got 0"),
     ],
 )
 def test_wrong_use_is_refused_before_the_first_frame(names: list[str], options: dict[str, float], message: str) -> None:
@@ -505,7 +645,7 @@ CHILD = """
     sys.path.insert(0, {root!r})
     from pathlib import Path
     from tests.fakes import FakeEngine, FakeSink, FakeSource
-    from streamseg import pipeline
+    from streamseg.flow import pipeline
     pipeline.SECONDS_TO_LET_GO = 0.3
 
     class Sink(FakeSink):
@@ -527,7 +667,7 @@ CHILD = """
 
 def interrupted(folder: Path, *signals: int, hang: bool = False) -> tuple[int, dict, float]:
     """Exit code, summary and seconds until the end of a child that was sent the signals while it was running."""
-    code = textwrap.dedent(CHILD).format(root=str(Path(__file__).parents[1]), folder=str(folder), hang=hang)
+    code = textwrap.dedent(CHILD).format(root=str(Path(__file__).parents[2]), folder=str(folder), hang=hang)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -587,7 +727,7 @@ def test_signals_are_as_they_were_after_a_run() -> None:
 
 def went(**changes: object) -> StreamSummary:
     stages = {"source": 5.1, "engine": 17.0, "tracker": 0.9, "effects": 0.6, "sinks": 7.7}
-    return StreamSummary(read=795, written=795, seconds=18.2, stages=stages, objects={"person": 6},
+    return StreamSummary(read=795, written=795, seconds=18.2, stages=stages, totals={"objects": {"person": 6}},
                          outputs=("street_splash.mp4",), **changes)  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -619,6 +759,13 @@ def test_the_summary_tells_notes_warnings_and_the_error_when_there_are_any() -> 
     told = {"notes": ["a repeated row"], "warnings": {"damaged packets skipped": 2}, "error": "disk full"}
     stream = went(notes=("a repeated row",), warnings={"damaged packets skipped": 2}, error="disk full")
     assert Summary({"street": stream}, seconds=1.0, error="x", exit_code=1).to_json() == {**EXPECTED, **told}
+
+
+def test_totals_of_any_kind_and_the_number_of_events_reach_the_summary() -> None:
+    counter = FakeCounter(kind="speeds", name="lane 1")
+    summary = Pipeline(FakeEngine(), [stream(counters=[counter], num_frames=3)]).run()
+    told = summary.to_json()
+    assert told["counts"] == {"speeds": {"lane 1": 3}} and told["events"] == 3 and told["objects"] == {}
 
 
 def test_a_run_measures_where_its_time_went_without_the_waiting() -> None:

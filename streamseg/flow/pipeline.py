@@ -1,0 +1,359 @@
+"""Takes the frames of every stream through engine, tracker, counters and effects to the sinks, and says how it went.
+
+    source ──► engine ──► tracker ──► counters ──► effects ──► sinks
+    _read      _infer     _write
+
+One thread reads each source, one runs the engine for all streams, one for each stream tracks, draws and writes. Between
+them is one lane a stream (`buffer.Lane`), which keeps its frames in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from streamseg.buffer import Buffer, Closed, Failure, Junction, Threads
+from streamseg.config import nearest
+from streamseg.flow.report import StreamSummary, Summary, said
+from streamseg.flow.stream import Flow, Found, Stopped, Stream
+from streamseg.types import Engine, Frame, InputError, Result, UsageError
+
+RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
+SECONDS_BETWEEN_PROGRESS = 0.1
+SECONDS_TO_LET_GO = 5.0  # after a second Ctrl-C, for files to be closed
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], None]
+
+
+class Pipeline:
+    """One engine and the streams that share it; runs once, by `run()` or by iterating over `results()`.
+
+    batch_wait: seconds to wait for a fuller batch · parallel: files worked on at a time; live streams run all at once ·
+    min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds after which
+    a live frame is dropped instead of shown, None for none · progress: called with the stream's name, frames done and
+    frames expected (None if unknown), about ten times a second, in the stream's thread.
+
+    Streams may also come and go while it runs: `start()`, then `add` and `remove`, `close()` when no more will come,
+    and `wait()` for the end.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        streams: Sequence[Stream] = (),
+        *,
+        batch_wait: float = 0.01,
+        parallel: int = 2,
+        min_score: float | None = None,
+        max_age: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        _check(streams, batch_wait=batch_wait, parallel=parallel, min_score=min_score, max_age=max_age)
+        self.engine = engine
+        self.batch_wait = batch_wait
+        self.parallel = parallel
+        self.min_score = engine.min_score if min_score is None else min_score
+        self.max_age = max_age
+        self.progress = progress
+        self._threads = Threads()
+        self._junction: Junction[Frame, Found] = Junction()
+        self._finished: Buffer[Result] = Buffer(RESULTS_AHEAD)
+        self._lock = threading.RLock()  # who waits, runs and has ended
+        self._changed = threading.Condition(self._lock)
+        self._flows: dict[str, Flow] = {}
+        self._waiting: deque[Flow] = deque()
+        self._running: list[Flow] = []
+        self._failed: list[Flow] = []
+        self._closed = False  # no more streams will come
+        self._stopped: Stopped | None = None
+        self._signal: signal.Signals | None = None
+        self._began: float | None = None
+        self._ended: float | None = None
+        for stream in streams:
+            self.add(stream)
+
+    # The flow. Each of the three is the whole work of a thread; what it raises ends in the `_end_of_…` further down.
+
+    def _read(self, flow: Flow) -> None:
+        with flow.stream.source as source:
+            frames = iter(source)
+            while (frame := flow.timed("source", next, frames, None)) is not None:
+                if flow.num_read == 0:
+                    flow.open(source.info, frame.picture)
+                    self._log_start(flow, frame)
+                flow.lane.put(frame)
+        if flow.num_read == 0:
+            raise InputError(f"{source.info.path or flow.name}: no frame could be decoded")
+
+    def _infer(self) -> None:
+        engine = self.engine
+        while batch := self._junction.take(most=engine.batch_size, patience=self.batch_wait, kind=engine.input_size):
+            began = time.monotonic()
+            found = engine.predict([slot.item for slot in batch])
+            seconds = (time.monotonic() - began) / len(batch)
+            if len(found) != len(batch):
+                raise RuntimeError(f"{type(engine).__name__} was given {len(batch)} frames and answered {len(found)}")
+            for slot, instances in zip(batch, found, strict=True):
+                with suppress(Closed):  # that stream has ended; the others go on
+                    slot.fill((instances, seconds))
+
+    def _write(self, flow: Flow) -> None:
+        with flow.sinks(flow.opened.get()):
+            for result in flow.results():
+                flow.put_out(result)
+                self._report(flow)
+                with suppress(Closed):  # nobody iterates over the results
+                    self._finished.put(result)
+            flow.check_complete()
+            self._report(flow, last=True)
+
+    # Running it.
+
+    def run(self) -> Summary:
+        """Runs every stream to its end and says how it went: what a part raised is in the summary, not raised here."""
+        if not self._flows:
+            raise UsageError("a pipeline needs at least one stream, got none")
+        self.start()
+        self.close()
+        return self.wait()
+
+    def start(self) -> None:
+        """Begins with the streams that there are; more may be added."""
+        self._finished.close()
+        self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._began is not None:
+                raise RuntimeError("a pipeline runs once; make a new one for another run")
+            self._began = time.monotonic()
+            self._threads.start("engine", self._infer, at_end=self._end_of_engine)
+            self._start_waiting()
+
+    def add(self, stream: Stream) -> None:
+        """One stream more, at any time; a file may have to wait for its turn.
+
+        UsageError when another stream of that name is not through yet, or when no more streams are taken.
+        """
+        flow = Flow(
+            stream,
+            self._junction.bell,
+            batch_size=self.engine.batch_size,
+            min_score=self.min_score,
+            max_age=self.max_age,
+        )
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"stream {stream.name}: the pipeline takes no more streams")
+            if (other := self._flows.get(stream.name)) and (other in self._waiting or other in self._running):
+                raise UsageError(f"stream {stream.name}: the name is taken by a stream that is not through yet")
+            self._flows[stream.name] = flow
+            first_file = sum(waiting.live for waiting in self._waiting)
+            self._waiting.insert(first_file if flow.live else len(self._waiting), flow)
+            if self._began is not None:
+                self._start_waiting()
+
+    def remove(self, name: str) -> StreamSummary:
+        """Ends one stream, and says how it went once it has left its source and its sinks; the others go on.
+
+        What is in flight is written. A live recording is completed; of a file that was not through, the outputs stay
+        under their part names. UsageError when no stream is called so.
+        """
+        with self._changed:
+            flow = self._flows.get(name)
+            if flow is None:
+                raise UsageError(f"no stream is called {name!r}{nearest(name, self._flows)}")
+            if flow in self._waiting:
+                self._waiting.remove(flow)
+            elif flow in self._running:
+                flow.removed = Stopped("removed before its end")
+                flow.stop(Failure(flow.removed, threading.current_thread().name), discard=False)
+            self._changed.wait_for(lambda: flow not in self._running and not flow.reading)
+            self._start_waiting()
+            if self._flows.get(name) is flow:
+                del self._flows[name]
+            return flow.summary(time.monotonic())
+
+    def close(self) -> None:
+        """No more streams will come: the pipeline ends with those that it has."""
+        with self._lock:
+            self._closed = True
+            self._start_waiting()
+
+    def wait(self) -> Summary:
+        """Waits for the end of all streams after `close()`, and says how they went.
+
+        In the main thread, Ctrl-C and SIGTERM end the reading; what is in flight is written, part files stay playable.
+        A second one drops what is in flight; a third, or five seconds, leaves threads that hang behind.
+        """
+        with _signals_told_to(self._threads):
+            num_signals = 0
+            while told := self._threads.wait(patience=SECONDS_TO_LET_GO if num_signals > 1 else None):
+                num_signals += 1
+                if num_signals > 2:
+                    break
+                self._signal = self._signal or signal.Signals(told)
+                self._stop(f"stopped by {self._signal.name} before its end", discard=num_signals > 1)
+        return self.summary()
+
+    def results(self) -> Iterator[Result]:
+        """Every result as soon as its sinks have it; of several streams as they come (`result.frame.stream`).
+
+        Raises the first error after the last result that could still be had. Leaving the loop early, by `break` or by
+        an exception, ends the run at once: what is in flight is dropped, and a file's outputs stay under their part
+        names, closed and playable. `summary()` tells how far it came.
+        """
+        self._start()
+        self.close()
+        try:
+            yield from self._finished
+        finally:
+            self._stop("stopped by the caller before its end", discard=True)
+            self._threads.wait()
+        for failure in self._failures():
+            failure.error.add_note(f"in thread '{failure.thread}'")
+            raise failure.error
+
+    def summary(self) -> Summary:
+        """How the run went so far; of a stream that was removed nothing."""
+        with self._lock:
+            now = time.monotonic() if self._ended is None else self._ended
+            return Summary(
+                streams={flow.name: flow.summary(now) for flow in self._flows.values()},
+                seconds=now - (self._began or now),
+                error=self._error(),
+                exit_code=self._exit_code(),
+            )
+
+    def _log_start(self, flow: Flow, frame: Frame) -> None:
+        begins = f"picture {frame.index} at {frame.time:.3f} s"
+        pictures = f"{frame.width}x{frame.height} {frame.picture.format.name}"
+        sees = "{}x{}".format(*self.engine.input_size(frame))
+        log.debug("stream %s: from %s, pictures %s, network input %s", flow.name, begins, pictures, sees)
+
+    def _report(self, flow: Flow, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self.progress and (last or now - flow.reported >= SECONDS_BETWEEN_PROGRESS):
+            flow.reported = now
+            self.progress(flow.name, flow.num_written, flow.num_expected)
+
+    # Who runs when, and who learns of whose end.
+
+    def _start_waiting(self) -> None:
+        """Starts whose turn it is; lock held."""
+        if self._began is None:
+            return
+        while self._waiting and (self._waiting[0].live or sum(not flow.live for flow in self._running) < self.parallel):
+            flow = self._waiting.popleft()
+            flow.began = time.monotonic()
+            flow.reading = True
+            self._running.append(flow)
+            self._junction.add(flow.lane)
+            self._threads.start(f"read {flow.name}", partial(self._read, flow), at_end=partial(self._end_of_read, flow))
+            self._threads.start(
+                f"write {flow.name}", partial(self._write, flow), at_end=partial(self._end_of_stream, flow)
+            )
+        if self._closed and not self._waiting:
+            self._junction.close()
+            if not self._running and self._ended is None:
+                self._ended = time.monotonic()
+                self._finished.close()
+
+    def _end_of_read(self, flow: Flow, failure: Failure | None) -> None:
+        flow.end_reading(failure)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _end_of_stream(self, flow: Flow, failure: Failure | None) -> None:
+        with self._changed:
+            flow.end(failure)
+            if flow.failure and flow.failure.error is not flow.removed:
+                self._failed.append(flow)
+            self._running.remove(flow)
+            self._start_waiting()
+            self._changed.notify_all()
+
+    def _end_of_engine(self, failure: Failure | None) -> None:
+        with self._lock:
+            if failure:
+                self._closed = True
+                self._waiting.clear()
+            self._junction.close(failure)
+            self._start_waiting()
+
+    def _stop(self, reason: str, *, discard: bool) -> None:
+        with self._lock:
+            self._closed = True
+            if self._running:
+                self._stopped = self._stopped or Stopped(reason)
+                self._waiting.clear()
+                self._finished.close(discard=True)
+                for flow in self._running:
+                    flow.stop(Failure(self._stopped, threading.current_thread().name), discard=discard)
+            self._start_waiting()
+
+    def _error(self) -> str | None:
+        for flow in self._failed:
+            if flow.failure and flow.failure.error is not self._stopped:
+                return f"{flow.name}: {flow.error}"
+        if self._stopped:
+            hanging = f"; still busy: {', '.join(self._threads.running)}" if self._threads.running else ""
+            return f"{self._stopped}{hanging}"
+        return next((f"{said(failure.error)} (thread '{failure.thread}')" for failure in self._failures()), None)
+
+    def _failures(self) -> list[Failure]:
+        """What went wrong in the threads; that a stream was removed is nothing wrong."""
+        return [
+            failure
+            for failure in self._threads.failures
+            if not isinstance(failure.error, Stopped) or failure.error is self._stopped
+        ]
+
+    def _exit_code(self) -> int:
+        if self._signal:
+            return 128 + self._signal
+        errors = [failure.error for failure in self._failures()]
+        if errors and all(isinstance(error, UsageError) for error in errors):
+            return 1 if any(flow.num_written for flow in self._flows.values()) else UsageError.exit_code
+        return 1 if errors or self._failed else 0
+
+
+@contextmanager
+def _signals_told_to(threads: Threads) -> Iterator[None]:
+    """Ctrl-C and SIGTERM become news for `threads.wait`, so that no exception strikes in the middle of a hand-over."""
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let us, nor would they come
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                previous[number] = signal.signal(number, lambda told, _: threads.tell(told))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _check(
+    streams: Sequence[Stream], *, batch_wait: float, parallel: int, min_score: float | None, max_age: float | None
+) -> None:
+    for name, number in Tally(stream.name for stream in streams).items():
+        if number > 1:
+            raise UsageError(f"stream names must differ, got {name!r} {number} times")
+    if parallel < 1:
+        raise UsageError(f"parallel: expected at least 1, got {parallel}")
+    if batch_wait < 0:
+        raise UsageError(f"batch_wait: expected 0 seconds or more, got {batch_wait}")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UsageError(f"min_score: expected 0 to 1, got {min_score}")
+    if max_age is not None and max_age <= 0:
+        raise UsageError(f"max_age: expected more than 0 seconds, got {max_age}")

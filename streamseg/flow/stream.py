@@ -1,0 +1,263 @@
+"""One stream on its way: its lane past the engine, its numbers, its sinks, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+
+from streamseg.buffer import Bell, Buffer, Failure, Lane
+from streamseg.canvas import Canvas
+from streamseg.flow.report import StreamSummary, merged, said
+from streamseg.types import (
+    Counter,
+    Effect,
+    Frame,
+    Instances,
+    Result,
+    Sink,
+    Source,
+    StreamInfo,
+    StreamsegError,
+    Tracker,
+)
+
+FILE_BYTES = 50e6  # of a file's pictures that wait for the engine, and again for the writer: four frames of 4K in 8 bit
+FILE_FRAMES = 8  # more would only add delay: the slowest stage sets the pace
+LIVE_BYTES = 250e6  # of a camera's pictures; 20 frames of 4K, while the engine looks at one
+LIVE_SECONDS = 2  # an engine that takes longer is too slow for it
+
+TOO_OLD = "too old"
+
+Found = tuple[Instances, float]  # with the frame's share of the engine's seconds
+R = TypeVar("R")
+
+
+class Stopped(StreamsegError):
+    """The run was stopped before this stream's end, so its sinks leave part files."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One file or one camera: the parts that its frames pass through, ready made.
+
+    classes: everything else is removed before the tracker; None keeps all · notes: what the summary is to say of it. A
+    live source says so before it is opened, by `live = True` on its class.
+    """
+
+    name: str
+    source: Source
+    tracker: Tracker | None = None
+    counters: Sequence[Counter] = ()
+    effects: Sequence[Effect] = ()
+    sinks: Sequence[Sink] = ()
+    classes: Sequence[str] | None = None
+    notes: Sequence[str] = ()
+
+
+class Flow:
+    """A stream under way.
+
+    lane: its frames past the engine · opened: what it is, once its first frame is there · last: its newest Result, for
+    who asks from outside · batch_size: of the engine · min_score: what a detection needs where no tracker decides ·
+    max_age: seconds after which a live frame is no longer shown, None for none · reading: its reader is at work ·
+    removed: why it was ended before its end, if it was
+    """
+
+    def __init__(self, stream: Stream, bell: Bell, *, batch_size: int, min_score: float, max_age: float | None) -> None:
+        self.stream = stream
+        self.name = stream.name
+        self.live = bool(getattr(stream.source, "live", False))
+        self.opened: Buffer[StreamInfo] = Buffer(1)
+        self.lane: Lane[Frame, Found] = Lane(FILE_FRAMES, live=self.live, bell=bell)
+        self.batch_size, self.min_score, self.max_age = batch_size, min_score, max_age
+        self.num_expected: int | None = None
+        self.num_written = self.num_events = 0
+        self.dropped: Tally[str] = Tally()
+        self.stages = dict.fromkeys(("source", "engine", "tracker", "counters", "effects", "sinks"), 0.0)
+        self.last: Result | None = None
+        self.entered: list[Sink] = []
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.reported = 0.0
+        self.failure: Failure | None = None
+        self.stage_of_error: tuple[BaseException, str] | None = None
+        self.reading = False
+        self.removed: Stopped | None = None
+        self._looked_at: Instances | None = None
+
+    @property
+    def num_read(self) -> int:
+        return self.lane.num_put
+
+    def timed(self, stage: str, work: Callable[..., R], *args: Any) -> R:
+        """What `work` gives; its seconds count for `stage`, which is named if it fails."""
+        began = time.monotonic()
+        try:
+            return work(*args)
+        except BaseException as error:
+            self.stage_of_error = self.stage_of_error or (error, stage)
+            raise
+        finally:
+            self.stages[stage] += time.monotonic() - began
+
+    # Reading
+
+    def open(self, info: StreamInfo, picture: av.VideoFrame) -> None:
+        """The first frame is there: the lane gets its length, and the sinks may open."""
+        self.live = self.lane.live = info.live
+        self.num_expected = info.num_frames
+        num_bytes = sum(plane.buffer_size for plane in picture.planes)
+        if info.live:
+            wanted = ceil(LIVE_SECONDS * (info.average_rate or 30))
+            self.lane.capacity = max(4, min(wanted, int(LIVE_BYTES // num_bytes)))
+        else:
+            fit = max(2, min(FILE_FRAMES, int(FILE_BYTES // num_bytes)))
+            # A whole batch must find room while the one before it is still being written.
+            self.lane.capacity = max(fit, self.batch_size) + max(fit, 2 * self.batch_size)
+        self.opened.put(info)
+
+    def end_reading(self, failure: Failure | None) -> None:
+        """The reader has left; what it read goes on."""
+        self.reading = False
+        self.opened.close(failure)
+        self.lane.close(failure)
+
+    # Writing
+
+    def results(self) -> Iterator[Result]:
+        """What is known and drawn of every frame, in order; those too old to be shown are left out.
+
+        Of a frame that the engine passed over, the tracker says where its objects are. A frame that is too old but was
+        looked at still reaches tracker and counters, which must miss nothing.
+        """
+        for frame, found in self.lane:
+            instances, seconds = found or (None, 0.0)
+            self.stages["engine"] += seconds
+            old = self.live and self.max_age is not None and time.monotonic() - frame.captured_at > self.max_age
+            if old:
+                self.dropped[TOO_OLD] += 1
+            if old and instances is None:
+                continue
+            result = self.timed("tracker", self._tracked, frame, instances)
+            self.last = result = self.timed("counters", self._counted, result)
+            if not old:
+                yield self.timed("effects", _drawn, self.stream.effects, result)
+
+    def _tracked(self, frame: Frame, instances: Instances | None) -> Result:
+        if instances is not None and self.stream.classes:
+            instances = instances.of(*self.stream.classes)
+        if self.stream.tracker is not None:
+            return Result(frame, self.stream.tracker.update(frame, instances))
+        if instances is not None:
+            self._looked_at = instances[instances.scores >= self.min_score]
+        return Result(frame, Instances.empty(("background",)) if self._looked_at is None else self._looked_at)
+
+    def _counted(self, result: Result) -> Result:
+        updates = [counter.update(result) for counter in self.stream.counters]
+        counts = merged(totals for totals, _ in updates)
+        events = tuple(event for _, events in updates for event in events)
+        self.num_events += len(events)
+        return replace(result, counts=counts, events=events)
+
+    def put_out(self, result: Result) -> None:
+        """Give the result to every sink."""
+        self.timed("sinks", _put_out, self.stream.sinks, result)
+        self.num_written += 1
+
+    @contextmanager
+    def sinks(self, info: StreamInfo) -> Iterator[None]:
+        """All sinks, entered and started; each is left on its own, whatever another one does."""
+        with ExitStack() as leaving:
+            for sink in self.stream.sinks:
+                self.timed("sinks", sink.__enter__)
+                self.entered.append(sink)
+                leaving.push(partial(self._leave, sink))
+            for sink in self.stream.sinks:
+                self.timed("sinks", sink.start, info)
+            yield
+
+    def _leave(self, sink: Sink, *exc: Any) -> None:
+        self.timed("sinks", sink.__exit__, *exc)
+
+    def check_complete(self) -> None:
+        """Every frame that was read was written, or its drop was counted."""
+        num_lost = self.num_read - self.num_written - (self.lane.dropped + self.dropped).total()
+        if num_lost:
+            raise RuntimeError(f"{self.num_read} frames were read, but {self.num_read - num_lost} written or dropped")
+
+    # Ending
+
+    def stop(self, failure: Failure, *, discard: bool) -> None:
+        """No more reading. A live stream has no end of its own, so that is an orderly one; a file's is not."""
+        reason = None if self.live else failure
+        self.opened.close(reason)
+        self.lane.close(reason, lose="everything" if discard else "nothing")
+
+    def end(self, failure: Failure | None) -> None:
+        """The writer has left. What failed before it came first; a stop is no failure beside a real one."""
+        upstream = self.lane.failure
+        if failure and upstream and not isinstance(upstream.error, Stopped):
+            failure = upstream
+        self.failure = failure
+        self.ended = time.monotonic()
+        self.opened.close(failure, discard=True)
+        self.lane.close(failure, lose="everything")
+
+    @property
+    def error(self) -> str | None:
+        """Why the stream did not reach its end, in a sentence."""
+        if self.failure is None:
+            return None
+        if isinstance(self.failure.error, Stopped):
+            return str(self.failure.error)
+        error, stage = self.stage_of_error or (None, "")
+        where = f"{stage}, " if error is self.failure.error else ""
+        return f"{said(self.failure.error)} ({where}thread '{self.failure.thread}')"
+
+    def summary(self, now: float) -> StreamSummary:
+        """How the stream went so far; what its counters counted as its last result has it."""
+        source = self.stream.source
+        stages = {stage: seconds for stage, seconds in self.stages.items() if stage != "counters"}
+        stages["tracker"] += self.stages["counters"]
+        entered = tuple(self.entered)
+        paths = [Path(sink.path) for sink in entered if getattr(sink, "path", None) is not None]
+        noted = [note for part in (source, *entered) for note in getattr(part, "notes", ())]
+        lost = self.failure is not None
+        return StreamSummary(
+            read=self.num_read,
+            written=self.num_written,
+            dropped=dict(Tally(getattr(source, "drops", {})) + self.lane.dropped + self.dropped),
+            seconds=0.0 if self.began is None else (self.ended or now) - self.began,
+            stages=stages,
+            totals=self.last.counts if self.last else {},
+            num_events=self.num_events,
+            outputs=tuple(str(path) for path in paths if path.exists() or not lost),
+            notes=tuple(dict.fromkeys([*self.stream.notes, *noted])),
+            warnings=dict(getattr(source, "warnings", {})),
+            error=self.error if self.began is not None else "not started",
+            exception=self.failure.error if self.failure else None,
+        )
+
+
+def _drawn(effects: Sequence[Effect], result: Result) -> Result:
+    if not effects:
+        return replace(result, picture=result.frame.picture)
+    canvas = Canvas(result.frame.picture)
+    for effect in effects:
+        effect.draw(canvas, result)
+    return replace(result, picture=canvas.picture)
+
+
+def _put_out(sinks: Sequence[Sink], result: Result) -> None:
+    picture = result.frame.picture if result.picture is None else result.picture
+    for sink in sinks:
+        sink.write(picture, result)

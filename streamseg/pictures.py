@@ -1,0 +1,76 @@
+"""Which files are pictures, in what order a person counts them, and which of them cannot be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from streamseg.types import UsageError
+
+ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif")
+    + (".ppm", ".pgm", ".pbm", ".pnm")
+)
+"""In small letters: what both Pillow, which reads for a run, and OpenCV, which reads for a training, can decode.
+
+A .gif is a video. One of the two cannot read .tga; neither can .exr and what cameras call raw.
+"""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its ending; hidden ones, which other programs leave behind, are none."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+
+
+def pictures_in(folder: Path, *, names: str | None = None) -> list[Path]:
+    """The pictures of a folder, img2 before img10; names: only those of a numbering such as `img%04d.png`.
+
+    Raises OSError for a folder that cannot be read, UsageError for names without a number in them.
+    """
+    fits = is_picture if names is None else _numbered(names)
+    return sorted((path for path in folder.iterdir() if fits(path) and path.is_file()), key=natural)
+
+
+def natural(path: Path) -> tuple[Any, ...]:
+    """A key to sort paths by, with every row of digits as a number."""
+    parts = re.split(r"(\d+)", str(path).lower())
+    return (*(int(part) if i % 2 else part for i, part in enumerate(parts)), str(path))
+
+
+def split_numbering(names: str) -> tuple[str, str, str] | None:
+    """`img%04d.png` as what stands before its number, its width and what stands after; None for any other name."""
+    parts = re.fullmatch(r"(.*)%(\d*)d(.*)", names)
+    return (parts[1], parts[2], parts[3]) if parts else None
+
+
+def _numbered(names: str) -> Callable[[Path], bool]:
+    """Whether a path has a name of the numbering: `%d` is any number, `%04d` one of four digits or more."""
+    parts = split_numbering(names)
+    if parts is None:
+        raise UsageError(f"names: expected one with its number, such as img%04d.png, got {names!r}")
+    before, width, after = parts
+    least = int(width) if width.startswith("0") else 1
+    shape = re.compile(rf"{re.escape(before)}\d{{{max(least, 1)},}}{re.escape(after)}")
+    return lambda path: shape.fullmatch(path.name) is not None
+
+
+def too_many_pixels() -> str:
+    """What a picture has that Pillow refuses with a DecompressionBombError."""
+    return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels"
+
+
+def why_no_stream(path: Path) -> str | None:
+    """What the head of a picture says against a stream of it alone; None also where it cannot even be told."""
+    try:
+        with Image.open(path) as picture:
+            if picture.format == "WEBP" and getattr(picture, "is_animated", False):
+                return "an animated WebP, which FFmpeg here cannot read; save it as .gif or .mp4"
+    except Image.DecompressionBombError:
+        return f"it has {too_many_pixels()}, the most that a picture may have"
+    except Exception:  # Pillow's readers raise whatever their parsing stumbles upon
+        return None
+    return None

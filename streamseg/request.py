@@ -1,0 +1,138 @@
+"""What a person asks of one run: each option declared once, for the command line and for Python.
+
+Nothing heavy is imported here, because `--help` asks too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of a Request is spelled on the command line.
+
+    help: may hold {outputs}, {inputs} and {engines}, filled in with what there is · flags: none for what stands alone ·
+    kind: of one value · several: it may stand several times · read: makes the value of its text, ValueError says what
+    it expected · least, most: bounds of a number
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    kind: type = str
+    several: bool = False
+    read: Callable[[str], Any] | None = None
+    least: float | None = None
+    most: float | None = None
+
+
+def _option(*flags: str, default: Any = None, **spelled: Any) -> Any:
+    return field(default=default, metadata={"option": Option(flags=flags, **spelled)})
+
+
+def seconds(text: str) -> float:
+    """Seconds from `90`, `90s`, `1:30` or `1:02:03.5`; ValueError for anything else."""
+    shape = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)s?", text.strip())
+    if not shape:
+        raise ValueError(f"expected a time such as 90, 90s or 1:30, got {text!r}")
+    hours, minutes, rest = shape.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names in `person, car`."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def quality_of(text: str) -> str | float:
+    """A number where it is one."""
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asks of one run. From Python the values are what the texts of the command line mean.
+
+    effects may be `{"splash": {"classes": ["person"]}}` or objects with a `draw` too; None: the pipeline's, or overlay
+    and labels · start, end: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside the input
+    """
+
+    inputs: Sequence[str] = _option(default=(), several=True, metavar="INPUT", help="What to work on.")
+    outputs: Sequence[str] = _option(
+        "-o",
+        "--output",
+        default=(),
+        several=True,
+        metavar="OUTPUT",
+        help="{outputs}, or a folder for the default names; {stem} and {folder} are the input's own. May stand several "
+        "times. Default: STEM_EFFECT.mp4 beside the input.",
+    )
+    effects: Sequence[Any] | None = _option(
+        "--effect",
+        several=True,
+        metavar="NAME[:KEY=VALUE,...]",
+        help="Draw this; several are drawn in their order; lists with plus. Default: overlay and labels. See "
+        "`streamseg list effects`.",
+    )
+    pipeline: str | Path | None = _option("--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file.")
+    classes: Sequence[str] = _option(
+        "--classes", default=(), read=names_of, metavar="A,B", help="Keep only these classes."
+    )
+    model: str | None = _option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
+    class_names: Sequence[str] = _option(
+        "--class-names",
+        default=(),
+        read=names_of,
+        metavar="A,B",
+        help="What the classes of a foreign .h5 file are called, in its order.",
+    )
+    engine: str | None = _option(
+        "--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; options as in replay:path=LABELS.jsonl."
+    )
+    min_score: float | None = _option(
+        "--min-score",
+        kind=float,
+        least=0,
+        most=1,
+        help="Score that makes an object certain. Default: the model's own.",
+    )
+    start: float | None = _option("--start", read=seconds, metavar="TIME", help="Begin here: 90, 90s or 1:30.")
+    end: float | None = _option("--end", read=seconds, metavar="TIME", help="End here.")
+    stride: int | None = _option(
+        "--stride", kind=int, least=1, metavar="N", help="Keep every Nth frame, at its own time."
+    )
+    codec: str | None = _option("--codec", help="h264 (default), h265, av1, vp9, ...")
+    quality: str | float | None = _option(
+        "--quality", read=quality_of, metavar="CRF", help="The encoder's CRF, or lossless."
+    )
+    preset: str | None = _option("--preset", help="The encoder's preset.")
+    overwrite: bool = _option("--overwrite", default=False, kind=bool, help="Replace outputs that exist.")
+    parallel: int | None = _option(
+        "--parallel", kind=int, least=1, metavar="N", help="Files open at a time. Default: 2."
+    )
+    settings: Sequence[str] = _option(
+        "--set",
+        default=(),
+        several=True,
+        metavar="PATH=VALUE",
+        help="Any option of the pipeline: effects.0.classes=[person]",
+    )
+    writes: bool = True
+    """Whether a request without an output takes the default one."""
+
+    @classmethod
+    def of(cls, **options: Any) -> Request:
+        """The request with these fields; UsageError with the nearest spelling for one that does not exist."""
+        from streamseg.config import nearest  # these two load PyAV, which the help does without
+        from streamseg.types import UsageError
+
+        known = [each.name for each in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"no option is called {name!r}{nearest(name, known)}")
+        return cls(**options)

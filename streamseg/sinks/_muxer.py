@@ -1,0 +1,107 @@
+"""Hands packets to a container such that each is shown exactly as long as it should be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+
+EXACT = ("mp4", "mov")
+"""Containers that store how long a packet lasts, not when it begins."""
+
+FAST = 1_000_000
+"""Ticks a second of subtitles in these, more than any clock of sound has."""
+
+NOTHING = b"\0\0"
+"""A sample of FFmpeg's mov_text without a text."""
+
+
+class Muxer:
+    """Writes the packets of all tracks of an output, each with a dts not before that of the one before.
+
+    FFmpeg closes a fragment of an mp4 where the last packet's time and duration say that its track ends, and begins
+    the next one there. A packet that is said to last as long as usual, but after which nothing comes for eight
+    seconds, moves all that follows eight seconds ahead. So the newest packet of a track waits here for its successor,
+    which says how long it lasts.
+
+    Where a text goes, FFmpeg writes an empty one and may close a fragment for it, in the midst of writing a packet of
+    another track, and takes that track's packet after next for its next: so subtitles are written to an mp4 at its
+    end, and up to its end. It compares times in ticks of different clocks for that, so theirs must be the fastest.
+    """
+
+    def __init__(self, output: OutputContainer, *, container: str) -> None:
+        self._output = output
+        self._exact = container in EXACT
+        self._waiting: dict[int, av.Packet] = {}
+        self._subtitles: dict[int, list[av.Packet]] = {}
+        self._end = Fraction(0)  # of all packets, in seconds
+
+    def start(self) -> None:
+        """Write the header; all tracks have been added."""
+        if self._exact:
+            fastest = max(
+                (stream.time_base.denominator for stream in self._output.streams if stream.time_base), default=1
+            )
+            for stream in self._output.streams:
+                if stream.type == "subtitle":
+                    stream.time_base = Fraction(1, max(fastest, FAST))
+        self._output.start_encoding()
+
+    def mux(self, packet: av.Packet) -> None:
+        """Write a packet of the track `packet.stream`."""
+        if not self._exact:
+            self._output.mux(packet)
+        elif packet.stream.type == "subtitle":
+            self._subtitles.setdefault(packet.stream.index, []).append(packet)
+        else:
+            before = self._waiting.get(packet.stream.index)
+            self._waiting[packet.stream.index] = packet
+            shown = Fraction((packet.pts or 0) * packet.time_base)
+            self._end = max(self._end, shown + (packet.duration or 0) * packet.time_base)
+            if before is not None:
+                _lasts_until(before, _begin(packet))
+                self._output.mux(before)
+
+    def flush(self) -> None:
+        """Write what waits: the last packet of every track, which lasts as long as it says, and the subtitles."""
+        for packets in self._subtitles.values():
+            self._output.mux(self._without_gaps(packets))
+        for packet in self._waiting.values():
+            self._output.mux(packet)
+        self._waiting, self._subtitles = {}, {}
+
+    def _without_gaps(self, packets: list[av.Packet]) -> list[av.Packet]:
+        """The subtitles of one track up to the end of all tracks; a text that goes before is followed by an empty one.
+
+        Pictures of text say themselves when they go, so they may last until the next.
+        """
+        stream = packets[0].stream
+        done: list[av.Packet] = []
+        for packet, begin in zip(packets, [*map(_begin, packets[1:]), self._end], strict=True):
+            done.append(packet)
+            end = _begin(packet) + (packet.duration or 0) * packet.time_base
+            if end > begin or (stream.codec_context is not None and stream.codec_context.name != "mov_text"):
+                _lasts_until(packet, begin)
+            elif end < begin:
+                done.append(_text(NOTHING, stream, begin=end, end=begin, time_base=packet.time_base))
+        return done
+
+
+def _begin(packet: av.Packet) -> Fraction:
+    """When a packet is decoded, which is when its sample begins, in seconds."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return Fraction((stamp or 0) * packet.time_base)
+
+
+def _lasts_until(packet: av.Packet, end: Fraction) -> None:
+    packet.duration = max(0, round((end - _begin(packet)) / packet.time_base))
+
+
+def _text(text: bytes, stream: Stream, *, begin: Fraction, end: Fraction, time_base: Fraction) -> av.Packet:
+    packet: av.Packet = av.Packet(text)
+    packet.stream, packet.time_base = stream, time_base
+    packet.pts = packet.dts = round(begin / time_base)
+    _lasts_until(packet, end)
+    return packet

@@ -1,0 +1,229 @@
+"""The ways in which a track of the input becomes one of the output: copied, or converted to what the container holds.
+
+Each takes the packets of its track, on the output's clock and in the order of the file, and gives those to be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any, Protocol
+
+import av
+from av.audio.codeccontext import AudioCodecContext
+from av.bitstream import BitStreamFilterContext
+from av.stream import Stream
+from av.subtitles.codeccontext import SubtitleCodecContext
+
+from streamseg.sinks._cues import Cue, Cues
+from streamseg.sinks._muxer import EXACT
+
+UNKNOWN = 86_400
+"""Seconds: a subtitle that is said to last longer has an end that nobody knew; FFmpeg writes 49 days for it."""
+
+ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+ADTS_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
+ADTS_LOW_COMPLEXITY = 1
+"""What the header of an AAC packet in a transport stream may say (ISO 13818-7, adts_fixed_header)."""
+
+
+class Track(Protocol):
+    """One track on its way from `source`, of the input, to `target`, of the output."""
+
+    source: Stream
+    target: Stream
+
+    def take(self, packet: av.Packet) -> Iterable[av.Packet]:
+        """The packets that are ready with this one."""
+
+    def end(self, time: Fraction) -> Iterable[av.Packet]:
+        """The last packets, of an output that ends at `time` seconds."""
+
+
+class Copied:
+    """A track of sound packet for packet.
+
+    AAC of transport streams has a header in every packet, which files keep once for all. Where it changes, in a
+    recording joined of several, the rest is converted to what it was at first: files cannot change.
+    """
+
+    def __init__(self, source: Stream, target: Stream, notes: list[str]) -> None:
+        self.source, self.target = source, target
+        self._notes = notes
+        self._unframed: BitStreamFilterContext | None = None
+        self._first_header: tuple[int, int, int] | None = None
+        self._converted: ConvertedSound | None = None
+        if source.codec_context.name == "aac" and not source.codec_context.extradata:
+            # FFmpeg does this itself for most outputs, but not for a fragmented mp4.
+            self._unframed = BitStreamFilterContext("aac_adtstoasc", source)
+
+    def take(self, packet: av.Packet) -> Iterable[av.Packet]:
+        if self._converted is None and self._unframed is not None and self._changed(packet):
+            self._converted = self._conversion()
+        if self._converted is not None:
+            return self._converted.take(packet)
+        return self._unframed.filter(packet) if self._unframed is not None else (packet,)
+
+    def end(self, time: Fraction) -> Iterable[av.Packet]:
+        return self._converted.end(time) if self._converted is not None else ()
+
+    def _changed(self, packet: av.Packet) -> bool:
+        header = _adts_header(packet)
+        self._first_header = self._first_header or header
+        return header is not None and header != self._first_header
+
+    def _conversion(self) -> ConvertedSound:
+        assert self._first_header is not None
+        profile, rate, channels = self._first_header
+        if profile != ADTS_LOW_COMPLEXITY or rate >= len(ADTS_RATES) or channels not in ADTS_LAYOUTS:
+            raise ValueError("its format changes there")
+        layout = ADTS_LAYOUTS[channels]
+        self._notes.append(
+            f"{name(self.source)} changes its format; from there on it was converted to "
+            f"{ADTS_RATES[rate]} Hz {layout}, as it is before"
+        )
+        return ConvertedSound(
+            self.source, self.target, sound_encoder("aac", rate=ADTS_RATES[rate], layout=layout), self._notes
+        )
+
+
+class ConvertedSound:
+    """A track of sound decoded and encoded anew, with one rate and layout however often the source changes its own."""
+
+    def __init__(self, source: Stream, target: Stream, encoder: AudioCodecContext, notes: list[str]) -> None:
+        self.source, self.target = source, target
+        self._encoder: Any = encoder
+        self._notes = notes
+        self._resampler: av.AudioResampler | None = None
+        self._shape: tuple[str, str, int] | None = None
+
+    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+        decoder: Any = self.source.codec_context
+        try:
+            frames = decoder.decode(packet)
+        except av.error.InvalidDataError:
+            note = f"damaged packets of {name(self.source)} were skipped"
+            if note not in self._notes:
+                self._notes.append(note)
+            return
+        for frame in frames:
+            yield from self._encoded(frame)
+
+    def end(self, time: Fraction) -> Iterator[av.Packet]:
+        decoder: Any = self.source.codec_context
+        for frame in decoder.decode(None):
+            yield from self._encoded(frame)
+        yield from self._rest_of_the_resampler()
+        yield from self._encoder.encode(None)
+
+    def _encoded(self, frame: av.AudioFrame) -> Iterator[av.Packet]:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:
+            yield from self._rest_of_the_resampler()
+            encoder = self._encoder
+            self._shape = shape
+            self._resampler = av.AudioResampler(encoder.format, encoder.layout, encoder.sample_rate)
+        assert self._resampler is not None
+        for resampled in self._resampler.resample(frame):
+            yield from self._encoder.encode(resampled)
+
+    def _rest_of_the_resampler(self) -> Iterator[av.Packet]:
+        if self._resampler is not None:
+            for resampled in self._resampler.resample(None):
+                if resampled is not None:
+                    yield from self._encoder.encode(resampled)
+
+
+class CopiedSubtitles:
+    """A track of subtitles packet for packet; one whose end is not known lasts until the next."""
+
+    def __init__(self, source: Stream, target: Stream) -> None:
+        self.source, self.target = source, target
+        self._waiting: av.Packet | None = None
+
+    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+        yield from self.end(_begin(packet))
+        if (packet.duration or 0) * packet.time_base < UNKNOWN:
+            yield packet
+        else:
+            self._waiting = packet
+
+    def end(self, time: Fraction) -> Iterator[av.Packet]:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.duration = max(0, round((time - _begin(waiting)) / waiting.time_base))
+            yield waiting
+
+
+class ConvertedText:
+    """A track of subtitles in another format of text; where only one can be shown at a time, overlapping ones share."""
+
+    def __init__(self, source: Stream, target: Stream, *, container: str) -> None:
+        self.source, self.target = source, target
+        self._cues = Cues() if container in EXACT else None
+        self._single = CopiedSubtitles(source, target)
+
+    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+        decoder, encoder = self.source.codec_context, self.target.codec_context
+        assert isinstance(decoder, SubtitleCodecContext) and isinstance(encoder, SubtitleCodecContext)
+        decoded = decoder.decode2(packet)
+        if decoded is None or not len(decoded):
+            return
+        text = bytes(encoder.encode_subtitle(decoded))
+        start = round(_begin(packet) * 1000)
+        lasts = round((packet.duration or 0) * packet.time_base * 1000) or decoded.end_display_time
+        cue = Cue(start, start + lasts if 0 < lasts < UNKNOWN * 1000 else None, text)
+        if self._cues is not None:
+            yield from map(self._packet, self._cues.add(cue))
+        else:
+            yield from self._single.take(self._packet(cue))
+
+    def end(self, time: Fraction) -> Iterable[av.Packet]:
+        if self._cues is not None:
+            return map(self._packet, self._cues.end(round(time * 1000)))
+        return self._single.end(time)
+
+    @staticmethod
+    def _packet(cue: Cue) -> av.Packet:
+        packet: av.Packet = av.Packet(cue.text)
+        packet.time_base = Fraction(1, 1000)
+        packet.pts = packet.dts = cue.start
+        packet.duration = cue.end - cue.start if cue.end is not None else UNKNOWN * 1000
+        return packet
+
+
+def name(stream: Stream) -> str:
+    """A track as a note calls it."""
+    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+    language = f", {stream.language}" if stream.language not in (None, "und") else ""
+    return f"track {stream.index} ({stream.type}, {codec}{language})"
+
+
+def bit_rate(layout: str) -> int:
+    """Bits a second that converted sound gets."""
+    return 80_000 * av.AudioLayout(layout).nb_channels
+
+
+def sound_encoder(codec: str, *, rate: int, layout: str) -> AudioCodecContext:
+    """An open encoder beside any output; av.FFmpegError or ValueError where it cannot be."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.sample_rate, context.layout, context.bit_rate = rate, layout, bit_rate(layout)
+    context.format = context.codec.audio_formats[0]
+    context.time_base = Fraction(1, rate)
+    context.open()
+    encoder: AudioCodecContext = context
+    return encoder
+
+
+def _adts_header(packet: av.Packet) -> tuple[int, int, int] | None:
+    """Profile, index of the rate and number of channels that an AAC packet says of itself, None without a header."""
+    head = bytes(packet)[:4]
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return None
+    return head[2] >> 6, head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6
+
+
+def _begin(packet: av.Packet) -> Fraction:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    assert stamp is not None
+    return Fraction(stamp * packet.time_base)

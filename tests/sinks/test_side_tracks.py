@@ -1,0 +1,158 @@
+"""A track beside the pictures that a container does not take ends in a note, never the run; what it takes plays."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from tests.clips import make_clip, numbered_picture
+from tests.sinks.written import decode, packets, subtitles, write
+
+MS = Fraction(1, 1000)
+
+
+def with_tracks(path: Path, *tracks: tuple[str, list[tuple[int, int, bytes]]], num_frames: int = 50) -> Path:
+    """A clip with tracks of any bytes: a codec each, and (begin, duration, bytes) in milliseconds of its packets."""
+    clip = make_clip(path.with_name("plain.mkv"), num_frames=num_frames)
+    with av.open(clip) as source, av.open(path, "w") as output:
+        video = output.add_stream_from_template(source.streams.video[0])
+        made: list[av.Packet] = [packet for packet in source.demux(video=0) if packet.dts is not None]
+        for packet in made:
+            packet.stream = video
+        for codec, given in tracks:
+            stream = output.add_mux_stream(codec, rate=48000)
+            for begin, duration, data in given:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base, packet.is_keyframe = stream, MS, True
+                packet.pts = packet.dts = begin
+                packet.duration = duration
+                made.append(packet)
+        for packet in sorted(made, key=lambda packet: (packet.dts or 0) * packet.time_base):
+            output.mux(packet)
+    return path
+
+
+def sine(path: Path, codec: str, *, channels: int = 1) -> Path:
+    """Two seconds of video with 440 Hz at half of full scale in every channel."""
+    formats = {"pcm_s16le": "s16", "pcm_s24le": "s32", "pcm_s32le": "s32", "pcm_f32le": "flt", "pcm_f64le": "dbl"}
+    layout = {1: "mono", 2: "stereo", 3: "2.1", 6: "5.1"}[channels]
+    with av.open(path, "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height = 64, 48
+        sound: Any = container.add_stream(codec, rate=48000, layout=layout)
+        for index in range(50):
+            container.mux(video.encode(numbered_picture(index, width=64, height=48)))
+        container.mux(video.encode(None))
+        wave = 0.5 * np.sin(np.arange(96000) * 440 * 2 * np.pi / 48000)
+        given = av.AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), format="dblp", layout=layout)
+        given.sample_rate, given.pts, given.time_base = 48000, 0, Fraction(1, 48000)
+        for frame in av.AudioResampler(format=formats[codec], layout=layout, rate=48000).resample(given):
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path
+
+
+def without_layout(path: Path, target: Path) -> Path:
+    """A copy of an mkv that says how many channels its sound has, and not which: what an mkv of PCM always does."""
+    with av.open(path) as container:
+        assert "channels" in container.streams.audio[0].layout.name
+    path.rename(target)
+    return target
+
+
+def loudness(path: Path) -> tuple[float, int]:
+    """The sound's mean power as a share of full scale, and its number of channels."""
+    with av.open(path) as container:
+        frames = [
+            resampled
+            for frame in container.decode(audio=0)
+            for resampled in av.AudioResampler(format="fltp", layout=frame.layout, rate=48000).resample(frame)
+        ]
+    samples = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)[:, 4800:-4800]
+    return float((samples**2).mean()), samples.shape[0]
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
+def test_pcm_becomes_sound_that_every_player_of_mp4_knows(tmp_path: Path, codec: str) -> None:
+    clip = sine(tmp_path / "in.mov", codec)
+    sink = write(clip, tmp_path / "out.mp4")
+    with av.open(tmp_path / "out.mp4") as container:
+        held = container.streams.audio[0].codec_context.name
+    assert held == ("pcm_s16le" if codec == "pcm_s16le" else "aac")
+    assert loudness(tmp_path / "out.mp4")[0] == pytest.approx(0.125, rel=0.03)
+    notes = [] if codec == "pcm_s16le" else [f"track 1 (audio, {codec}) was converted to aac; a .mov keeps it"]
+    assert sink.notes == notes
+
+
+@pytest.mark.parametrize("codec", ["pcm_s24le", "pcm_f32le"])
+@pytest.mark.parametrize("ending", ["mov", "mkv"])
+def test_pcm_is_copied_where_players_know_it(tmp_path: Path, codec: str, ending: str) -> None:
+    clip = sine(tmp_path / "in.mov", codec)
+    write(clip, tmp_path / f"out.{ending}")
+    before, after = packets(clip, "audio"), packets(tmp_path / f"out.{ending}", "audio")
+    assert b"".join(data for _, data in after) == b"".join(data for _, data in before)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_many_channels_of_which_none_says_where_it_stands_are_heard(tmp_path: Path, ending: str, channels: int) -> None:
+    clip = without_layout(sine(tmp_path / "made.mkv", "pcm_s16le", channels=channels), tmp_path / "in.mkv")
+    write(clip, tmp_path / f"out.{ending}")
+    assert len(decode(tmp_path / f"out.{ending}")) == 50
+    power, num = loudness(tmp_path / f"out.{ending}")
+    assert power > 0.02 and (num == channels or ending != "mkv")
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])
+def test_a_track_of_which_nothing_decodes_is_left_out_with_a_note(tmp_path: Path, ending: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (100, 60), np.uint8)
+    clip = with_tracks(tmp_path / "in.mkv", ("tta", [(20 * i, 20, bytes(row)) for i, row in enumerate(noise)]))
+    sink = write(clip, tmp_path / f"out.{ending}")
+    assert sink.notes == ["track 1 (audio, tta) is left out: nothing of it could be decoded"]
+    with av.open(tmp_path / f"out.{ending}") as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_pictures_of_text_whose_end_nobody_knew_last_until_the_next(tmp_path: Path, ending: str) -> None:
+    unknown = 2**32 - 1  # milliseconds, which FFmpeg writes for it
+    given = [
+        (200, unknown, b"\0\x08\0\x04aaaa"),
+        (1000, 500, b"\0\x08\0\x04bbbb"),
+        (1600, unknown, b"\0\x08\0\x04cccc"),
+    ]
+    write(with_tracks(tmp_path / "in.mkv", ("dvd_subtitle", given)), tmp_path / f"out.{ending}")
+    with av.open(tmp_path / f"out.{ending}") as container:
+        assert container.duration is not None
+        assert container.duration / av.time_base == pytest.approx(2.0, abs=0.1)
+        found = [p for p in container.demux(subtitles=0) if p.size and p.pts is not None]
+    spans = [(round(float(p.pts * p.time_base), 2), round(float(p.duration * p.time_base), 2)) for p in found]
+    assert spans == [(0.2, 0.8), (1.0, 0.6 if ending == "mp4" else 0.5), (1.6, 0.4)]
+
+
+def test_texts_whose_times_go_back_are_kept_in_their_order(tmp_path: Path) -> None:
+    clip = with_tracks(
+        tmp_path / "in.mkv", ("subrip", [(400, 500, b"one"), (1000, 400, b"two"), (1500, 200, b"three")])
+    )
+    data = bytearray(clip.read_bytes())
+    place = data.index(b"two") - 3  # a block's time stands before its flags, in two bytes counted from its cluster's
+    data[place : place + 2] = (300).to_bytes(2, "big")
+    clip.write_bytes(data)
+    for ending in ("mp4", "mkv"):
+        write(clip, tmp_path / f"out.{ending}")
+        assert len(decode(tmp_path / f"out.{ending}")) == 50
+        texts = [text for _, _, text in subtitles(tmp_path / f"out.{ending}")]
+        assert "three" in texts and any("one" in text for text in texts)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_h265_is_tagged_as_apple_plays_it(tmp_path: Path, ending: str) -> None:
+    write(make_clip(tmp_path / "in.mp4"), tmp_path / f"out.{ending}", codec="h265")
+    with av.open(tmp_path / f"out.{ending}") as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert len(decode(tmp_path / f"out.{ending}")) == 10
