@@ -129,6 +129,9 @@ class Planes:
             src_color_range=ColorRange.JPEG,
             dst_color_range=color_range,
             interpolation="BICUBIC",
+            # On several threads FFmpeg now and then spoils the first samples of a row where the part of one ends and
+            # that of the next begins; seen at odd widths, in more than 8 bits.
+            threads=1,
         )
         return [self._view(converted, c) >> self.layout.shift for _, c in self.layout.painted]
 

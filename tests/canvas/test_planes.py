@@ -87,3 +87,10 @@ def test_samples_are_found_wherever_a_format_puts_them() -> None:
         white = av.VideoFrame.from_ndarray(np.full((4, 4, 3), 255, np.uint8), format="rgb24")
         planes = Planes(white.reformat(format=pixel_format))
         assert [int(planes.read(index)[0, 0]) for index, _ in planes.layout.painted] == [940, 512, 512]
+
+
+def test_another_picture_becomes_the_same_samples_every_time() -> None:
+    planes, other = Planes(picture("yuv420p10le", 133, 190)), picture("rgb24", 133, 190, seed=1)
+    first = planes.converted(other)
+    for _ in range(200):
+        assert all(np.array_equal(*pair) for pair in zip(first, planes.converted(other), strict=True))
