@@ -18,8 +18,7 @@ def text_size(text: str, *, size: int, weight: int = 500) -> tuple[int, int]:
     return line.shape[1], line.shape[0]
 
 
-# A label says the same from frame to frame, so that writing it costs as much as looking it up. What is kept is
-# handed to many: read-only.
+# A label says the same in frame after frame, so it is kept; read-only, for it is handed to many.
 @lru_cache(maxsize=1024)
 def lettering(text: str, *, size: int, weight: int) -> np.ndarray:
     """A line of text as weights (h, w) uint8, the font's own ascent above and descent below the baseline."""

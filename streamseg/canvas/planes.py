@@ -155,7 +155,7 @@ class Component:
     step: int
     sub_x: int
     sub_y: int
-    direct: bool  # can be written where it lies: OpenCV takes no rows with gaps, and no samples that are shifted
+    direct: bool  # can be written where it lies: no gaps between samples, which OpenCV does not take, and no shift
 
 
 @dataclass(frozen=True)

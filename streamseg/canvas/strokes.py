@@ -27,7 +27,7 @@ _MOST_SQUARES = 12
 """Squares across the longer side of a pixelated object."""
 
 _TOUCHED = 64
-"""The largest value of a mask (of 255) in a square that is pixelated: a quarter, where its soft edge begins to show."""
+"""What a mask, of 255, has to reach in a square for the square to go: a quarter, so that its soft edge counts too."""
 
 
 @dataclass(frozen=True)
