@@ -1,4 +1,4 @@
-"""Segment every object in a video or camera stream with Mask R-CNN.
+"""Segment every object in a video with Mask R-CNN.
 
 for result in streamseg.run("street.mp4", effects=["splash:classes=person"]):
     print(result.frame.time, result.instances.names)

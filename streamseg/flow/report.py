@@ -73,7 +73,7 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went: every stream by name, seconds in all, the first error, and the exit code (`cli.md`)."""
+    """How a run went: every stream by name, seconds in all, the first error, and the exit code of the command."""
 
     streams: Mapping[str, StreamSummary]
     seconds: float

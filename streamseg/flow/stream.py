@@ -32,7 +32,7 @@ from streamseg.types import (
 
 FILE_BYTES = 50e6  # of a file's pictures that wait for the engine, and again for the writer: four frames of 4K in 8 bit
 FILE_FRAMES = 8  # more would only add delay: the slowest stage sets the pace
-LIVE_BYTES = 250e6  # of a camera's pictures; 20 frames of 4K, while the engine looks at one
+LIVE_BYTES = 250e6  # of a live source's pictures; 20 frames of 4K, while the engine looks at one
 LIVE_SECONDS = 2  # an engine that takes longer is too slow for it
 
 TOO_OLD = "too old"
@@ -47,7 +47,7 @@ class Stopped(StreamsegError):
 
 @dataclass(frozen=True)
 class Stream:
-    """One file or one camera: the parts that its frames pass through, ready made.
+    """One file or one live source: the parts that its frames pass through, ready made.
 
     classes: everything else is removed before the tracker; None keeps all · notes: what the summary is to say of it. A
     live source says so before it is opened, by `live = True` on its class.
