@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from streamseg.spelling import sample_path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("keras", "tensorflow", "jax", "torch", "openvino", "scipy", "cv2", "imageio")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 MAPPED = ("configs", "pipelines", "samples")
 NOT_SOURCE = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", ".*_cache", "__pycache__", "runs")
 
@@ -101,6 +103,37 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 def test_no_component_but_an_engine_loads_keras(room: str) -> None:
     code = "\n".join(f"import streamseg.{room}.{name}" for name in rooms.names(room))
     assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch", "openvino"}
+
+
+def floors_of_the_contract() -> list[list[str]]:
+    """The parts of streamseg on each floor, the highest floor first, as the import contract has them."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    layers = setup["importlinter:contract:floors"]["layers"].split("\n")
+    return [re.findall(r"\w+", layer) for layer in layers if layer]
+
+
+def blocks_of_the_architecture() -> list[list[str]]:
+    """The lines of the two lists in docs/architecture.md: the floors, and where each kind of thing lives."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return [block.splitlines() for block in re.findall(r"```text\n(.*?)\n```", text, re.S)]
+
+
+def test_the_page_on_the_architecture_shows_the_floors_of_the_contract() -> None:
+    shown, _ = blocks_of_the_architecture()
+    assert [re.split(r" {2,}", line)[0].split(" | ") for line in shown] == floors_of_the_contract()
+
+
+def test_the_page_on_the_architecture_says_what_every_part_is_for() -> None:
+    _, listed = blocks_of_the_architecture()
+    said = {re.sub(r"(\.py|/)$", "", name): what for name, what in (line.split(maxsplit=1) for line in listed)}
+    assert {name for floor in floors_of_the_contract() for name in floor} <= said.keys()
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in PAGES)])
+def test_what_a_page_links_to_exists(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
 def test_the_import_floors_hold() -> None:
