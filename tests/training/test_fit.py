@@ -164,7 +164,7 @@ def test_the_graph_of_a_step_is_made_once() -> None:
     model.build()
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
-    compile_losses(model, training, optimizer)
+    compile_losses(model, optimizer, weights=dict.fromkeys(LOSSES, 1.0))
     truth = {name: np.zeros(4, np.float32) for name in LOSSES}
     model.fit(np.zeros((4, 2), np.float32), truth, batch_size=2, verbose=0)
     assert model.times == 1
