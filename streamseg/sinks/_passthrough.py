@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
 from streamseg.seams import Seams, telling
-from streamseg.sinks._muxer import Muxer
+from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import reason
 from streamseg.sinks._tracks import (
     ConvertedSound,
@@ -28,6 +29,7 @@ from streamseg.sinks._tracks import (
     Track,
     bit_rate,
     name,
+    own_order,
     sound_encoder,
 )
 
@@ -41,6 +43,10 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 SOUND = {"matroska": "aac", "mp4": "aac", "mov": "aac", "webm": "libopus"}
 NOISE_IN_MP4 = {f"pcm_{kind}{order}" for kind in ("s24", "s32", "f32", "f64") for order in ("le", "be")}
 """Sound of which an mp4 says what it is by a box (ISO 23003-5) that many players do not read, and play as 16 bit."""
+
+COARSE = Fraction(1, 1000)
+"""Seconds: an AVI counts its sound in packets, and what is placed to the nearest of these ticks is not in step."""
+FINE = Fraction(1, 1_000_000)
 
 TRACK_ERRORS = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, ValueError)
 """What FFmpeg says of a packet that it does not take; of the disk it says other things."""
@@ -206,6 +212,7 @@ class Passthrough:
 
     def _converted_sound(self, stream: Stream) -> Track | None:
         decoder = stream.codec_context
+        order = own_order(decoder) if isinstance(decoder, AudioCodecContext) else ()
         if not isinstance(decoder, AudioCodecContext) or not self._can_be_decoded(stream):
             self.notes.append(f"{name(stream)} is left out: nothing of it could be decoded")
             return None
@@ -217,7 +224,7 @@ class Passthrough:
         target: Any = self._output.add_stream(codec, rate=rate, layout=layout, bit_rate=bit_rate(layout))
         kept = "; a .mov keeps it" if self._container == "mp4" and decoder.name.startswith("pcm_") else ""
         self.notes.append(f"{name(stream)} was converted to {codec.removeprefix('lib')}{kept}")
-        return ConvertedSound(stream, target, target.codec_context, self.notes)
+        return ConvertedSound(stream, target, target.codec_context, self.notes, order=order)
 
     def _can_be_decoded(self, stream: Stream) -> bool:
         """Whether the first packets that wait, or some more, become sound; the decoder begins anew afterwards."""
@@ -284,6 +291,8 @@ class Passthrough:
         """Put a packet on the output's clock; a subtitle ends with the kept part."""
         if self._end is not None and packet.stream.type == "subtitle" and packet.duration:
             packet.duration = min(packet.duration, int((self._end - _time(packet)) / packet.time_base))
+        if packet.time_base > COARSE:
+            _rescale(packet, packet.time_base / math.ceil(packet.time_base / FINE))
         shift = round(self._origin / packet.time_base)
         if packet.dts is not None:
             packet.dts -= shift
@@ -302,9 +311,12 @@ class Passthrough:
     def _mux(self, packet: av.Packet, track: Track) -> None:
         packet.stream = track.target
         if packet.dts is not None:
-            # A muxer refuses times that do not increase, of subtitles those that decrease; a few inputs have them.
+            # A muxer refuses times that decrease, of sound in an mp4 those that do not increase; on its own clock, to
+            # which many a packet of an mkv's milliseconds is moved that falls on one with the packet before.
+            _rescale(packet, track.target.time_base or packet.time_base)
             last = self._last_dts.get(track.source.index)
-            least = packet.dts if last is None else last + (track.source.type == "audio")
+            strictly = track.source.type == "audio" and self._container in EXACT
+            least = packet.dts if last is None else last + strictly
             if packet.dts < least:
                 end = packet.dts + (packet.duration or 0)
                 packet.dts = least
@@ -313,6 +325,17 @@ class Passthrough:
                     packet.duration = max(0, end - packet.pts)
             self._last_dts[track.source.index] = packet.dts
         self._muxer.mux(packet)
+
+
+def _rescale(packet: av.Packet, base: Fraction) -> None:
+    """Put the times of a packet on another clock."""
+    if base == packet.time_base:
+        return
+    ratio = packet.time_base / base
+    packet.pts = None if packet.pts is None else round(packet.pts * ratio)
+    packet.dts = None if packet.dts is None else round(packet.dts * ratio)
+    packet.duration = round((packet.duration or 0) * ratio)
+    packet.time_base = base
 
 
 def _time(packet: av.Packet) -> Fraction:

@@ -5,11 +5,12 @@ Each takes the packets of its track, on the output's clock and in the order of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
 import av
+import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
@@ -25,6 +26,9 @@ ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 ADTS_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "7.1"}
 ADTS_LOW_COMPLEXITY = 1
 """What the header of an AAC packet in a transport stream may say (ISO 13818-7, adts_fixed_header)."""
+
+NATIVE_ORDER = tuple(channel.name for channel in av.AudioLayout("22.2").channels)
+"""Names of channels in the order in which every layout of FFmpeg's own has them."""
 
 
 class Track(Protocol):
@@ -88,12 +92,24 @@ class Copied:
 
 
 class ConvertedSound:
-    """A track of sound decoded and encoded anew, with one rate and layout however often the source changes its own."""
+    """A track of sound decoded and encoded anew, with one rate and layout however often the source changes its own.
 
-    def __init__(self, source: Stream, target: Stream, encoder: AudioCodecContext, notes: list[str]) -> None:
+    order: names of the channels of which the decoder does not say where they stand, as `own_order` gives them
+    """
+
+    def __init__(
+        self,
+        source: Stream,
+        target: Stream,
+        encoder: AudioCodecContext,
+        notes: list[str],
+        *,
+        order: Sequence[str] = (),
+    ) -> None:
         self.source, self.target = source, target
         self._encoder: Any = encoder
         self._notes = notes
+        self._order = order
         self._resampler: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
 
@@ -117,6 +133,8 @@ class ConvertedSound:
         yield from self._encoder.encode(None)
 
     def _encoded(self, frame: av.AudioFrame) -> Iterator[av.Packet]:
+        if self._order and frame.layout.name == _unordered(len(self._order)):
+            frame = _in_native_order(frame, self._order)
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:
             yield from self._rest_of_the_resampler()
@@ -197,6 +215,39 @@ def name(stream: Stream) -> str:
     codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
     language = f", {stream.language}" if stream.language not in (None, "und") else ""
     return f"track {stream.index} ({stream.type}, {codec}{language})"
+
+
+def own_order(decoder: AudioCodecContext) -> tuple[str, ...]:
+    """The channels of sound that has them in an order of its own, as a .mov can; empty where FFmpeg has a word for it.
+
+    PyAV frees such an order once for every frame and every time it is read, which ends the process. So it is taken
+    from the decoder, whose frames then say only how many channels there are. To be called before the first decoding.
+    """
+    layout = decoder.layout
+    names = tuple(channel.name for channel in layout.channels)
+    if not layout.name.startswith(f"{_unordered(len(names))} ("):
+        return ()
+    decoder.layout = _unordered(len(names))  # from here on the order is `layout`'s alone
+    return names if len(set(names)) == len(names) and set(names) <= set(NATIVE_ORDER) else ()
+
+
+def _unordered(num_channels: int) -> str:
+    """The layout of channels of which nobody says where they stand."""
+    return f"{num_channels} channels"
+
+
+def _in_native_order(frame: av.AudioFrame, order: Sequence[str]) -> av.AudioFrame:
+    """The same sound with its channels in FFmpeg's order, which its layout says."""
+    names = sorted(order, key=NATIVE_ORDER.index)
+    rows = [order.index(name) for name in names]
+    samples: np.ndarray = frame.to_ndarray()
+    if frame.format.is_planar:
+        samples = samples[rows]
+    else:
+        samples = samples.reshape(-1, len(rows))[:, rows].reshape(1, -1)
+    made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=frame.format.name, layout="+".join(names))
+    made.sample_rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return made
 
 
 def bit_rate(layout: str) -> int:

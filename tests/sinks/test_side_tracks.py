@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.clips import make_clip, numbered_picture
-from tests.sinks.written import decode, packets, subtitles, write
+from tests.sinks.written import decode, packets, subtitles, together, write
 
 MS = Fraction(1, 1000)
 
@@ -37,8 +38,8 @@ def with_tracks(path: Path, *tracks: tuple[str, list[tuple[int, int, bytes]]], n
     return path
 
 
-def sine(path: Path, codec: str, *, channels: int = 1) -> Path:
-    """Two seconds of video with 440 Hz at half of full scale in every channel."""
+def sine(path: Path, codec: str, *, channels: int = 1, sounding: Sequence[int] | None = None) -> Path:
+    """Two seconds of video with 440 Hz at half of full scale in the `sounding` channels, by default in every one."""
     formats = {"pcm_s16le": "s16", "pcm_s24le": "s32", "pcm_s32le": "s32", "pcm_f32le": "flt", "pcm_f64le": "dbl"}
     layout = {1: "mono", 2: "stereo", 3: "2.1", 6: "5.1"}[channels]
     with av.open(path, "w") as container:
@@ -49,7 +50,8 @@ def sine(path: Path, codec: str, *, channels: int = 1) -> Path:
             container.mux(video.encode(numbered_picture(index, width=64, height=48)))
         container.mux(video.encode(None))
         wave = 0.5 * np.sin(np.arange(96000) * 440 * 2 * np.pi / 48000)
-        given = av.AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), format="dblp", layout=layout)
+        loud = np.isin(np.arange(channels), range(channels) if sounding is None else sounding)
+        given = av.AudioFrame.from_ndarray(wave * loud[:, None], format="dblp", layout=layout)
         given.sample_rate, given.pts, given.time_base = 48000, 0, Fraction(1, 48000)
         for frame in av.AudioResampler(format=formats[codec], layout=layout, rate=48000).resample(given):
             container.mux(sound.encode(frame))
@@ -63,6 +65,13 @@ def without_layout(path: Path, target: Path) -> Path:
         assert "channels" in container.streams.audio[0].layout.name
     path.rename(target)
     return target
+
+
+def first_picture(path: Path) -> Fraction:
+    """When it is shown, in seconds on the file's own clock."""
+    first = decode(path)[0]
+    assert first.pts is not None and first.time_base is not None
+    return first.pts * first.time_base
 
 
 def loudness(path: Path) -> tuple[float, int]:
@@ -106,6 +115,45 @@ def test_many_channels_of_which_none_says_where_it_stands_are_heard(tmp_path: Pa
     assert len(decode(tmp_path / f"out.{ending}")) == 50
     power, num = loudness(tmp_path / f"out.{ending}")
     assert power > 0.02 and (num == channels or ending != "mkv")
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_channels_in_an_order_of_their_own_are_heard_where_they_stand(tmp_path: Path, ending: str) -> None:
+    centre_left_right = (124 << 16 | 6).to_bytes(4, "big")  # Apple's kAudioChannelLayoutTag_MPEG_5_1_D
+    clip = sine(tmp_path / "in.mov", "pcm_s24le", channels=6, sounding=[0])
+    data = bytearray(clip.read_bytes())
+    place = data.index(b"chan") + 8  # behind version and flags
+    data[place : place + 4] = centre_left_right
+    clip.write_bytes(data)
+    write(clip, tmp_path / f"out.{ending}")
+    with av.open(tmp_path / f"out.{ending}") as container:
+        frames = list(container.decode(audio=0))
+    power = np.concatenate([frame.to_ndarray() for frame in frames], axis=1).astype(float).var(axis=1)
+    assert frames[0].layout.channels[int(power.argmax())].name == "FC"
+    assert sorted(power)[-1] > 100 * sorted(power)[-2]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_packets_shorter_than_a_tick_of_the_input_stay_in_time(tmp_path: Path, ending: str) -> None:
+    sound = tmp_path / "sound.mkv"
+    with av.open(sound, "w") as container:
+        encoder = container.add_stream("flac", rate=48000, layout="mono", options={"frame_size": "24"})
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 24000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        container.mux([*encoder.encode(frame), *encoder.encode(None)])  # two packets to each millisecond of an mkv
+    clip = together(tmp_path / "in.mkv", make_clip(tmp_path / "plain.mkv"), sound, languages=["und"])
+    write(clip, tmp_path / f"out.{ending}")
+    before, after = packets(clip, "audio"), packets(tmp_path / f"out.{ending}", "audio")
+    assert len(after) == 1000
+    assert max(abs(one - other) for (one, _), (other, _) in zip(before, after, strict=True)) <= MS
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_sound_of_an_avi_which_counts_packets_keeps_in_step(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / "in.avi", codec="mpeg4", num_frames=50, audio="mp3", options={"bf": "2"})
+    write(clip, tmp_path / f"out.{ending}")
+    ahead = [packets(path, "audio")[9][0] - first_picture(path) for path in (clip, tmp_path / f"out.{ending}")]
+    assert abs(ahead[0] - ahead[1]) <= MS / 2
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])
