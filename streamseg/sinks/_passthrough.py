@@ -28,6 +28,7 @@ from streamseg.sinks._tracks import (
     CopiedSubtitles,
     Track,
     bit_rate,
+    is_whole,
     name,
     own_order,
     sound_encoder,
@@ -146,6 +147,17 @@ class Passthrough:
             self._pending.append(packet)
         return packet
 
+    def _waiting(self, stream: Stream) -> Iterator[av.Packet]:
+        """The packets of a track that wait to be written, and for as long as they are asked for, those after them."""
+        position = 0
+        while position < len(self._pending) or self._read_on() is not None:
+            packet = self._pending[position]
+            position += 1
+            if packet.stream_index == stream.index:
+                yield packet
+            if self._is_far(packet):
+                return
+
     def _is_far(self, packet: av.Packet) -> bool:
         return _time(packet) > max(self._origin, self._start or self._origin) + LOOK_AHEAD
 
@@ -187,7 +199,11 @@ class Passthrough:
 
     def _add(self, stream: Stream) -> Track | None:
         """The track of the output that takes this stream, or None with a note."""
-        first = next((packet for packet in self._pending if packet.stream_index == stream.index), None)
+        waiting = self._waiting(stream)
+        first = next(waiting, None)
+        codec = stream.codec_context.name if stream.codec_context is not None else ""
+        if first is not None and self._container in EXACT and not is_whole(first, codec):
+            first = next((packet for packet in waiting if is_whole(packet, codec)), first)
         made: Track | None
         try:
             if _holds(self._container, stream, first):
@@ -207,7 +223,7 @@ class Passthrough:
     def _copied(self, stream: Stream) -> Track:
         target: Stream = self._output.add_stream_from_template(stream)
         if stream.type == "audio":
-            return Copied(stream, target, self.notes)
+            return Copied(stream, target, self.notes, checked=self._container in EXACT)
         return CopiedSubtitles(stream, target)
 
     def _converted_sound(self, stream: Stream) -> Track | None:
@@ -229,15 +245,8 @@ class Passthrough:
     def _can_be_decoded(self, stream: Stream) -> bool:
         """Whether the first packets that wait, or some more, become sound; the decoder begins anew afterwards."""
         decoder: Any = stream.codec_context
-        position = 0
         try:
-            while position < len(self._pending) or self._read_on() is not None:
-                packet = self._pending[position]
-                position += 1
-                if self._is_far(packet):
-                    return False
-                if packet.stream_index != stream.index:
-                    continue
+            for packet in self._waiting(stream):
                 with suppress(av.error.InvalidDataError):
                     if decoder.decode(packet):
                         return True
@@ -356,6 +365,8 @@ def _holds(container: str, stream: Stream, first: av.Packet | None) -> bool:
     """
     codec = stream.codec_context
     if codec is None or (container == "mp4" and codec.name in NOISE_IN_MP4):
+        return False
+    if first is not None and container in EXACT and not is_whole(first, codec.name):
         return False
     probe = av.open(io.BytesIO(), "w", format=container)
     try:

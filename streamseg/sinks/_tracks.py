@@ -49,10 +49,13 @@ class Copied:
 
     AAC of transport streams has a header in every packet, which files keep once for all. Where it changes, in a
     recording joined of several, the rest is converted to what it was at first: files cannot change.
+
+    checked: packets that are not whole are left out, as the container would not take them
     """
 
-    def __init__(self, source: Stream, target: Stream, notes: list[str]) -> None:
+    def __init__(self, source: Stream, target: Stream, notes: list[str], *, checked: bool) -> None:
         self.source, self.target = source, target
+        self._checked = checked
         self._notes = notes
         self._unframed: BitStreamFilterContext | None = None
         self._first_header: tuple[int, int, int] | None = None
@@ -62,6 +65,9 @@ class Copied:
             self._unframed = BitStreamFilterContext("aac_adtstoasc", source)
 
     def take(self, packet: av.Packet) -> Iterable[av.Packet]:
+        if self._checked and not is_whole(packet, self.source.codec_context.name):
+            note_damage(self.source, self._notes)
+            return ()
         if self._converted is None and self._unframed is not None and self._changed(packet):
             self._converted = self._conversion()
         if self._converted is not None:
@@ -118,9 +124,7 @@ class ConvertedSound:
         try:
             frames = decoder.decode(packet)
         except av.error.InvalidDataError:
-            note = f"damaged packets of {name(self.source)} were skipped"
-            if note not in self._notes:
-                self._notes.append(note)
+            note_damage(self.source, self._notes)
             return
         for frame in frames:
             yield from self._encoded(frame)
@@ -250,6 +254,13 @@ def _in_native_order(frame: av.AudioFrame, order: Sequence[str]) -> av.AudioFram
     return made
 
 
+def note_damage(stream: Stream, notes: list[str]) -> None:
+    """Say once that a track has damaged packets."""
+    note = f"damaged packets of {name(stream)} were skipped"
+    if note not in notes:
+        notes.append(note)
+
+
 def bit_rate(layout: str) -> int:
     """Bits a second that converted sound gets."""
     return 80_000 * av.AudioLayout(layout).nb_channels
@@ -264,6 +275,22 @@ def sound_encoder(codec: str, *, rate: int, layout: str) -> AudioCodecContext:
     context.open()
     encoder: AudioCodecContext = context
     return encoder
+
+
+def is_whole(packet: av.Packet, codec: str) -> bool:
+    """Whether a packet of sound begins as its format says (ETSI TS 102 366, syncinfo and bsi), where that is known.
+
+    FFmpeg's mp4 reads the beginnings of AC-3 packets, and one that is damaged ends the whole file.
+    """
+    if codec not in ("ac3", "eac3"):
+        return True
+    head = bytes(packet)[:6]
+    if len(head) < 6 or head[:2] != b"\x0b\x77":
+        return False
+    version, rate, size = head[5] >> 3, head[4] >> 6, head[4] & 63
+    if version <= 10:
+        return rate < 3 and size < 38
+    return version <= 16 and head[2] >> 6 < 3 and (rate < 3 or size >> 4 < 3)
 
 
 def _adts_header(packet: av.Packet) -> tuple[int, int, int] | None:

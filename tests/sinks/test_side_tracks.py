@@ -156,6 +156,25 @@ def test_sound_of_an_avi_which_counts_packets_keeps_in_step(tmp_path: Path, endi
     assert abs(ahead[0] - ahead[1]) <= MS / 2
 
 
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_a_damaged_packet_of_sound_ends_neither_the_run_nor_the_track(tmp_path: Path, ending: str, codec: str) -> None:
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, audio=codec)
+    data = clip.read_bytes()
+    with av.open(clip) as container:
+        whole = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    for number in (0, 20):
+        data = data.replace(whole[number], bytes(len(whole[number])))
+    clip.write_bytes(data)
+    sink = write(clip, tmp_path / f"out.{ending}")
+    before, kept = packets(clip, "audio"), packets(tmp_path / f"out.{ending}", "audio")
+    note = f"damaged packets of track 1 (audio, {codec}) were skipped"
+    assert (note in sink.notes) == (ending != "mkv")  # which takes them as they are
+    if ending != "webm":  # which has it converted
+        assert [data for _, data in kept] == [data for _, data in before if ending == "mkv" or any(data)]
+    assert kept[-1][0] > Fraction(19, 10)
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])
 def test_a_track_of_which_nothing_decodes_is_left_out_with_a_note(tmp_path: Path, ending: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (100, 60), np.uint8)
