@@ -23,7 +23,7 @@ CONFIRMING = 3
 MOST_HELD = 600
 """Packets that are held back for that at most: a track may have ended with the piece before."""
 NEAR = 5
-"""Seconds by which the tracks of one piece lie apart at most where they begin."""
+"""Seconds by which the tracks of one piece lie apart at most where they begin, and a longer step needs confirming."""
 
 
 def telling(container: InputContainer) -> list[Stream]:
@@ -52,7 +52,7 @@ class Seams:
 
     def push(self, packet: Any) -> list[Any]:
         """The packets that are settled with this one, in their order, their pts and dts moved."""
-        if not self._held and not self._jumps(packet):
+        if not self._held and not self._jumps(packet) and not self._pauses(packet):
             return [self._placed(packet)]
         self._held.append(packet)
         return self._judged() if self._decided() else []
@@ -66,13 +66,22 @@ class Seams:
 
     def _jumps(self, packet: Any) -> bool:
         """Whether a packet cannot be the next one of its track on any clock so far."""
+        step = self._step(packet)
+        return step is not None and (step < -JUMP_BACK or step > JUMP_AHEAD)
+
+    def _pauses(self, packet: Any) -> bool:
+        """Whether there is a hole before a packet, or its time is wrong: what comes next will tell."""
+        step = self._step(packet)
+        return step is not None and step > NEAR
+
+    def _step(self, packet: Any) -> Fraction | None:
+        """Seconds since the packet of its track before it, None where that says nothing."""
         track, time = packet.stream_index, _time(packet)
         if track not in self._dense or track not in self._last or time is None:
-            return False
+            return None
         if self._piece[track] < self.num and abs(time + self._offsets[-1] - self._reached()) < NEAR:
-            return False  # the other tracks are past the seam already; this one arrives there
-        step = time - self._last[track]
-        return step < -JUMP_BACK or step > JUMP_AHEAD
+            return None  # the other tracks are past the seam already; this one arrives there
+        return time - self._last[track]
 
     def _decided(self) -> bool:
         waiting = dict.fromkeys(self._last, CONFIRMING)
@@ -82,13 +91,16 @@ class Seams:
         return len(self._held) >= MOST_HELD or max(waiting.values()) <= 0
 
     def _judged(self) -> list[Any]:
-        """Place what is held: behind a seam, or where it stood when its times come back at once."""
+        """Place what is held: behind a seam or a pause, or the first of it astray when the times come back at once."""
         held, self._held = self._held, []
         track = held[0].stream_index
         followers = [packet for packet in held if packet.stream_index == track and _time(packet) is not None]
         first: dict[int, Any] = {}
         done: list[Any] = []
-        if all(self._jumps(packet) for packet in followers[:CONFIRMING]):
+        joined = self._jumps(held[0])
+        if not all(map(self._jumps if joined else self._pauses, followers[:CONFIRMING])):
+            done.append(self._astray(held.pop(0)))
+        elif joined:
             first = self._begin_a_piece(held)
         else:
             done.append(self._placed(held.pop(0)))
@@ -113,6 +125,8 @@ class Seams:
         time, track = _time(packet), packet.stream_index
         if time is None:
             return packet
+        if packet.pts is not None and abs(packet.pts * packet.time_base - time) > JUMP_AHEAD:
+            packet.pts = None  # it is shown when its neighbours let it
         offset = self._offsets[self._piece_of(track, time)]
         if offset:
             ticks = round(offset / packet.time_base)
@@ -123,6 +137,22 @@ class Seams:
             usual = packet.duration * packet.time_base if packet.duration else step
             self._last[track] = time
             self._ends[track] = time + offset + (usual if 0 < usual < 1 else 0)
+        return packet
+
+    def _astray(self, packet: Any) -> Any:
+        """A packet whose time is wrong among good ones, which no other is measured by.
+
+        One that is far ahead follows the packet before it, and keeps of its times the pts if that can be true; one
+        from the past is left to whoever puts the pictures in order.
+        """
+        track, base = packet.stream_index, packet.time_base
+        ticks = round(self._offsets[self._piece[track]] / base)
+        ahead, pts = self._pauses(packet), packet.pts
+        if pts is not None:
+            true = not ahead or -JUMP_BACK <= pts * base - self._last[track] <= NEAR
+            packet.pts = pts + ticks if true else None
+        if packet.dts is not None or ahead:
+            packet.dts = round(self._ends[track] / base) if ahead else packet.dts + ticks
         return packet
 
     def _piece_of(self, track: int, time: Fraction) -> int:

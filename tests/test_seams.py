@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,24 @@ def test_one_wrong_time_among_good_ones_is_no_seam() -> None:
     packets[30].dts = packets[30].pts = 0
     ticks, _, seams = run(packets)
     assert (ticks, seams.num) == ([{0}], 0)
+
+
+@pytest.mark.parametrize("ahead", [600, 20_000])
+def test_one_time_far_ahead_of_good_ones_is_neither_a_pause_nor_a_seam(ahead: int) -> None:
+    packets = piece(0, begin=100, seconds=2)
+    wrong = [packet for packet in packets if packet.stream_index == VIDEO][20]
+    wrong.dts = (wrong.dts or 0) + ahead * 90_000
+    ticks, after, seams = run(packets)
+    assert (ticks, seams.num) == ([{0, -ahead * 90_000}], 0)
+    shown = [packet.pts for packet in after if packet.stream_index == VIDEO]
+    assert shown == [(100 * 25 + i) * 3600 for i in range(50)]
+
+
+def test_a_pts_hours_from_its_dts_is_no_time() -> None:
+    packets = piece(0, begin=100, seconds=1)
+    packets[9].pts = 20_000 * 90_000
+    _, after, _ = run(packets)
+    assert [packet.pts is None for packet in after] == [i == 9 for i in range(len(packets))]
 
 
 def test_a_text_behind_the_seam_moves_along_though_its_own_clock_goes_forward() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
 
 import av
@@ -62,6 +63,7 @@ class Muxer:
             self._end = max(self._end, shown + (packet.duration or 0) * packet.time_base)
             if before is not None:
                 _lasts_until(before, _begin(packet))
+                _require_countable(before)
                 self._output.mux(before)
 
     def flush(self) -> None:
@@ -97,6 +99,14 @@ def _begin(packet: av.Packet) -> Fraction:
 
 def _lasts_until(packet: av.Packet, end: Fraction) -> None:
     packet.duration = max(0, round((end - _begin(packet)) / packet.time_base))
+
+
+def _require_countable(packet: av.Packet) -> None:
+    """FFmpeg ends the process over a packet that lasts longer than 31 bits of ticks: raise av.error.ArgumentError."""
+    lasts = (packet.duration or 0) * packet.time_base
+    if packet.stream.time_base and lasts / packet.stream.time_base >= 1 << 31:
+        message = f"a pause of {float(lasts) / 3600:.1f} hours is longer than an mp4 or a mov holds; an .mkv does"
+        raise av.error.ArgumentError(errno.EINVAL, message)
 
 
 def _text(text: bytes, stream: Stream, *, begin: Fraction, end: Fraction, time_base: Fraction) -> av.Packet:

@@ -175,6 +175,17 @@ def test_a_damaged_packet_of_sound_ends_neither_the_run_nor_the_track(tmp_path: 
     assert kept[-1][0] > Fraction(19, 10)
 
 
+def test_sound_after_a_pause_that_an_mp4_cannot_count_ends_with_a_note(tmp_path: Path) -> None:
+    day = 24 * 3600 * 1000  # milliseconds, of which a day has not 2³¹; but a clock of 48 kHz does
+    clip = with_tracks(tmp_path / "in.mkv", ("pcm_s16le", [(0, 20, bytes(1920)), (day, 20, bytes(1920))]))
+    sink = write(clip, tmp_path / "out.mp4")
+    assert len(decode(tmp_path / "out.mp4")) == 50
+    assert sink.notes == [
+        "track 1 (audio, pcm_s16le) ends early: "
+        "a pause of 24.0 hours is longer than an mp4 or a mov holds; an .mkv does"
+    ]
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])
 def test_a_track_of_which_nothing_decodes_is_left_out_with_a_note(tmp_path: Path, ending: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (100, 60), np.uint8)
