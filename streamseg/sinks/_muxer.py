@@ -91,6 +91,50 @@ class Muxer:
         return done
 
 
+class Trial:
+    """A file of one track that nobody keeps, which says whether the next packet can be written.
+
+    FFmpeg's mp4 reads what some packets hold, as those of AC-3, and fails over damage; in an output of several tracks
+    on whatever packet is written next, and for good.
+    """
+
+    def __init__(self, stream: Stream, *, container: str) -> None:
+        self._output = av.open(_Nowhere(), "w", format=container)
+        self._target: Stream = self._output.add_stream_from_template(stream)
+        self._num = 0
+
+    def takes(self, packet: av.Packet) -> bool:
+        """Whether the packet can be written after all that could be before."""
+        copy: av.Packet = av.Packet(bytes(packet))
+        copy.stream, copy.time_base, copy.is_keyframe = self._target, Fraction(1, 1000), True
+        copy.pts = copy.dts = 1000 * self._num
+        copy.duration = 1000
+        self._num += 1
+        try:
+            self._output.mux(copy)
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
+
+class _Nowhere:
+    """A file that takes everything and keeps nothing."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def write(self, data: bytes) -> int:
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset if whence == 0 else self._position + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
 def _begin(packet: av.Packet) -> Fraction:
     """When a packet is decoded, which is when its sample begins, in seconds."""
     stamp = packet.dts if packet.dts is not None else packet.pts

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from streamseg.sinks._tracks import (
     CopiedSubtitles,
     Track,
     bit_rate,
-    is_whole,
     name,
     own_order,
     sound_encoder,
@@ -44,6 +44,9 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 SOUND = {"matroska": "aac", "mp4": "aac", "mov": "aac", "webm": "libopus"}
 NOISE_IN_MP4 = {f"pcm_{kind}{order}" for kind in ("s24", "s32", "f32", "f64") for order in ("le", "be")}
 """Sound of which an mp4 says what it is by a box (ISO 23003-5) that many players do not read, and play as 16 bit."""
+
+NUM_TRIED = 5
+"""Packets of a track of sound with which it is tried whether the output takes it."""
 
 COARSE = Fraction(1, 1000)
 """Seconds: an AVI counts its sound in packets, and what is placed to the nearest of these ticks is not in step."""
@@ -199,14 +202,9 @@ class Passthrough:
 
     def _add(self, stream: Stream) -> Track | None:
         """The track of the output that takes this stream, or None with a note."""
-        waiting = self._waiting(stream)
-        first = next(waiting, None)
-        codec = stream.codec_context.name if stream.codec_context is not None else ""
-        if first is not None and self._container in EXACT and not is_whole(first, codec):
-            first = next((packet for packet in waiting if is_whole(packet, codec)), first)
         made: Track | None
         try:
-            if _holds(self._container, stream, first):
+            if self._is_held(stream):
                 made = self._copied(stream)
             elif stream.type == "audio":
                 made = self._converted_sound(stream)
@@ -220,10 +218,17 @@ class Passthrough:
             made.target.disposition = stream.disposition & ~Disposition.attached_pic
         return made
 
+    def _is_held(self, stream: Stream) -> bool:
+        """Whether the output takes a stream as it is; its first packets may be damaged."""
+        first = list(islice(self._waiting(stream), NUM_TRIED)) if stream.type == "audio" else []
+        if not first:
+            first = [packet for packet in self._pending if packet.stream_index == stream.index][:1]
+        return any(_holds(self._container, stream, packet) for packet in first or [None])
+
     def _copied(self, stream: Stream) -> Track:
         target: Stream = self._output.add_stream_from_template(stream)
         if stream.type == "audio":
-            return Copied(stream, target, self.notes, checked=self._container in EXACT)
+            return Copied(stream, target, self.notes, container=self._container)
         return CopiedSubtitles(stream, target)
 
     def _converted_sound(self, stream: Stream) -> Track | None:
@@ -247,7 +252,7 @@ class Passthrough:
         decoder: Any = stream.codec_context
         try:
             for packet in self._waiting(stream):
-                with suppress(av.error.InvalidDataError):
+                with suppress(av.FFmpegError):
                     if decoder.decode(packet):
                         return True
             return False
@@ -365,8 +370,6 @@ def _holds(container: str, stream: Stream, first: av.Packet | None) -> bool:
     """
     codec = stream.codec_context
     if codec is None or (container == "mp4" and codec.name in NOISE_IN_MP4):
-        return False
-    if first is not None and container in EXACT and not is_whole(first, codec.name):
         return False
     probe = av.open(io.BytesIO(), "w", format=container)
     try:

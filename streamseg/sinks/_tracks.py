@@ -6,6 +6,7 @@ Each takes the packets of its track, on the output's clock and in the order of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from av.stream import Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
 from streamseg.sinks._cues import Cue, Cues
-from streamseg.sinks._muxer import EXACT
+from streamseg.sinks._muxer import EXACT, Trial
 
 UNKNOWN = 86_400
 """Seconds: a subtitle that is said to last longer has an end that nobody knew; FFmpeg writes 49 days for it."""
@@ -50,12 +51,12 @@ class Copied:
     AAC of transport streams has a header in every packet, which files keep once for all. Where it changes, in a
     recording joined of several, the rest is converted to what it was at first: files cannot change.
 
-    checked: packets that are not whole are left out, as the container would not take them
+    container: its name; packets that it does not take, as damaged ones may be, are left out with a note
     """
 
-    def __init__(self, source: Stream, target: Stream, notes: list[str], *, checked: bool) -> None:
+    def __init__(self, source: Stream, target: Stream, notes: list[str], *, container: str) -> None:
         self.source, self.target = source, target
-        self._checked = checked
+        self._trial = Trial(source, container=container) if container in EXACT else None
         self._notes = notes
         self._unframed: BitStreamFilterContext | None = None
         self._first_header: tuple[int, int, int] | None = None
@@ -65,14 +66,18 @@ class Copied:
             self._unframed = BitStreamFilterContext("aac_adtstoasc", source)
 
     def take(self, packet: av.Packet) -> Iterable[av.Packet]:
-        if self._checked and not is_whole(packet, self.source.codec_context.name):
-            note_damage(self.source, self._notes)
-            return ()
         if self._converted is None and self._unframed is not None and self._changed(packet):
             self._converted = self._conversion()
         if self._converted is not None:
             return self._converted.take(packet)
-        return self._unframed.filter(packet) if self._unframed is not None else (packet,)
+        try:
+            unframed = self._unframed.filter(packet) if self._unframed is not None else [packet]
+        except av.error.InvalidDataError:
+            unframed = []
+        taken = [each for each in unframed if self._trial is None or self._trial.takes(each)]
+        if not unframed or len(taken) < len(unframed):
+            note_damage(self.source, self._notes)
+        return taken
 
     def end(self, time: Fraction) -> Iterable[av.Packet]:
         return self._converted.end(time) if self._converted is not None else ()
@@ -123,7 +128,7 @@ class ConvertedSound:
         decoder: Any = self.source.codec_context
         try:
             frames = decoder.decode(packet)
-        except av.error.InvalidDataError:
+        except av.FFmpegError:  # decoders have many words for it
             note_damage(self.source, self._notes)
             return
         for frame in frames:
@@ -131,7 +136,10 @@ class ConvertedSound:
 
     def end(self, time: Fraction) -> Iterator[av.Packet]:
         decoder: Any = self.source.codec_context
-        for frame in decoder.decode(None):
+        frames: list[av.AudioFrame] = []
+        with suppress(av.FFmpegError):
+            frames = decoder.decode(None)
+        for frame in frames:
             yield from self._encoded(frame)
         yield from self._rest_of_the_resampler()
         yield from self._encoder.encode(None)
@@ -245,10 +253,7 @@ def _in_native_order(frame: av.AudioFrame, order: Sequence[str]) -> av.AudioFram
     names = sorted(order, key=NATIVE_ORDER.index)
     rows = [order.index(name) for name in names]
     samples: np.ndarray = frame.to_ndarray()
-    if frame.format.is_planar:
-        samples = samples[rows]
-    else:
-        samples = samples.reshape(-1, len(rows))[:, rows].reshape(1, -1)
+    samples = samples[rows] if frame.format.is_planar else samples.reshape(-1, len(rows))[:, rows].reshape(1, -1)
     made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=frame.format.name, layout="+".join(names))
     made.sample_rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
     return made
@@ -275,22 +280,6 @@ def sound_encoder(codec: str, *, rate: int, layout: str) -> AudioCodecContext:
     context.open()
     encoder: AudioCodecContext = context
     return encoder
-
-
-def is_whole(packet: av.Packet, codec: str) -> bool:
-    """Whether a packet of sound begins as its format says (ETSI TS 102 366, syncinfo and bsi), where that is known.
-
-    FFmpeg's mp4 reads the beginnings of AC-3 packets, and one that is damaged ends the whole file.
-    """
-    if codec not in ("ac3", "eac3"):
-        return True
-    head = bytes(packet)[:6]
-    if len(head) < 6 or head[:2] != b"\x0b\x77":
-        return False
-    version, rate, size = head[5] >> 3, head[4] >> 6, head[4] & 63
-    if version <= 10:
-        return rate < 3 and size < 38
-    return version <= 16 and head[2] >> 6 < 3 and (rate < 3 or size >> 4 < 3)
 
 
 def _adts_header(packet: av.Packet) -> tuple[int, int, int] | None:

@@ -175,6 +175,20 @@ def test_a_damaged_packet_of_sound_ends_neither_the_run_nor_the_track(tmp_path: 
     assert kept[-1][0] > Fraction(19, 10)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("codec", ["aac", "eac3"])
+def test_a_recording_of_bad_reception_keeps_its_sound_to_the_end(tmp_path: Path, codec: str, ending: str) -> None:
+    clip = make_clip(tmp_path / "in.ts", num_frames=100, audio=codec)
+    data, chance = bytearray(clip.read_bytes()), np.random.default_rng(2)
+    for packet in chance.choice(np.arange(20, len(data) // 188), len(data) // 188 // 15, replace=False):
+        for place in packet * 188 + chance.integers(12, 188, 6):
+            data[place] = chance.integers(0, 256)
+    clip.write_bytes(data)
+    sink = write(clip, tmp_path / f"out.{ending}")
+    assert not [note for note in sink.notes if "ends early" in note]
+    assert packets(tmp_path / f"out.{ending}", "audio")[-1][0] > Fraction(39, 10)
+
+
 def test_sound_after_a_pause_that_an_mp4_cannot_count_ends_with_a_note(tmp_path: Path) -> None:
     day = 24 * 3600 * 1000  # milliseconds, of which a day has not 2³¹; but a clock of 48 kHz does
     clip = with_tracks(tmp_path / "in.mkv", ("pcm_s16le", [(0, 20, bytes(1920)), (day, 20, bytes(1920))]))
