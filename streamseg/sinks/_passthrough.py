@@ -45,6 +45,9 @@ SOUND = {"matroska": "aac", "mp4": "aac", "mov": "aac", "webm": "libopus"}
 NOISE_IN_MP4 = {f"pcm_{kind}{order}" for kind in ("s24", "s32", "f32", "f64") for order in ("le", "be")}
 """Sound of which an mp4 says what it is by a box (ISO 23003-5) that many players do not read, and play as 16 bit."""
 
+PRIMING = Fraction(1, 10)
+"""Seconds of sound before the first that is heard which its decoder may need."""
+
 NUM_TRIED = 5
 """Packets of a track of sound with which it is tried whether the output takes it."""
 
@@ -97,6 +100,8 @@ class Passthrough:
         self._origin, self._start, self._end = origin, start, end
         self._tracks: dict[int, Track] = {}
         self._last_dts: dict[int, int] = {}
+        self._hidden: dict[int, deque[av.Packet]] = {}
+        self._begun: set[int] = set()
         self._pending: deque[av.Packet] = deque()
         self._packets: Iterator[av.Packet] = iter(())
         try:
@@ -177,7 +182,26 @@ class Passthrough:
                     if time >= self._end + LOOK_AHEAD:
                         return
                 elif self._start is None or time >= self._start or self._shown_later(settled, time):
-                    yield settled
+                    yield from self._heard(settled)
+
+    def _heard(self, packet: av.Packet) -> Iterable[av.Packet]:
+        """What goes on with a packet: none of sound that its file hides, as a trimmed recording does.
+
+        Other containers have no way of hiding it. What a decoder needs before the first sound goes along with that.
+        """
+        if packet.stream.type != "audio":
+            return (packet,)
+        hidden = self._hidden.setdefault(packet.stream_index, deque())
+        while hidden and _time(packet) - _time(hidden[0]) > PRIMING:
+            hidden.popleft()
+        if packet.is_discard:
+            if packet.stream_index not in self._begun:
+                hidden.append(packet)
+            return ()
+        self._begun.add(packet.stream_index)
+        needed = tuple(hidden)
+        hidden.clear()
+        return (*needed, packet)
 
     def _demuxed(self, streams: Mapping[int, Stream]) -> Iterator[av.Packet | None]:
         """Every packet of these tracks, None at the end."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.clips import make_clip, numbered_picture
-from tests.sinks.written import decode, packets, subtitles, together, write
+from tests.sinks.written import decode, packets, subtitles, times, together, write
 
 MS = Fraction(1, 1000)
 
@@ -198,6 +198,26 @@ def test_sound_after_a_pause_that_an_mp4_cannot_count_ends_with_a_note(tmp_path:
         "track 1 (audio, pcm_s16le) ends early: "
         "a pause of 24.0 hours is longer than an mp4 or a mov holds; an .mkv does"
     ]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_sound_that_a_trimmed_recording_hides_stays_unheard(tmp_path: Path, ending: str) -> None:
+    whole, clip = make_clip(tmp_path / "whole.mp4", num_frames=75, audio="aac"), tmp_path / "in.mp4"
+    with av.open(whole) as source, av.open(clip, "w") as output:
+        targets = [output.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.dts is None or packet.pts is None:
+                continue
+            shift = round(Fraction(int(packet.stream.type == "audio")) / packet.time_base)  # a second is before 0
+            packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
+            packet.stream = targets[packet.stream.index]
+            output.mux(packet)
+    with av.open(clip) as container:
+        assert sum(packet.is_discard for packet in container.demux(audio=0)) > 40
+    write(clip, tmp_path / f"out.{ending}")
+    begin = packets(tmp_path / f"out.{ending}", "audio")[0][0] - first_picture(tmp_path / f"out.{ending}")
+    assert -Fraction(1, 8) < begin < Fraction(1, 20)  # a tenth of a second is what decoders may need
+    assert times(tmp_path / f"out.{ending}") == times(clip)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])
