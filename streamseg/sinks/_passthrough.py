@@ -23,9 +23,11 @@ from streamseg.seams import Seams, telling
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import reason
 from streamseg.sinks._tracks import (
+    SAMPLE_BYTES,
     ConvertedSound,
     ConvertedText,
     Copied,
+    CopiedSamples,
     CopiedSubtitles,
     Track,
     bit_rate,
@@ -251,6 +253,8 @@ class Passthrough:
 
     def _copied(self, stream: Stream) -> Track:
         target: Stream = self._output.add_stream_from_template(stream)
+        if self._container in EXACT and stream.codec_context.name in SAMPLE_BYTES:
+            return CopiedSamples(stream, target)
         if stream.type == "audio":
             return Copied(stream, target, self.notes, container=self._container)
         return CopiedSubtitles(stream, target)

@@ -28,6 +28,17 @@ ADTS_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 
 ADTS_LOW_COMPLEXITY = 1
 """What the header of an AAC packet in a transport stream may say (ISO 13818-7, adts_fixed_header)."""
 
+SAMPLE_BYTES = {"pcm_u8": 1, "pcm_s8": 1, "pcm_mulaw": 1, "pcm_alaw": 1} | {
+    f"pcm_{kind}{bits}{order}": bits // 8
+    for kind, bits in (("s", 16), ("s", 24), ("s", 32), ("f", 32), ("f", 64))
+    for order in ("le", "be")
+}
+"""Decoder of PCM -> bytes that a sample of one channel has."""
+SILENCE = {"pcm_u8": b"\x80", "pcm_mulaw": b"\xff", "pcm_alaw": b"\xd5"}
+"""A byte of silence where it is not 0."""
+STEP = Fraction(1, 50)
+"""Seconds: what the times of PCM are apart by less is their clock's, which an mkv rounds to a millisecond."""
+
 NATIVE_ORDER = tuple(channel.name for channel in av.AudioLayout("22.2").channels)
 """Names of channels in the order in which every layout of FFmpeg's own has them."""
 
@@ -100,6 +111,51 @@ class Copied:
         return ConvertedSound(
             self.source, self.target, sound_encoder("aac", rate=ADTS_RATES[rate], layout=layout), self._notes
         )
+
+
+class CopiedSamples:
+    """A track of PCM packet for packet, in a container that counts samples and so knows of no hole between them.
+
+    A hole is filled with silence, and of packets that overlap the earlier one is heard.
+    """
+
+    def __init__(self, source: Stream, target: Stream) -> None:
+        self.source, self.target = source, target
+        decoder: Any = source.codec_context
+        own_order(decoder)  # before the layout is read
+        self._rate: int = decoder.sample_rate
+        self._size = SAMPLE_BYTES[decoder.name] * decoder.layout.nb_channels
+        self._silence = SILENCE.get(decoder.name, b"\0") * self._size
+        self._end: Fraction | None = None  # of the samples so far, in seconds
+
+    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+        begin = _begin(packet)
+        missing = round((begin - self._end) * self._rate) if self._end is not None else 0
+        if self._end is None:
+            self._end = begin
+        elif missing > STEP * self._rate:
+            for start in range(0, missing, self._rate):
+                yield self._samples(self._silence * min(self._rate, missing - start))
+        elif missing < -STEP * self._rate:
+            rest = bytes(packet)[-missing * self._size :]
+            if rest:
+                yield self._samples(rest)
+            return
+        self._end += Fraction(packet.size // self._size, self._rate)
+        yield packet
+
+    def end(self, time: Fraction) -> Iterable[av.Packet]:
+        return ()
+
+    def _samples(self, data: bytes) -> av.Packet:
+        """A packet that follows those so far."""
+        assert self._end is not None
+        packet: av.Packet = av.Packet(data)
+        packet.time_base, packet.is_keyframe = Fraction(1, self._rate), True
+        packet.pts = packet.dts = round(self._end * self._rate)
+        packet.duration = len(data) // self._size
+        self._end += Fraction(packet.duration, self._rate)
+        return packet
 
 
 class ConvertedSound:

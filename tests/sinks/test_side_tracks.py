@@ -107,6 +107,34 @@ def test_pcm_is_copied_where_players_know_it(tmp_path: Path, codec: str, ending:
     assert b"".join(data for _, data in after) == b"".join(data for _, data in before)
 
 
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_u8"])
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_pcm_stays_in_step_behind_a_hole_and_an_overlap(tmp_path: Path, ending: str, codec: str) -> None:
+    sound = tmp_path / "sound.mkv"
+    width, silence = (2, b"\0") if codec == "pcm_s16le" else (1, b"\x80")
+    with av.open(sound, "w") as container:
+        encoder = container.add_stream(codec, rate=48000, layout="mono")
+        encoder.codec_context.open()
+        for begin, value in ((0, 1), (500, 2), (1500, 3), (1700, 4)):  # milliseconds; each lasts half a second
+            packet = av.Packet(bytes([value]) * 24000 * width)
+            packet.stream, packet.time_base, packet.is_keyframe = encoder, MS, True
+            packet.pts = packet.dts = begin
+            packet.duration = 500
+            container.mux(packet)
+    clip = together(tmp_path / "in.mkv", make_clip(tmp_path / "plain.mkv", num_frames=55), sound, languages=["und"])
+    sink = write(clip, tmp_path / f"out.{ending}")
+    found = packets(tmp_path / f"out.{ending}", "audio")
+    if (ending, codec) == ("mp4", "pcm_u8"):
+        assert sink.notes == ["track 1 (audio, pcm_u8) was converted to aac; a .mov keeps it"]
+    elif ending == "mkv":
+        assert [(int(time * 1000), data[0], len(data)) for time, data in found] == [
+            (begin, value, 24000 * width) for begin, value in ((0, 1), (500, 2), (1500, 3), (1700, 4))
+        ]
+    else:
+        each = ((b"\1", 24000), (b"\2", 24000), (silence, 24000), (b"\3", 24000), (b"\4", 9600))
+        assert b"".join(data for _, data in found) == b"".join(byte * samples * width for byte, samples in each)
+
+
 @pytest.mark.parametrize("channels", [3, 6])
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
 def test_many_channels_of_which_none_says_where_it_stands_are_heard(tmp_path: Path, ending: str, channels: int) -> None:
