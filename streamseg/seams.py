@@ -25,6 +25,9 @@ MOST_HELD = 600
 NEAR = 5
 """Seconds by which the tracks of one piece lie apart at most where they begin, and a longer step needs confirming."""
 
+LATE = 1
+"""Seconds from what was reached within which a packet of a new piece begins."""
+
 
 def telling(container: InputContainer) -> list[Stream]:
     """The tracks that tell where a container was joined, which `Seams` must see; none where it cannot have been."""
@@ -158,12 +161,15 @@ class Seams:
     def _piece_of(self, track: int, time: Fraction) -> int:
         """The piece that a time is of: the track's own still, or the newest; whichever is nearer to what was reached.
 
-        Near a seam, packets of both stand in the file: a demuxer hands out a piece's last ones late.
+        Near a seam, packets of both stand in the file: a demuxer hands out a piece's last ones late, after a piece
+        without that track even a piece late.
         """
         own = self._piece.get(track, self.num)
         if own < self.num:
             reached = self._reached()
-            own = min(own, self.num, key=lambda piece: abs(time + self._offsets[piece] - reached))
+            follows = track in self._last and 0 < time - self._last[track] <= JUMP_BACK
+            if not follows or abs(time + self._offsets[-1] - reached) < LATE:
+                own = min(own, self.num, key=lambda piece: abs(time + self._offsets[piece] - reached))
         if track in self._dense or own == self.num:
             self._piece[track] = own
         return own

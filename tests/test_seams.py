@@ -109,6 +109,15 @@ def test_one_wrong_time_among_good_ones_is_no_seam() -> None:
     assert (ticks, seams.num) == ([{0}], 0)
 
 
+def test_the_last_packet_of_sound_before_a_silent_piece_stays_in_its_own() -> None:
+    first, third = piece(0, begin=1, seconds=3), piece(2, begin=1, seconds=3)
+    silent = [packet for packet in piece(1, begin=70, seconds=1) if packet.stream_index == VIDEO]
+    late = next(packet for packet in reversed(first) if packet.stream_index == AUDIO)
+    first.remove(late)
+    ticks, _, seams = run([*first, *silent, *third[:1], late, *third[1:]])
+    assert (ticks, seams.num) == ([{0}, {0}, {70 * 90_000}], 1)
+
+
 @pytest.mark.parametrize("ahead", [600, 20_000])
 def test_one_time_far_ahead_of_good_ones_is_neither_a_pause_nor_a_seam(ahead: int) -> None:
     packets = piece(0, begin=100, seconds=2)
