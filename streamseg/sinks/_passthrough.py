@@ -104,6 +104,7 @@ class Passthrough:
         self._last_dts: dict[int, int] = {}
         self._hidden: dict[int, deque[av.Packet]] = {}
         self._begun: set[int] = set()
+        self._shown: dict[int, av.Packet] = {}
         self._pending: deque[av.Packet] = deque()
         self._packets: Iterator[av.Packet] = iter(())
         try:
@@ -183,8 +184,12 @@ class Passthrough:
                 if self._end is not None and time >= self._end:
                     if time >= self._end + LOOK_AHEAD:
                         return
-                elif self._start is None or time >= self._start or self._shown_later(settled, time):
+                elif self._start is None or time >= self._start:
+                    yield from self._still_shown()
                     yield from self._heard(settled)
+                elif settled.stream.type == "subtitle":
+                    yield from self._seen_at_start(settled, time)
+        yield from self._still_shown()
 
     def _heard(self, packet: av.Packet) -> Iterable[av.Packet]:
         """What goes on with a packet: none of sound that its file hides, as a trimmed recording does.
@@ -214,17 +219,30 @@ class Passthrough:
             self.notes.append(f"sound and subtitles end early: the input is damaged there ({error.strerror})")
         yield None
 
-    def _shown_later(self, packet: av.Packet, time: Fraction) -> bool:
-        """Whether a subtitle from before the start is still to be seen then; it is made to begin there."""
+    def _seen_at_start(self, packet: av.Packet, time: Fraction) -> Iterable[av.Packet]:
+        """A subtitle from before the start if it is still to be seen then; it is made to begin there.
+
+        Pictures of text that do not say how long they last do so until the next, which comes or not.
+        """
         assert self._start is not None
-        if packet.stream.type != "subtitle" or not packet.duration:
-            return False
+        begin = int(self._start / packet.time_base)
+        decoder = packet.stream.codec_context
+        if not packet.duration:
+            if isinstance(decoder, SubtitleCodecContext) and not decoder.codec.text_sub:
+                packet.pts = packet.dts = begin
+                self._shown[packet.stream_index] = packet
+            return ()
         stop = time + packet.duration * packet.time_base
         if stop <= self._start:
-            return False
-        packet.pts = packet.dts = int(self._start / packet.time_base)
+            return ()
+        packet.pts = packet.dts = begin
         packet.duration = int((stop - self._start) / packet.time_base)
-        return True
+        return (packet,)
+
+    def _still_shown(self) -> Iterable[av.Packet]:
+        """The pictures of text that are on screen at the start, once."""
+        shown, self._shown = self._shown, {}
+        return shown.values()
 
     def _add(self, stream: Stream) -> Track | None:
         """The track of the output that takes this stream, or None with a note."""

@@ -32,6 +32,8 @@ _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")
 # Where the times after a seek are those of a reading from the start; mpeg-ps for one guesses them. Others are decoded
 # from their beginning.
 _SEEKABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "flv")
+# Seconds: a picture that is on screen for longer stands still, however slowly the others come.
+_LONG = 1
 # Seconds before `start` to seek to, one after the other until a picture at or before `start` comes out.
 _SEEK_MARGINS = (0, 5, 30)
 
@@ -199,7 +201,7 @@ class VideoFile:
         else:
             until = self._seconds(last) + float(last.duration * self._stream.time_base)
             until = max(until, self._sound_until())
-        return until > self.start and until - self._seconds(last) > 1.5 * usual_interval(self._stream)
+        return until > self.start and until - self._seconds(last) > min(1.5 * usual_interval(self._stream), _LONG)
 
     def _sound_until(self) -> float:
         """When the first packet of sound that reaches beyond `start` ends, in seconds; 0 where there is none."""

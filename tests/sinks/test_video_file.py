@@ -415,6 +415,15 @@ def test_a_start_in_a_still_stretch_gives_its_picture_and_its_sound_from_there(t
     assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(got, kept, strict=True))
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_film_of_a_picture_every_few_seconds_begins_at_its_start_too(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / "in.mp4", num_frames=5, rate=Fraction(1, 5), audio="aac")
+    write(clip, tmp_path / f"out.{ending}", kept={"start": 7.0, "end": 18.0})
+    assert times(tmp_path / f"out.{ending}") == pytest.approx([0, 3, 8], abs=0.001)
+    sound = packets(tmp_path / f"out.{ending}", "audio")
+    assert [data for _, data in sound] == [data for time, data in packets(clip, "audio") if 7 <= time < 18]
+
+
 def test_a_start_after_the_last_picture_gives_that_one_as_long_as_there_is_sound(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "film.mkv", num_frames=25)
     joined = together(tmp_path / "in.mkv", clip, make_sound(tmp_path / "sound.mkv", seconds=10), languages=["eng"])
