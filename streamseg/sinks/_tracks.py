@@ -36,6 +36,8 @@ SAMPLE_BYTES = {"pcm_u8": 1, "pcm_s8": 1, "pcm_mulaw": 1, "pcm_alaw": 1} | {
 """Decoder of PCM -> bytes that a sample of one channel has."""
 SILENCE = {"pcm_u8": b"\x80", "pcm_mulaw": b"\xff", "pcm_alaw": b"\xd5"}
 """A byte of silence where it is not 0."""
+MOST_SILENCE = 3600
+"""Seconds of silence that fill a hole at most."""
 STEP = Fraction(1, 50)
 """Seconds: what the times of PCM are apart by less is their clock's, which an mkv rounds to a millisecond."""
 
@@ -133,6 +135,9 @@ class CopiedSamples:
         missing = round((begin - self._end) * self._rate) if self._end is not None else 0
         if self._end is None:
             self._end = begin
+        elif missing > MOST_SILENCE * self._rate:
+            hours = missing / self._rate / 3600
+            raise ValueError(f"a pause of {hours:.1f} hours is longer than an mp4 or a mov holds; an .mkv does")
         elif missing > STEP * self._rate:
             for start in range(0, missing, self._rate):
                 yield self._samples(self._silence * min(self._rate, missing - start))
