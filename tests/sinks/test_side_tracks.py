@@ -281,6 +281,14 @@ def test_pictures_of_text_whose_end_nobody_knew_last_until_the_next(tmp_path: Pa
     assert spans == [(0.2, 0.8), (1.0, 0.6 if ending == "mp4" else 0.5), (1.6, 0.4)]
 
 
+@pytest.mark.parametrize("codec", ["dvb_subtitle", "dvd_subtitle"])
+def test_pictures_of_text_that_last_until_the_next_are_there_at_a_start_between(tmp_path: Path, codec: str) -> None:
+    old, show, hide = (b"\0\x08\0\x04" + letter * 4 for letter in (b"a", b"b", b"c"))
+    clip = with_tracks(tmp_path / "in.mkv", (codec, [(0, 0, old), (200, 0, show), (1500, 0, hide)]))
+    write(clip, tmp_path / "out.mkv", kept={"start": 1.0})
+    assert packets(tmp_path / "out.mkv", "subtitle") == [(0, show), (Fraction(1, 2), hide)]
+
+
 def test_texts_whose_times_go_back_are_kept_in_their_order(tmp_path: Path) -> None:
     clip = with_tracks(
         tmp_path / "in.mkv", ("subrip", [(400, 500, b"one"), (1000, 400, b"two"), (1500, 200, b"three")])
