@@ -28,6 +28,9 @@ NEAR = 5
 LATE = 1
 """Seconds from what was reached within which a packet of a new piece begins."""
 
+NEW_TRACK = IndexError
+"""What PyAV's demux may raise behind the last packet of a file in which a track began that its header did not name."""
+
 
 def telling(container: InputContainer) -> list[Stream]:
     """The tracks that tell where a container was joined, which `Seams` must see; none where it cannot have been."""

@@ -19,7 +19,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
-from streamseg.seams import Seams, telling
+from streamseg.seams import NEW_TRACK, Seams, telling
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import reason
 from streamseg.sinks._tracks import (
@@ -217,6 +217,8 @@ class Passthrough:
             yield from self._input.demux(list(streams.values()))
         except av.FFmpegError as error:
             self.notes.append(f"sound and subtitles end early: the input is damaged there ({error.strerror})")
+        except NEW_TRACK:
+            pass
         yield None
 
     def _seen_at_start(self, packet: av.Packet, time: Fraction) -> Iterable[av.Packet]:
@@ -264,10 +266,12 @@ class Passthrough:
 
     def _is_held(self, stream: Stream) -> bool:
         """Whether the output takes a stream as it is; its first packets may be damaged."""
-        first = list(islice(self._waiting(stream), NUM_TRIED)) if stream.type == "audio" else []
-        if not first:
-            first = [packet for packet in self._pending if packet.stream_index == stream.index][:1]
-        return any(_holds(self._container, stream, packet) for packet in first or [None])
+        waiting = [packet for packet in self._pending if packet.stream_index == stream.index][:1]
+        if stream.type == "audio":
+            waiting = list(islice(self._waiting(stream), NUM_TRIED))
+        if not waiting:
+            return _holds(self._container, stream, None)
+        return any(_holds(self._container, stream, packet) for packet in waiting)
 
     def _copied(self, stream: Stream) -> Track:
         target: Stream = self._output.add_stream_from_template(stream)

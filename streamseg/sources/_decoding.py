@@ -9,7 +9,7 @@ from typing import Any
 import av
 from av.format import Flags
 
-from streamseg.seams import Seams, telling
+from streamseg.seams import NEW_TRACK, Seams, telling
 from streamseg.sources._deinterlace import Deinterlacer
 from streamseg.sources._timeline import Timeline
 
@@ -165,6 +165,8 @@ class Decoding:
                     if packet.size:
                         in_a_row = 0
                         yield packet
+                return
+            except NEW_TRACK:
                 return
             except av.FFmpegError:
                 self._num_read_errors += 1

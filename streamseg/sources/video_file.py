@@ -19,7 +19,7 @@ from typing import Any, Self
 import av
 from av.stream import Discard, Disposition
 
-from streamseg.seams import Seams, telling
+from streamseg.seams import NEW_TRACK, Seams, telling
 from streamseg.sources._decoding import Decoding, rate_of, stated_rate, usual_interval
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
@@ -218,7 +218,7 @@ class VideoFile:
                         until = float((packet.pts + (packet.duration or 0)) * packet.time_base) - first
                         if until > self.start:
                             return until
-            except av.FFmpegError:
+            except (av.FFmpegError, NEW_TRACK):
                 pass  # what cannot be read is not heard
         return 0.0
 
@@ -287,7 +287,7 @@ class VideoFile:
                     if (stored.pos, stored.dts, stored.pts) == (packet.pos, packet.dts, packet.pts):
                         return number
                     number += stored.size > 0 and not stored.is_discard
-            except av.FFmpegError:
+            except (av.FFmpegError, NEW_TRACK):
                 return None
         return None
 

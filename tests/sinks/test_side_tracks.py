@@ -217,6 +217,23 @@ def test_a_recording_of_bad_reception_keeps_its_sound_to_the_end(tmp_path: Path,
     assert packets(tmp_path / f"out.{ending}", "audio")[-1][0] > Fraction(39, 10)
 
 
+@pytest.mark.parametrize("kept", [{}, {"start": 1.0}])
+def test_a_track_that_begins_behind_what_is_read_for_the_header_ends_no_run(tmp_path: Path, kept: dict) -> None:
+    chance = np.random.default_rng(0)
+
+    def noise(index: int) -> av.VideoFrame:  # half a megabyte; FFmpeg looks at five
+        return av.VideoFrame.from_ndarray(chance.integers(0, 256, (720, 640), np.uint8), format="yuv420p")
+
+    clip = make_clip(tmp_path / "pictures.flv", num_frames=14, rate=10, width=640, height=480, pictures=noise)
+    data = bytearray(clip.read_bytes())
+    data += b"\x08\0\0\x04\0\x05\x78\0\0\0\0" + b"\x3e\0\0\0" + b"\0\0\0\x0f"  # a tag of sound, at 1.4 s
+    clip.write_bytes(data)
+    with av.open(clip) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+    write(clip, tmp_path / "out.mp4", kept=kept)
+    assert len(decode(tmp_path / "out.mp4")) == (4 if kept else 14)
+
+
 @pytest.mark.parametrize("codec", ["flac", "pcm_s16le"])
 def test_sound_after_a_pause_that_an_mp4_cannot_count_ends_with_a_note(tmp_path: Path, codec: str) -> None:
     sound = tmp_path / "sound.mkv"
