@@ -222,7 +222,7 @@ def _is_transparent(picture: av.VideoFrame) -> bool:
     """Whether any of its pixels is not quite opaque."""
     if not any(component.is_alpha for component in picture.format.components):
         return False
-    return bool(picture.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
+    return bool(picture.reformat(format="rgba", threads=1).to_ndarray()[..., 3].min() < 255)
 
 
 def _display(side_data: Mapping[str, Any]) -> tuple[Fraction, ...] | None:
