@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import math
 import os
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -482,15 +482,6 @@ def ready_files(package: str) -> list[Path]:
     """The YAML files that ship in `streamseg.configs` or `streamseg.pipelines`."""
     folder = Path(str(importlib.import_module(f"streamseg.{package}").__file__)).parent
     return sorted(folder.glob("*.yaml"))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: what was probably meant, and else what there is."""
-    known = list(known)
-    close = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {next(each for each in known if each.lower() == close[0])!r}?"
-    return f"; there is {', '.join(sorted(known))}" if known else "; there is none"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamseg import plugins
-from streamseg.config import Component, PipelineConfig, StreamConfig, nearest
+from streamseg.config import Component, PipelineConfig, StreamConfig
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.flow.stream import Stream
 from streamseg.plan import Plan
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from streamseg.config import (
     PipelineConfig,
     StreamConfig,
     YamlFile,
-    nearest,
     ready_files,
     setting,
     with_setting,
@@ -45,6 +44,7 @@ from streamseg.spelling import (
     sink_of_file,
 )
 from streamseg.types import OutputError, StreamsegError, UsageError
+from streamseg.words import nearest
 
 ENCODING = ("codec", "quality", "preset")
 """Options of a run that go to every sink which takes them all: those that encode a video."""

@@ -19,9 +19,9 @@ import pydantic
 
 from streamseg import rooms
 from streamseg import types as nouns
-from streamseg.config import nearest
 from streamseg.rooms import ROOMS, Said, names
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 WANTS_A_LIST = ("tuple_type", "list_type", "set_type", "frozen_set_type", "sequence_str")
 """What pydantic calls the mistake of giving one text where several are taken."""

@@ -128,8 +128,8 @@ class Request:
     @classmethod
     def of(cls, **options: Any) -> Request:
         """The request with these fields; UsageError with the nearest spelling for one that does not exist."""
-        from streamseg.config import nearest  # these two load PyAV, which the help does without
-        from streamseg.types import UsageError
+        from streamseg.types import UsageError  # it loads PyAV, which the help does without
+        from streamseg.words import nearest
 
         known = [each.name for each in fields(cls)]
         for name in options:

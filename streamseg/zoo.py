@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamseg.config import nearest
 from streamseg.fetch import fetch
 from streamseg.types import ModelError, UsageError
+from streamseg.words import nearest
 
 CONFIG, WEIGHTS = "model.yaml", "model.weights.h5"
 EMBEDDED = Path(__file__).parent / "weights"

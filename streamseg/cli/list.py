@@ -20,8 +20,8 @@ Examples:
 def list_components(
     what: str = typer.Argument(..., metavar="|".join([*rooms.ROOMS, "pipelines"])),
 ) -> None:
-    from streamseg.config import nearest
     from streamseg.types import UsageError
+    from streamseg.words import nearest
 
     if what == "pipelines":
         from streamseg.plan import ready_pipelines

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamseg.config import nearest
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 BACKGROUND = "background"
 """The name of class id 0, which is no object; a class of objects cannot be called so."""

@@ -12,11 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.datasets._classes import BACKGROUND, chosen
 from streamseg.datasets._picture_files import picture_size, read_mask, run_lengths
 from streamseg.datasets._split import Part, part_of
 from streamseg.types import InputError, Sample, UsageError
+from streamseg.words import nearest
 
 COLUMNS = ("MaskPath", "ImageID", "LabelName", "BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
 NO_OBJECT = "classes that no object has"

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.datasets._classes import chosen
 from streamseg.datasets._picture_files import picture_size
 from streamseg.types import InputError, Sample
+from streamseg.words import nearest
 
 NO_AREA = "regions without area left out"
 NO_CLASS = "regions without a class left out"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from streamseg.canvas import Canvas
-from streamseg.config import nearest
 from streamseg.types import Result, UsageError
+from streamseg.words import nearest
 
 Where = Literal["objects", "background"]
 

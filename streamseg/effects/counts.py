@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Literal, get_args
 
 from streamseg.canvas import DARK, WHITE, Canvas, color_of, text_size
-from streamseg.config import nearest
 from streamseg.types import Result, UsageError
+from streamseg.words import nearest
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 

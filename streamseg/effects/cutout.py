@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 
 from streamseg.canvas import Backdrop, Canvas, Color
-from streamseg.config import nearest
 from streamseg.types import Result, UsageError
+from streamseg.words import nearest
 
 _COLORS: dict[str, Color] = {
     "black": (0, 0, 0),

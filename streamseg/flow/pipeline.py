@@ -21,10 +21,10 @@ from functools import partial
 from typing import Any
 
 from streamseg.buffer import Buffer, Closed, Failure, Junction, Threads
-from streamseg.config import nearest
 from streamseg.flow.report import StreamSummary, Summary, said
 from streamseg.flow.stream import Flow, Found, Stopped, Stream
 from streamseg.types import Engine, Frame, InputError, Result, UsageError
+from streamseg.words import nearest
 
 RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
 SECONDS_BETWEEN_PROGRESS = 0.1

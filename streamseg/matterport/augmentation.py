@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from pydantic import ValidationError
 
-from streamseg.config import AugmentConfig, nearest
+from streamseg.config import AugmentConfig
 from streamseg.matterport.config import UNCHANGED
 from streamseg.matterport.dataset import Dataset
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 GEOMETRIC = {
     *("Sequential", "SomeOf", "OneOf", "Sometimes"),  # those that hold others

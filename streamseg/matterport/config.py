@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig, nearest
+from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingConfig
 from streamseg.molding import MODES, Mold
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 LOSSES = {
     "rpn_class_loss": "rpn_class",

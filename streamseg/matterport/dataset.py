@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.matterport.config import Config, mold_of
 from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import extract_bboxes
 from streamseg.molding import pad_or_cut
 from streamseg.training.average_precision import run_lengths
 from streamseg.types import InputError, Sample, UsageError
+from streamseg.words import nearest
 
 BACKGROUND = "BG"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 
-from streamseg.config import nearest
 from streamseg.model.matterport_h5 import HEADS
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 NESTED = {"rpn_model": ("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred")}
 """The models inside of the original's, and their layers that have weights."""

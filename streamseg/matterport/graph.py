@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.model.layers import Convolution
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.training.inspection import Call, noting
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 Y_FIRST = [1, 0, 3, 2]
 """Boxes x1, y1, x2, y2 and deltas x, y, log w, log h to the original's order, and back."""

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.matterport.graph import LAYER_OUTPUTS, Y_FIRST, Output, output_of, values
 from streamseg.matterport.utils import norm_boxes, parse_image_meta
 from streamseg.model.mask_rcnn import MaskRCNN as Network
 from streamseg.model.matterport_h5 import LoadReport, groups_of, load_matterport, named_weights, save_matterport
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 PREDICTED = ("detections", "probs", "deltas", "masks", "proposals", "rpn_class", "rpn_bbox")
 """What the original's network puts out when it detects, in its order."""

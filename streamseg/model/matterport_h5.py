@@ -12,9 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from streamseg.config import ModelConfig, nearest
+from streamseg.config import ModelConfig
 from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError, UsageError
+from streamseg.words import nearest
 
 Tensors = dict[str, dict[str, np.ndarray]]
 """The tensors of a file by layer and by their own name, such as `conv1` → `kernel`."""

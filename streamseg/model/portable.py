@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.config import ModelConfig, nearest
+from streamseg.config import ModelConfig
 from streamseg.types import ModelError, UsageError
+from streamseg.words import nearest
 
 OUTPUTS = ("boxes", "scores", "class_ids", "masks")
 OPSET = 18

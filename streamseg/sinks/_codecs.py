@@ -10,8 +10,8 @@ from fractions import Fraction
 import av
 from av.codec.codec import Codec, find_best_pix_fmt_of_list
 
-from streamseg.config import nearest
 from streamseg.types import OutputError, UsageError
+from streamseg.words import nearest
 
 Quality = float | str | None
 

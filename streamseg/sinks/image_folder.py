@@ -12,9 +12,9 @@ from typing import Literal, Self
 import av
 import cv2
 
-from streamseg.config import nearest
 from streamseg.sinks._part_file import WriteLock, part_folder_of, reason
 from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
+from streamseg.words import nearest
 
 FORMATS = ("png", "jpg")
 OURS = re.compile(r"\d{6,}\.(png|jpg)")

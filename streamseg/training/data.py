@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from streamseg import plugins
-from streamseg.config import Component, nearest
+from streamseg.config import Component
 from streamseg.datasets._picture_files import decoded
 from streamseg.types import Dataset, InputError, Sample, UsageError
+from streamseg.words import nearest
 
 
 def read_rgb(sample: Sample) -> np.ndarray:

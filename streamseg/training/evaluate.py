@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from streamseg import plugins
-from streamseg.config import Component, nearest
+from streamseg.config import Component
 from streamseg.datasets._picture_files import picture_size
 from streamseg.masks import box_iou
 from streamseg.pictures import ENDINGS, is_picture
@@ -25,6 +25,7 @@ from streamseg.training.submission import write_submission
 from streamseg.training.voc_metric import voc_average_precision
 from streamseg.training.voting import Look, Voting
 from streamseg.types import Dataset, Engine, Frame, InputError, Sample, UsageError
+from streamseg.words import nearest
 
 METRICS = ("coco", "voc", "bowl")
 

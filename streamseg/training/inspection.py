@@ -17,7 +17,7 @@ import cv2
 import keras
 import numpy as np
 
-from streamseg.config import ModelConfig, nearest
+from streamseg.config import ModelConfig
 from streamseg.datasets._picture_files import decoded
 from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import Letterbox, in_pixels
@@ -25,6 +25,7 @@ from streamseg.model import matterport_h5
 from streamseg.model.checkpoint import weights_by_name
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.types import Frame, InputError, Instances, UsageError
+from streamseg.words import nearest
 
 LEVELS = ("P2", "P3", "P4", "P5")
 """The activations that are kept when no layers are asked for."""

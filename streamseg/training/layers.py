@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
-from streamseg.config import nearest
 from streamseg.model import matterport_h5
 from streamseg.model.checkpoint import weights_by_name
 from streamseg.types import UsageError
+from streamseg.words import nearest
 
 LITE_HEADS = r"(pyramid|rpn|box_head|mask_head)/.*"
 MATTERPORT_HEADS = r"(mrcnn_.*)|(rpn_.*)|(fpn_.*)"

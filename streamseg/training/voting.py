@@ -13,9 +13,9 @@ import av
 import cv2
 import numpy as np
 
-from streamseg.config import nearest
 from streamseg.masks import overlaps
 from streamseg.types import Engine, Frame, Instances, UsageError
+from streamseg.words import nearest
 
 PRESET = "fifteen"
 WEAKEST = 0.05

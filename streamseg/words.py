@@ -1,0 +1,15 @@
+"""What was probably meant by a word that is none of those there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: what was probably meant, and else what there is."""
+    known = list(known)
+    close = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {next(each for each in known if each.lower() == close[0])!r}?"
+    return f"; there is {', '.join(sorted(known))}" if known else "; there is none"

@@ -1,0 +1,21 @@
+"""A wrong word is answered with the one that was probably meant, and else with all that there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamseg.words import nearest
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "answer"),
+    [
+        ("splsh", ["blur", "splash"], "; did you mean 'splash'?"),
+        ("SPLASH", ["blur", "splash"], "; did you mean 'splash'?"),
+        ("splash", ["Blur", "Splash"], "; did you mean 'Splash'?"),
+        ("zebra", ["splash", "blur"], "; there is blur, splash"),
+        ("zebra", [], "; there is none"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_nearest_or_with_all(word: str, known: list[str], answer: str) -> None:
+    assert nearest(word, known) == answer
