@@ -22,7 +22,7 @@ GROUPS: Mapping[str, str] = {
     "loss_weights": "Training: losses and targets",
     "taught_weight": "Training: how the pictures are read",
 }
-"""The knob that opens a group → the group's heading; the knobs after it belong to it, in the order of config.py."""
+"""The knob that opens a group → the group's heading; the knobs after it belong to it, in the order of their classes."""
 
 NAME, VALUE = 27, 26
 """Columns of the names with their marks, and of a value; the effects have the rest."""

@@ -1,9 +1,8 @@
-"""Settings come from YAML and `--set`, and what is wrong is said with its file, its line and the nearest spelling."""
+"""Knobs come from YAML, and what is wrong is said with its file, its line and the nearest spelling."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,30 +16,7 @@ from streamseg.config import (
     with_settings,
 )
 from streamseg.types import UsageError
-
-
-def file_of(folder: Path, text: str) -> Path:
-    path = folder / "street.yaml"
-    path.write_text(text)
-    return path
-
-
-def test_a_component_is_a_name_or_a_name_with_options(tmp_path: Path) -> None:
-    text = "effects:\n  - counts\n  - splash: {classes: [person]}\n  - my.blur:Faces: {strength: 2}\n"
-    effects = read_config(file_of(tmp_path, text), PipelineConfig).effects
-    assert effects == (
-        Component(name="counts"),
-        Component(name="splash", options={"classes": ["person"]}),
-        Component(name="my.blur:Faces", options={"strength": 2}),
-    )
-
-
-def test_an_empty_pipeline_finds_follows_and_counts(tmp_path: Path) -> None:
-    config = read_config(file_of(tmp_path, ""), PipelineConfig)
-    assert config.engine.name == "auto"
-    assert config.tracker == Component(name="mask_iou")
-    assert config.counters == (Component(name="per_class"),)
-    assert read_config(file_of(tmp_path, "tracker: null"), PipelineConfig).tracker is None
+from tests.config.files import file_of
 
 
 @pytest.mark.parametrize(
@@ -90,43 +66,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         read_yaml(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("setting", "found"),
-    [
-        ("engine.batch_size=8", lambda config: config.engine.options == {"model": "people", "batch_size": 8}),
-        ("effects.0.classes=[dog]", lambda config: config.effects[0].options == {"classes": ["dog"]}),
-        ("effects.1=splash", lambda config: config.effects[1].name == "splash"),
-        ("tracker=null", lambda config: config.tracker is None),
-        ("tracker.max_missed=3", lambda config: config.tracker.options == {"max_missed": 3}),
-        ("parallel=4", lambda config: config.parallel == 4),
-    ],
-)
-def test_set_reaches_every_option(tmp_path: Path, setting: str, found: Any) -> None:
-    text = "engine: {auto: {model: people}}\neffects: [splash, counts]\n"
-    config = read_config(file_of(tmp_path, text), PipelineConfig)
-    assert found(with_settings(config, [setting]))
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ("enjin.batch_size=8", "no setting is called 'enjin'; did you mean 'engine'?"),
-        ("effects.2.classes=[dog]", "expected a position from 0 to 1, got '2'"),
-        ("parallel=many", "parallel: expected a valid integer"),
-        ("parallel", "expected PATH=VALUE"),
-        ("parallel.more=1", "'more' leads nowhere"),
-        ("effects=[", "is no YAML value"),
-        ("effects=!!python/name:os.system", "is no YAML value"),
-    ],
-)
-def test_a_wrong_set_is_answered_with_what_it_should_be(tmp_path: Path, setting: str, words: str) -> None:
-    config = read_config(file_of(tmp_path, "effects: [splash, counts]\n"), PipelineConfig)
-    with pytest.raises(UsageError) as error:
-        with_settings(config, [setting])
-    assert f"--set {setting}: " in str(error.value)
-    assert words in str(error.value)
 
 
 def test_every_configuration_that_ships_is_valid_and_opens_with_its_command() -> None:

@@ -1,0 +1,146 @@
+"""Every knob of a model, typed, with its unit and its effect."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from streamseg.config.knobs import Knobs, Positive, Share, refuse_set
+
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""Largest log of a size delta in the lite family: keeps exp() finite (Detectron's bound)."""
+
+
+class ModelConfig(Knobs):
+    """What a Mask R-CNN is made of, and how it looks at a picture.
+
+    The fields' defaults are the lite family's; `ModelConfig.matterport()` has those of matterport/Mask_RCNN.
+    """
+
+    family: Literal["lite", "matterport"] = Field(
+        "lite",
+        description="`lite`: boxes in pixels, sampled mid-cell; `matterport`: the original's normalised boxes, anchors "
+        "on cell corners, crop-and-resize and heads with batch norms",
+    )
+
+    class_names: tuple[str, ...] = Field(
+        ("background", "person"), description="name of every class id, background first"
+    )
+    backbone: Literal["efficientnet_lite0", "resnet50", "resnet101"] = Field(
+        "efficientnet_lite0", description="the feature extractor; a ResNet belongs to the matterport family"
+    )
+    mean_pixel: tuple[float, float, float] = Field(
+        (123.7, 116.8, 103.9), description="mean R, G, B in grey levels, taken off the input (matterport family)"
+    )
+    input_sizes: tuple[tuple[Positive, Positive], ...] = Field(
+        ((576, 320), (704, 512), (608, 608), (512, 704), (320, 576)),
+        description="(width, height) of the network inputs in pixels; a picture takes the one nearest to its shape",
+    )
+    min_side: Positive = Field(
+        800,
+        description="pixels to which `evaluate` enlarges the shorter side of a picture, unless the longer one would "
+        "pass the square input's (matterport family)",
+    )
+    min_score: Share = Field(0.5, description="score of a firm detection: best F1 on the validation set")
+
+    fpn_channels: Positive = Field(64, description="channels of every pyramid level")
+    smooth_levels: tuple[Positive, ...] = Field((3, 4, 5), description="levels with a 3×3 convolution after the sum")
+    rpn_levels: tuple[Positive, ...] = Field(
+        (3, 4, 5, 6), description="pyramid levels that propose; level l has stride 2^l"
+    )
+    roi_levels: tuple[Positive, ...] = Field((2, 3, 4, 5), description="pyramid levels that the heads pool from")
+
+    anchor_sizes: tuple[tuple[float, ...], ...] = Field(
+        ((12, 20), (32, 50), (76, 112), (170, 290)), description="square root of the anchors' areas in pixels, a level"
+    )
+    anchor_ratios: tuple[float, ...] = Field((0.35, 0.65, 1.2), description="width over height of the anchors")
+    rpn_stride: Positive = Field(1, description="cells from one anchor's place to the next (matterport family)")
+    rpn_channels: Positive = Field(64, description="channels of the proposal network's 3×3 convolution")
+    rpn_delta_std: tuple[float, float, float, float] = Field(
+        (0.1, 0.1, 0.2, 0.2), description="unit of the proposal network's deltas (x, y, log w, log h)"
+    )
+    rpn_nms_threshold: Share = Field(0.7, description="a proposal goes when its IoU with a better one is greater")
+    proposals_before_nms: Positive = Field(600, description="best anchors that enter NMS, a picture")
+    num_proposals: Positive = Field(150, description="proposals that reach the box head, a picture")
+    nms_rounds: Positive = Field(
+        16,
+        description="rounds of the parallel NMS of the lite family, exact while no chain of overlaps is longer; the "
+        "matterport family's is always exact",
+    )
+
+    box_pool: Positive = Field(7, description="side of the grid pooled for the box head")
+    box_channels: Positive = Field(256, description="width of the box head's two layers")
+    mask_pool: Positive = Field(14, description="side of the grid pooled for the mask head; masks have twice that")
+    mask_channels: Positive = Field(64, description="channels of the mask head")
+    mask_layers: Positive = Field(3, description="3×3 convolutions of the mask head")
+    delta_std: tuple[float, float, float, float] = Field(
+        (0.1, 0.1, 0.2, 0.2), description="unit of the box head's deltas (x, y, log w, log h)"
+    )
+
+    detection_min_score: Share = Field(0.05, description="weakest detection the engine returns")
+    detection_nms_threshold: Share = Field(
+        0.5, description="a detection goes when its IoU with a better one of its class is greater"
+    )
+    max_detections: Positive = Field(100, description="most detections a picture")
+
+    @classmethod
+    def matterport(cls, **knobs: Any) -> ModelConfig:
+        """The configuration of matterport/Mask_RCNN as its `Config` class has it, with `knobs` instead of some."""
+        original: dict[str, Any] = {
+            "family": "matterport",
+            "backbone": "resnet101",
+            "input_sizes": ((1024, 1024),),
+            "min_score": 0.7,
+            "fpn_channels": 256,
+            "smooth_levels": (2, 3, 4, 5),
+            "rpn_levels": (2, 3, 4, 5, 6),
+            "anchor_sizes": ((32,), (64,), (128,), (256,), (512,)),
+            "anchor_ratios": (0.5, 1, 2),
+            "rpn_channels": 512,
+            "proposals_before_nms": 6000,
+            "num_proposals": 1000,
+            "box_channels": 1024,
+            "mask_channels": 256,
+            "mask_layers": 4,
+            "detection_min_score": 0.7,
+            "detection_nms_threshold": 0.3,
+        }
+        return cls.model_validate(original | knobs)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def padding(self) -> int:
+        """Grey level of the bars beside a letterboxed picture, as the model was trained with."""
+        return 0 if self.family == "matterport" else 127
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of every pyramid level from 2 to 6, in pixels."""
+        return (4, 8, 16, 32, 64)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if len(self.anchor_sizes) != len(self.rpn_levels):
+            raise ValueError(
+                f"anchor_sizes: expected one list for each of the {len(self.rpn_levels)} rpn_levels, "
+                f"got {len(self.anchor_sizes)}"
+            )
+        if len({len(sizes) for sizes in self.anchor_sizes}) != 1:
+            raise ValueError("anchor_sizes: expected the same number of sizes on every level")
+        if self.num_classes < 2 or self.class_names[0] != "background":
+            raise ValueError('class_names: expected "background" and at least one class')
+        for width, height in self.input_sizes:
+            if width % 32 or height % 32:
+                raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")
+        if (self.backbone == "efficientnet_lite0") != (self.family == "lite"):
+            raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
+        if self.family == "matterport" and (self.smooth_levels, self.roi_levels) != ((2, 3, 4, 5),) * 2:
+            raise ValueError("smooth_levels and roi_levels: expected [2, 3, 4, 5] in the matterport family")
+        other = {"lite": ("mean_pixel", "min_side", "rpn_stride"), "matterport": ("nms_rounds",)}[self.family]
+        refuse_set(self, other, f"nothing in the {self.family} family reads it")
+        return self
