@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -35,8 +36,8 @@ class Muxer:
     def __init__(self, output: OutputContainer, *, container: str) -> None:
         self._output = output
         self._exact = container in EXACT
-        self._waiting: dict[int, av.Packet] = {}
-        self._subtitles: dict[int, list[av.Packet]] = {}
+        self._waiting: dict[int, av.Packet[Any]] = {}
+        self._subtitles: dict[int, list[av.Packet[Any]]] = {}
         self._end = Fraction(0)  # of all packets, in seconds
 
     def start(self) -> None:
@@ -50,7 +51,7 @@ class Muxer:
                     stream.time_base = Fraction(1, max(fastest, FAST))
         self._output.start_encoding()
 
-    def mux(self, packet: av.Packet) -> None:
+    def mux(self, packet: av.Packet[Any]) -> None:
         """Write a packet of the track `packet.stream`."""
         if not self._exact:
             self._output.mux(packet)
@@ -74,13 +75,13 @@ class Muxer:
             self._output.mux(packet)
         self._waiting, self._subtitles = {}, {}
 
-    def _without_gaps(self, packets: list[av.Packet]) -> list[av.Packet]:
+    def _without_gaps(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         """The subtitles of one track up to the end of all tracks; a text that goes before is followed by an empty one.
 
         Pictures of text say themselves when they go, so they may last until the next.
         """
         stream = packets[0].stream
-        done: list[av.Packet] = []
+        done: list[av.Packet[Any]] = []
         for packet, begin in zip(packets, [*map(_begin, packets[1:]), self._end], strict=True):
             done.append(packet)
             end = _begin(packet) + (packet.duration or 0) * packet.time_base
@@ -103,9 +104,9 @@ class Trial:
         self._target: Stream = self._output.add_stream_from_template(stream)
         self._num = 0
 
-    def takes(self, packet: av.Packet) -> bool:
+    def takes(self, packet: av.Packet[Any]) -> bool:
         """Whether the packet can be written after all that could be before."""
-        copy: av.Packet = av.Packet(bytes(packet))
+        copy: av.Packet[Any] = av.Packet(bytes(packet))
         copy.stream, copy.time_base, copy.is_keyframe = self._target, Fraction(1, 1000), True
         copy.pts = copy.dts = 1000 * self._num
         copy.duration = 1000
@@ -135,17 +136,17 @@ class _Nowhere:
         return self._position
 
 
-def _begin(packet: av.Packet) -> Fraction:
+def _begin(packet: av.Packet[Any]) -> Fraction:
     """When a packet is decoded, which is when its sample begins, in seconds."""
     stamp = packet.dts if packet.dts is not None else packet.pts
     return Fraction((stamp or 0) * packet.time_base)
 
 
-def _lasts_until(packet: av.Packet, end: Fraction) -> None:
+def _lasts_until(packet: av.Packet[Any], end: Fraction) -> None:
     packet.duration = max(0, round((end - _begin(packet)) / packet.time_base))
 
 
-def _require_countable(packet: av.Packet) -> None:
+def _require_countable(packet: av.Packet[Any]) -> None:
     """FFmpeg ends the process over a packet that lasts longer than 31 bits of ticks: raise av.error.ArgumentError."""
     lasts = (packet.duration or 0) * packet.time_base
     if packet.stream.time_base and lasts / packet.stream.time_base >= 1 << 31:
@@ -153,8 +154,8 @@ def _require_countable(packet: av.Packet) -> None:
         raise av.error.ArgumentError(errno.EINVAL, message)
 
 
-def _text(text: bytes, stream: Stream, *, begin: Fraction, end: Fraction, time_base: Fraction) -> av.Packet:
-    packet: av.Packet = av.Packet(text)
+def _text(text: bytes, stream: Stream, *, begin: Fraction, end: Fraction, time_base: Fraction) -> av.Packet[Any]:
+    packet: av.Packet[Any] = av.Packet(text)
     packet.stream, packet.time_base = stream, time_base
     packet.pts = packet.dts = round(begin / time_base)
     _lasts_until(packet, end)

@@ -102,11 +102,11 @@ class Passthrough:
         self._origin, self._start, self._end = origin, start, end
         self._tracks: dict[int, Track] = {}
         self._last_dts: dict[int, int] = {}
-        self._hidden: dict[int, deque[av.Packet]] = {}
+        self._hidden: dict[int, deque[av.Packet[Any]]] = {}
         self._begun: set[int] = set()
-        self._shown: dict[int, av.Packet] = {}
-        self._pending: deque[av.Packet] = deque()
-        self._packets: Iterator[av.Packet] = iter(())
+        self._shown: dict[int, av.Packet[Any]] = {}
+        self._pending: deque[av.Packet[Any]] = deque()
+        self._packets: Iterator[av.Packet[Any]] = iter(())
         try:
             self._input: InputContainer | None = av.open(f"file:{path}", metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
@@ -151,14 +151,14 @@ class Passthrough:
                 return None
         return present
 
-    def _read_on(self) -> av.Packet | None:
+    def _read_on(self) -> av.Packet[Any] | None:
         """One packet more of those that wait to be written, None at the end."""
         packet = next(self._packets, None)
         if packet is not None:
             self._pending.append(packet)
         return packet
 
-    def _waiting(self, stream: Stream) -> Iterator[av.Packet]:
+    def _waiting(self, stream: Stream) -> Iterator[av.Packet[Any]]:
         """The packets of a track that wait to be written, and for as long as they are asked for, those after them."""
         position = 0
         while position < len(self._pending) or self._read_on() is not None:
@@ -169,10 +169,10 @@ class Passthrough:
             if self._is_far(packet):
                 return
 
-    def _is_far(self, packet: av.Packet) -> bool:
+    def _is_far(self, packet: av.Packet[Any]) -> bool:
         return _time(packet) > max(self._origin, self._start or self._origin) + LOOK_AHEAD
 
-    def _read(self, streams: list[Stream], clocks: list[Stream]) -> Iterator[av.Packet]:
+    def _read(self, streams: list[Stream], clocks: list[Stream]) -> Iterator[av.Packet[Any]]:
         """The packets of the kept part, in the order of the file and on one clock, however it was joined."""
         seams = Seams(dense=[stream.index for stream in clocks])
         wanted = {stream.index for stream in streams}
@@ -191,7 +191,7 @@ class Passthrough:
                     yield from self._seen_at_start(settled, time)
         yield from self._still_shown()
 
-    def _heard(self, packet: av.Packet) -> Iterable[av.Packet]:
+    def _heard(self, packet: av.Packet[Any]) -> Iterable[av.Packet[Any]]:
         """What goes on with a packet: none of sound that its file hides, as a trimmed recording does.
 
         Other containers have no way of hiding it. What a decoder needs before the first sound goes along with that.
@@ -210,7 +210,7 @@ class Passthrough:
         hidden.clear()
         return (*needed, packet)
 
-    def _demuxed(self, streams: Mapping[int, Stream]) -> Iterator[av.Packet | None]:
+    def _demuxed(self, streams: Mapping[int, Stream]) -> Iterator[av.Packet[Any] | None]:
         """Every packet of these tracks, None at the end."""
         assert self._input is not None
         try:
@@ -221,7 +221,7 @@ class Passthrough:
             pass
         yield None
 
-    def _seen_at_start(self, packet: av.Packet, time: Fraction) -> Iterable[av.Packet]:
+    def _seen_at_start(self, packet: av.Packet[Any], time: Fraction) -> Iterable[av.Packet[Any]]:
         """A subtitle from before the start if it is still to be seen then; it is made to begin there.
 
         Pictures of text that do not say how long they last do so until the next, which comes or not.
@@ -241,7 +241,7 @@ class Passthrough:
         packet.duration = int((stop - self._start) / packet.time_base)
         return (packet,)
 
-    def _still_shown(self) -> Iterable[av.Packet]:
+    def _still_shown(self) -> Iterable[av.Packet[Any]]:
         """The pictures of text that are on screen at the start, once."""
         shown, self._shown = self._shown, {}
         return shown.values()
@@ -351,7 +351,7 @@ class Passthrough:
             self._input.close()
             self._input = None
 
-    def _place(self, packet: av.Packet) -> None:
+    def _place(self, packet: av.Packet[Any]) -> None:
         """Put a packet on the output's clock; a subtitle ends with the kept part."""
         if self._end is not None and packet.stream.type == "subtitle" and packet.duration:
             packet.duration = min(packet.duration, int((self._end - _time(packet)) / packet.time_base))
@@ -363,7 +363,7 @@ class Passthrough:
         packet.pts = packet.pts - shift if packet.pts is not None else packet.dts
         packet.dts = packet.dts if packet.dts is not None else packet.pts
 
-    def _write(self, track: Track, made: Callable[[], Iterable[av.Packet]]) -> None:
+    def _write(self, track: Track, made: Callable[[], Iterable[av.Packet[Any]]]) -> None:
         """Write what a track makes; one that fails ends there, with a note, and all others go on."""
         try:
             for packet in made():
@@ -372,7 +372,7 @@ class Passthrough:
             self._tracks.pop(track.source.index, None)
             self.notes.append(f"{name(track.source)} ends early: {reason(error)}")
 
-    def _mux(self, packet: av.Packet, track: Track) -> None:
+    def _mux(self, packet: av.Packet[Any], track: Track) -> None:
         packet.stream = track.target
         if packet.dts is not None:
             # A muxer refuses times that decrease, of sound in an mp4 those that do not increase; on its own clock, to
@@ -391,7 +391,7 @@ class Passthrough:
         self._muxer.mux(packet)
 
 
-def _rescale(packet: av.Packet, base: Fraction) -> None:
+def _rescale(packet: av.Packet[Any], base: Fraction) -> None:
     """Put the times of a packet on another clock."""
     if base == packet.time_base:
         return
@@ -402,7 +402,7 @@ def _rescale(packet: av.Packet, base: Fraction) -> None:
     packet.time_base = base
 
 
-def _time(packet: av.Packet) -> Fraction:
+def _time(packet: av.Packet[Any]) -> Fraction:
     """When a packet begins in its file's time, in seconds."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     assert stamp is not None
@@ -413,7 +413,7 @@ def _ending(container: str) -> str:
     return {"matroska": ".mkv"}.get(container, f".{container}")
 
 
-def _holds(container: str, stream: Stream, first: av.Packet | None) -> bool:
+def _holds(container: str, stream: Stream, first: av.Packet[Any] | None) -> bool:
     """Whether a container takes a stream as it is, found out by writing a file of its first packet to memory.
 
     Some muxers refuse only when they are closed, which for an output would be at the very end.
@@ -426,7 +426,7 @@ def _holds(container: str, stream: Stream, first: av.Packet | None) -> bool:
         target = probe.add_stream_from_template(stream)
         probe.start_encoding()
         if first is not None and (codec.name != "aac" or codec.extradata):
-            packet: av.Packet = av.Packet(bytes(first))
+            packet: av.Packet[Any] = av.Packet(bytes(first))
             packet.pts = packet.dts = 0
             packet.time_base, packet.duration, packet.is_keyframe = first.time_base, 1, True
             packet.stream = target

@@ -51,10 +51,10 @@ class Track(Protocol):
     source: Stream
     target: Stream
 
-    def take(self, packet: av.Packet) -> Iterable[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterable[av.Packet[Any]]:
         """The packets that are ready with this one."""
 
-    def end(self, time: Fraction) -> Iterable[av.Packet]:
+    def end(self, time: Fraction) -> Iterable[av.Packet[Any]]:
         """The last packets, of an output that ends at `time` seconds."""
 
 
@@ -78,7 +78,7 @@ class Copied:
             # FFmpeg does this itself for most outputs, but not for a fragmented mp4.
             self._unframed = BitStreamFilterContext("aac_adtstoasc", source)
 
-    def take(self, packet: av.Packet) -> Iterable[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterable[av.Packet[Any]]:
         if self._converted is None and self._unframed is not None and self._changed(packet):
             self._converted = self._conversion()
         if self._converted is not None:
@@ -92,10 +92,10 @@ class Copied:
             note_damage(self.source, self._notes)
         return taken
 
-    def end(self, time: Fraction) -> Iterable[av.Packet]:
+    def end(self, time: Fraction) -> Iterable[av.Packet[Any]]:
         return self._converted.end(time) if self._converted is not None else ()
 
-    def _changed(self, packet: av.Packet) -> bool:
+    def _changed(self, packet: av.Packet[Any]) -> bool:
         header = _adts_header(packet)
         self._first_header = self._first_header or header
         return header is not None and header != self._first_header
@@ -130,7 +130,7 @@ class CopiedSamples:
         self._silence = SILENCE.get(decoder.name, b"\0") * self._size
         self._end: Fraction | None = None  # of the samples so far, in seconds
 
-    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterator[av.Packet[Any]]:
         begin = _begin(packet)
         missing = round((begin - self._end) * self._rate) if self._end is not None else 0
         if self._end is None:
@@ -149,13 +149,13 @@ class CopiedSamples:
         self._end += Fraction(packet.size // self._size, self._rate)
         yield packet
 
-    def end(self, time: Fraction) -> Iterable[av.Packet]:
+    def end(self, time: Fraction) -> Iterable[av.Packet[Any]]:
         return ()
 
-    def _samples(self, data: bytes) -> av.Packet:
+    def _samples(self, data: bytes) -> av.Packet[Any]:
         """A packet that follows those so far."""
         assert self._end is not None
-        packet: av.Packet = av.Packet(data)
+        packet: av.Packet[Any] = av.Packet(data)
         packet.time_base, packet.is_keyframe = Fraction(1, self._rate), True
         packet.pts = packet.dts = round(self._end * self._rate)
         packet.duration = len(data) // self._size
@@ -185,7 +185,7 @@ class ConvertedSound:
         self._resampler: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
 
-    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterator[av.Packet[Any]]:
         decoder: Any = self.source.codec_context
         try:
             frames = decoder.decode(packet)
@@ -195,7 +195,7 @@ class ConvertedSound:
         for frame in frames:
             yield from self._encoded(frame)
 
-    def end(self, time: Fraction) -> Iterator[av.Packet]:
+    def end(self, time: Fraction) -> Iterator[av.Packet[Any]]:
         decoder: Any = self.source.codec_context
         frames: list[av.AudioFrame] = []
         with suppress(av.FFmpegError):
@@ -205,7 +205,7 @@ class ConvertedSound:
         yield from self._rest_of_the_resampler()
         yield from self._encoder.encode(None)
 
-    def _encoded(self, frame: av.AudioFrame) -> Iterator[av.Packet]:
+    def _encoded(self, frame: av.AudioFrame) -> Iterator[av.Packet[Any]]:
         if self._order and frame.layout.name == _unordered(len(self._order)):
             frame = _in_native_order(frame, self._order)
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -218,7 +218,7 @@ class ConvertedSound:
         for resampled in self._resampler.resample(frame):
             yield from self._encoder.encode(resampled)
 
-    def _rest_of_the_resampler(self) -> Iterator[av.Packet]:
+    def _rest_of_the_resampler(self) -> Iterator[av.Packet[Any]]:
         if self._resampler is not None:
             for resampled in self._resampler.resample(None):
                 if resampled is not None:
@@ -230,16 +230,16 @@ class CopiedSubtitles:
 
     def __init__(self, source: Stream, target: Stream) -> None:
         self.source, self.target = source, target
-        self._waiting: av.Packet | None = None
+        self._waiting: av.Packet[Any] | None = None
 
-    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterator[av.Packet[Any]]:
         yield from self.end(_begin(packet))
         if (packet.duration or 0) * packet.time_base < UNKNOWN:
             yield packet
         else:
             self._waiting = packet
 
-    def end(self, time: Fraction) -> Iterator[av.Packet]:
+    def end(self, time: Fraction) -> Iterator[av.Packet[Any]]:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.duration = max(0, round((time - _begin(waiting)) / waiting.time_base))
@@ -254,7 +254,7 @@ class ConvertedText:
         self._cues = Cues() if container in EXACT else None
         self._single = CopiedSubtitles(source, target)
 
-    def take(self, packet: av.Packet) -> Iterator[av.Packet]:
+    def take(self, packet: av.Packet[Any]) -> Iterator[av.Packet[Any]]:
         decoder, encoder = self.source.codec_context, self.target.codec_context
         assert isinstance(decoder, SubtitleCodecContext) and isinstance(encoder, SubtitleCodecContext)
         decoded = decoder.decode2(packet)
@@ -269,14 +269,14 @@ class ConvertedText:
         else:
             yield from self._single.take(self._packet(cue))
 
-    def end(self, time: Fraction) -> Iterable[av.Packet]:
+    def end(self, time: Fraction) -> Iterable[av.Packet[Any]]:
         if self._cues is not None:
             return map(self._packet, self._cues.end(round(time * 1000)))
         return self._single.end(time)
 
     @staticmethod
-    def _packet(cue: Cue) -> av.Packet:
-        packet: av.Packet = av.Packet(cue.text)
+    def _packet(cue: Cue) -> av.Packet[Any]:
+        packet: av.Packet[Any] = av.Packet(cue.text)
         packet.time_base = Fraction(1, 1000)
         packet.pts = packet.dts = cue.start
         packet.duration = cue.end - cue.start if cue.end is not None else UNKNOWN * 1000
@@ -343,7 +343,7 @@ def sound_encoder(codec: str, *, rate: int, layout: str) -> AudioCodecContext:
     return encoder
 
 
-def _adts_header(packet: av.Packet) -> tuple[int, int, int] | None:
+def _adts_header(packet: av.Packet[Any]) -> tuple[int, int, int] | None:
     """Profile, index of the rate and number of channels that an AAC packet says of itself, None without a header."""
     head = bytes(packet)[:4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
@@ -351,7 +351,7 @@ def _adts_header(packet: av.Packet) -> tuple[int, int, int] | None:
     return head[2] >> 6, head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6
 
 
-def _begin(packet: av.Packet) -> Fraction:
+def _begin(packet: av.Packet[Any]) -> Fraction:
     stamp = packet.pts if packet.pts is not None else packet.dts
     assert stamp is not None
     return Fraction(stamp * packet.time_base)

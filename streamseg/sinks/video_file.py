@@ -243,7 +243,7 @@ class _Writer:
         self._last_pts = pts
         return pts
 
-    def _mux(self, packet: av.Packet) -> None:
+    def _mux(self, packet: av.Packet[Any]) -> None:
         if self._passthrough is not None:
             stamp = packet.dts if packet.dts is not None else packet.pts
             self._passthrough.up_to((stamp or 0) * packet.time_base)
@@ -374,7 +374,7 @@ class _Preparation:
         return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
 
 
-def _order_by_showing(packets: list[av.Packet]) -> None:
+def _order_by_showing(packets: list[av.Packet[Any]]) -> None:
     """Give all packets of a film decoding times that increase and are not after those of showing.
 
     x265 leaves some of its own to chance where its pictures are fewer than it looks ahead.
