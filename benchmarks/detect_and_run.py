@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.datasets.coco import Coco
 from streamseg.engines.openvino import Openvino
 from streamseg.matterport import Config, MaskRCNN
@@ -30,13 +30,13 @@ from streamseg.training.objects import Comparison, Objects, found_objects
 def as_truth(result: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Objects:
     """What `detect` returned of one picture, as true objects."""
     count = len(result["rois"])
-    masks = [coco_mask.encode(np.asfortranarray(result["masks"][:, :, i].astype(np.uint8))) for i in range(count)]
+    masks = outlines.encoded_all(result["masks"])
     return Objects(
         names=tuple(class_names[i] for i in result["class_ids"]),
         boxes=result["rois"][:, [1, 0, 3, 2]].astype(np.float32).reshape(-1, 4),
         masks=tuple(masks),
         scores=np.ones(count, np.float32),
-        areas=np.array([coco_mask.area(mask) for mask in masks], np.float64),
+        areas=outlines.areas(masks),
         crowd=np.zeros(count, bool),
         unknown=np.zeros(count, bool),
     )

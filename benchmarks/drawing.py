@@ -23,8 +23,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.canvas import PALETTE, Canvas
 from streamseg.effects.overlay import Overlay
 from streamseg.effects.splash import Splash
@@ -38,7 +38,7 @@ OPACITY = 0.45
 def people(data: Path, *, num: int, width: int, height: int) -> Instances:
     """People of the data set, each somewhere in the picture and 5 to 30 % as high as it."""
     labels = json.loads(data.read_text())
-    sizes = {image["id"]: (image["height"], image["width"]) for image in labels["images"]}
+    sizes = {image["id"]: {"width": image["width"], "height": image["height"]} for image in labels["images"]}
     random = np.random.default_rng(3)
     boxes: list[list[float]] = []
     masks: list[np.ndarray] = []
@@ -46,7 +46,7 @@ def people(data: Path, *, num: int, width: int, height: int) -> Instances:
         x, y, w, h = label["bbox"]
         if label.get("iscrowd") or not label["segmentation"] or min(w, h) < MASK_SIZE or not 1.5 < h / w < 4:
             continue
-        full = _full_mask(label["segmentation"], *sizes[label["image_id"]])
+        full = outlines.decoded(label["segmentation"], **sizes[label["image_id"]])
         crop = full[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))]
         masks.append(cv2.resize(crop.astype(np.float32), (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA))
         high = height * (0.05 + 0.25 * len(boxes) / max(1, num - 1))
@@ -63,14 +63,6 @@ def people(data: Path, *, num: int, width: int, height: int) -> Instances:
         track_ids=np.arange(1, num + 1, dtype=np.int32),
         class_names=("background", "person"),
     )
-
-
-def _full_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    if isinstance(segmentation, list):
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
-    if isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.decode(segmentation)
 
 
 def in_boxes(instances: Instances, width: int, height: int) -> list[tuple[slice, slice, np.ndarray]]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.types import Instances
 
 _NOTHING = (slice(0, 0), slice(0, 0), np.zeros((0, 0), np.uint8))
@@ -114,45 +114,23 @@ def union(
 def rle(mask: np.ndarray, box: Sequence[float] | np.ndarray, *, width: int, height: int) -> dict[str, Any]:
     """The pasted mask at 0.5 as COCO's compressed run lengths: {"size": [height, width], "counts": str}."""
     rows, columns, patch = paste(mask, box, width=width, height=height)
-    inside = np.zeros((patch.shape[1], patch.shape[0] + 2), np.int8)  # COCO counts down the columns
-    inside[:, 1:-1] = (patch >= 128).T
-    steps = np.diff(inside, axis=1)  # (columns, rows + 1): 1 where a run begins, -1 where it has ended
-    offset = (columns.start + np.arange(patch.shape[1])[:, None]) * height + rows.start + np.arange(steps.shape[1])
-    begins, ends = offset[steps > 0], offset[steps < 0]
-    if len(begins) > 1:  # a run that reaches the foot of one column goes on at the head of the next
-        apart = begins[1:] != ends[:-1]
-        begins, ends = begins[np.r_[True, apart]], ends[np.r_[apart, True]]
-    edges = np.r_[0, np.stack([begins, ends], axis=1).ravel(), width * height]
-    counts = np.diff(edges)
-    if len(counts) > 1 and counts[-1] == 0:
-        counts = counts[:-1]
-    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
+    return outlines.encoded_patch(patch >= 128, left=columns.start, top=rows.start, width=width, height=height)
 
 
 def from_rle(rle: Mapping[str, Any], box: Sequence[float] | np.ndarray, *, size: int = 28) -> np.ndarray:
     """The (size, size) float32 mask in [0, 1] that, pasted into the box, covers what the run lengths cover there.
 
     rle: COCO's, compressed ("counts" str or bytes) or not (a list) · box (4,) xyxy in pixels of the same picture.
-    Raises ValueError when the run lengths do not fill their picture.
+    Raises ValueError where they are no run lengths, or do not fill their picture.
     """
-    height, width = (int(v) for v in rle["size"])
-    edges = np.cumsum(_counts(rle["counts"]))
-    if len(edges) and (edges[-1] != width * height or (np.diff(edges) < 0).any()):
-        raise ValueError(
-            f"RLE: expected run lengths that sum to {width} × {height} = {width * height}, got {edges[-1]}"
-        )
+    height, width = outlines.size_of(rle)
     rows, columns, _ = paste(np.zeros((2, 2), np.uint8), box, width=width, height=height)
-    num_columns, num_rows = columns.stop - columns.start, rows.stop - rows.start
+    inside = outlines.decoded_columns(rle, columns)
+    num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
     if num_columns <= 0 or num_rows <= 0:
         return np.zeros((size, size), np.float32)
-    # Only the columns of the box are unrolled: a picture of 4K is 8 MB, an object some kilobytes.
-    flips = np.clip(edges - columns.start * height, 0, num_columns * height)
-    change = np.zeros(num_columns * height + 1, np.int64)
-    np.add.at(change, flips, 1)
-    inside = (np.cumsum(change[:-1]) & 1).astype(bool).reshape(num_columns, height)
     at_rows, at_columns = _spread(num_rows), _spread(num_columns)
-    target = inside[np.ix_(at_columns, at_rows + rows.start)].T  # (rows, columns)
+    target = inside[np.ix_(at_rows + rows.start, at_columns)]  # (rows, columns)
 
     x1, y1, x2, y2 = (float(v) for v in box)
     down = _bilinear(at_rows + rows.start + 0.5, y1, y2, size)
@@ -195,24 +173,6 @@ def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     area_b = np.maximum(boxes_b[:, 2:] - boxes_b[:, :2], 0).prod(axis=1)
     together = area_a[:, None] + area_b[None, :] - common
     return np.where(together > 0, common / np.where(together > 0, together, 1), 0).astype(np.float32)
-
-
-def _counts(counts: str | bytes | Sequence[int]) -> np.ndarray:
-    """COCO's run lengths as integers: five bits a character, lowest first; later numbers as differences."""
-    if not isinstance(counts, (str, bytes)):
-        return np.asarray(counts, np.int64)
-    values: list[int] = []
-    value = shift = 0
-    for byte in counts.encode("ascii") if isinstance(counts, str) else counts:
-        bits = byte - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            values.append(value + values[-2] if len(values) > 2 else value)
-            value = shift = 0
-    return np.asarray(values, np.int64)
 
 
 def _bilinear(points: np.ndarray, start: np.ndarray | float, end: np.ndarray | float, cells: int) -> np.ndarray:

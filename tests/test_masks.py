@@ -187,7 +187,7 @@ def test_run_lengths_may_be_bytes_or_numbers() -> None:
 
 
 def test_run_lengths_that_do_not_fill_their_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="320 × 200 = 64000, got 30"):
+    with pytest.raises(ValueError, match="add up to the 64000 pixels of the picture, got 30"):
         from_rle({"size": [HEIGHT, WIDTH], "counts": [10, 20]}, BOXES[0])
 
 

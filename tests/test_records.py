@@ -175,6 +175,7 @@ def test_class_names_of_a_record() -> None:
         ({"crop": 5}, "object 0: crop"),
         ({"crop": None, "mask": {"size": [2, 2], "counts": [1, 1]}}, "object 0: mask"),
         ({"crop": None, "mask": 5}, "object 0: mask"),
+        ({"crop": None, "mask": {"size": [48, 64], "counts": "0!"}}, "object 0: mask: .*, got other characters"),
     ],
 )
 def test_garbled_object_is_named(changes: dict[str, Any], message: str) -> None:

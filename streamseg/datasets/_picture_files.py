@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.pictures import is_picture, too_many_pixels
 from streamseg.types import InputError, Sample
 
@@ -75,24 +74,15 @@ def sample_of(
 
     size: (width, height) of the picture · rgb: the picture where it is no file.
     """
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for row, mask in zip(boxes, masks, strict=True):
-        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        row[:] = x, y, x + width, y + height
+    run_lengths = tuple(outlines.encoded(mask) for mask in masks)
     return Sample(
         image_id=image_id,
         path=path,
         width=size[0],
         height=size[1],
-        boxes=boxes,
+        boxes=outlines.boxes(run_lengths).astype(np.float32),
         class_ids=np.array(class_ids, np.int32),
-        masks=tuple(run_lengths(mask) for mask in masks),
+        masks=run_lengths,
         crowd=np.zeros(len(masks), bool),
         rgb=rgb,
     )
-
-
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) bool as COCO's compressed run lengths."""
-    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return encoded

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamseg import outlines
 from streamseg.datasets._classes import BACKGROUND, chosen
 from streamseg.types import InputError, Sample
 
@@ -87,7 +88,10 @@ class Coco:
             if not isinstance(annotation.get("area"), int | float | None):
                 raise InputError(f"{name}: area: expected a number of pixels, got {annotation['area']!r}")
             size = sizes[annotation["image_id"]]
-            segmentation = _checked(annotation, size, name=name, found=found)
+            try:
+                segmentation = _checked(annotation, size, found=found)
+            except ValueError as error:
+                raise InputError(f"{name}: segmentation: {error}") from error
             self._objects[annotation["image_id"]].append({**annotation, "segmentation": segmentation})
 
     def _names(self, content: dict[str, Any]) -> dict[int, str]:
@@ -121,11 +125,12 @@ class Coco:
         objects = self._objects[picture["id"]]
         boxes = np.array([a["bbox"] for a in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        num_pixels = picture["width"] * picture["height"]
         for each in objects:
             if isinstance(each["segmentation"], dict) and isinstance(each["segmentation"]["counts"], str):
-                lengths = _decoded(each["segmentation"]["counts"])
-                _check_lengths(lengths, num_pixels, name=f"{self.path}: annotation {each.get('id')}")
+                try:
+                    outlines.lengths(each["segmentation"])
+                except ValueError as error:
+                    raise InputError(f"{self.path}: annotation {each.get('id')}: segmentation: {error}") from error
         return Sample(
             image_id=picture["id"],
             path=self.images / picture["file_name"],
@@ -155,70 +160,26 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _checked(annotation: dict[str, Any], size: tuple[int, int], *, name: str, found: Counter[str]) -> Any:
-    """The segmentation as polygons or run lengths of a picture of `size` (height, width), None where it is unknown."""
+def _checked(annotation: dict[str, Any], size: tuple[int, int], *, found: Counter[str]) -> Any:
+    """The segmentation as polygons or run lengths of a picture of `size` (height, width), None where it is unknown.
+
+    Raises ValueError.
+    """
     segmentation = annotation.get("segmentation") or None
     if isinstance(segmentation, list):
         for polygon in segmentation:
-            numbers = isinstance(polygon, list) and all(isinstance(x, int | float) for x in polygon)
-            if not numbers or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
-                raise InputError(f"{name}: segmentation: expected polygons [x, y, x, y, …], got {str(polygon)[:60]}")
-        kept = [polygon for polygon in segmentation if len(polygon) >= 6]
+            if not outlines.is_polygon(polygon):
+                raise ValueError(f"expected polygons [x, y, x, y, …], got {str(polygon)[:60]}")
+        kept = [polygon for polygon in segmentation if len(polygon) >= outlines.SHORTEST]
         found.update([SHORT] * (len(segmentation) - len(kept)))
         return kept or None
     if segmentation is None:
         return None
-    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        raise InputError(f"{name}: segmentation: expected polygons or run lengths, got {str(segmentation)[:60]}")
-    given, counts = segmentation["size"], segmentation["counts"]
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(side, int) for side in given):
-        raise InputError(f"{name}: segmentation: size: expected [height, width], got {str(given)[:60]}")
-    if not isinstance(counts, list | str):
-        raise InputError(f"{name}: segmentation: counts: expected a list or a string, got {str(counts)[:60]}")
-    if tuple(given) == size:
-        if isinstance(counts, list):
-            _check_lengths(counts, size[0] * size[1], name=name)
+    if (given := outlines.size_of(segmentation)) == size:
+        if isinstance(segmentation["counts"], list):
+            outlines.lengths(segmentation)
         return segmentation
     if annotation.get("iscrowd", 0):  # some of COCO's own are smaller than their picture
         found[CROWD_SIZE] += 1
         return None
-    raise InputError(
-        f"{name}: segmentation: expected run lengths of {size[1]}x{size[0]} pixels as its picture has, got size {given}"
-    )
-
-
-def _check_lengths(lengths: Sequence[Any] | None, num_pixels: int, *, name: str) -> None:
-    """Raises InputError unless the lengths are whole numbers that cover every pixel once."""
-    if lengths is None:
-        raise InputError(f"{name}: segmentation: counts: expected COCO's compressed run lengths, got other characters")
-    for length in lengths:
-        if not isinstance(length, int) or length < 0:
-            raise InputError(f"{name}: segmentation: counts: expected whole numbers from 0 up, got {length!r}")
-    if sum(lengths) != num_pixels:
-        raise InputError(
-            f"{name}: segmentation: counts: expected lengths that add up to the {num_pixels} pixels of the picture, "
-            f"got {sum(lengths)}"
-        )
-
-
-def _decoded(counts: str) -> list[int] | None:
-    """The lengths in COCO's compressed text, None where it is none.
-
-    Each is five bits a character from `0` on, the lowest first; a sixth bit says that more follow, and the last one's
-    fifth is the sign. From the fourth length on, what is told is the difference from the one before the last.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for character in counts:
-        bits = ord(character) - ord("0")
-        if not 0 <= bits < 64:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    return None if shift else lengths
+    raise ValueError(f"expected run lengths of {size[1]}x{size[0]} pixels as its picture has, got size {list(given)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg import zoo
+from streamseg import outlines, zoo
 from streamseg.datasets._classes import chosen
 from streamseg.datasets._picture_files import picture_size
 from streamseg.datasets._storage import Storage, open_storage, write_whole
@@ -155,7 +154,7 @@ def _items(text: bytes, *, where: str) -> list[dict[str, Any]]:
             {
                 "category": _category(item["category_id"]),
                 "box": _numbers(item["bounding_box"], 4),
-                "polygons": [_numbers(polygon) for polygon in item["segmentation"] if len(polygon) >= 6],
+                "polygons": [_numbers(each) for each in item["segmentation"] if len(each) >= outlines.SHORTEST],
             }
             for item in items
         ]
@@ -172,8 +171,7 @@ def _category(number: Any) -> int:
 
 
 def _numbers(values: Any, count: int | None = None) -> list[float]:
-    """Finite numbers, `count` of them or any even count."""
-    fits = isinstance(values, list) and (len(values) == count if count else len(values) % 2 == 0)
-    if not fits or not all(isinstance(x, int | float) and math.isfinite(x) for x in values):
+    """Finite numbers in pairs, `count` of them or any."""
+    if not outlines.is_polygon(values) or count not in (None, len(values)):
         raise ValueError(f"expected {count or 'pairs of'} numbers, got {str(values)[:60]}")
     return list(values)

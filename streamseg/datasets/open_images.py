@@ -12,8 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from streamseg import outlines
 from streamseg.datasets._classes import BACKGROUND, chosen
-from streamseg.datasets._picture_files import picture_size, read_mask, run_lengths
+from streamseg.datasets._picture_files import picture_size, read_mask
 from streamseg.datasets._split import Part, part_of
 from streamseg.types import InputError, Sample, UsageError
 from streamseg.words import nearest
@@ -130,10 +131,9 @@ class OpenImages:
         masks: list[Any] = []
         for box, each in zip(boxes, objects, strict=True):
             mask = self._mask(each.mask, width=width, height=height)
-            masks.append(run_lengths(mask) if mask is not None else None)
+            masks.append(outlines.encoded(mask) if mask is not None else None)
             if mask is not None:
-                x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-                box[:] = x, y, x + w, y + h
+                box[:] = outlines.boxes(masks[-1:])[0]
         return Sample(
             image_id=index,
             path=path,

@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from streamseg import outlines
 from streamseg.matterport.config import Config, mold_of
 from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import extract_bboxes
 from streamseg.molding import pad_or_cut
-from streamseg.training.average_precision import run_lengths
 from streamseg.types import InputError, Sample, UsageError
 from streamseg.words import nearest
 
@@ -139,7 +139,7 @@ class Samples:
             height=rgb.shape[0],
             boxes=boxes[:, [1, 0, 3, 2]].astype(np.float32),
             class_ids=np.abs(class_ids).astype(np.int32),
-            masks=tuple(run_lengths(masks)),
+            masks=tuple(outlines.encoded_all(masks)),
             crowd=class_ids < 0,
             rgb=rgb,
             known_classes=known_classes(self.dataset, image_id),

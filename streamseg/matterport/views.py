@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from streamseg import outlines
 from streamseg.config import AugmentConfig
 from streamseg.matterport.augmentation import Augmenter, augmented
 from streamseg.matterport.config import UNCHANGED
 from streamseg.matterport.losses import OUTPUTS
 from streamseg.matterport.utils import extract_bboxes
-from streamseg.training.average_precision import run_lengths
-from streamseg.training.loader import Batches, Picture, full_mask, read_picture
+from streamseg.training.loader import Batches, Picture, read_picture
 from streamseg.types import Sample
 
 
@@ -62,7 +62,7 @@ class Views(Batches):
         sample = picture.sample
         masks = np.zeros((sample.height, sample.width, len(sample.masks)), bool)
         for place, mask in enumerate(sample.masks):
-            masks[..., place] = full_mask(mask, width=sample.width, height=sample.height)
+            masks[..., place] = outlines.decoded(mask, width=sample.width, height=sample.height)
         rgb, masks = augmented(self.augmenter, picture.rgb, masks)
         return with_masks(sample, rgb, masks, np.arange(len(sample.masks)), side=self.training.mini_mask)
 
@@ -76,7 +76,7 @@ def random_cut(picture: Picture, rng: np.random.Generator, *, size: int, side: i
     whole = {"width": sample.width, "height": sample.height}
     masks = np.zeros((size, size, len(near)), bool)
     for i, place in enumerate(near):
-        masks[..., i] = full_mask(sample.masks[place], **whole)[y : y + size, x : x + size]
+        masks[..., i] = outlines.decoded(sample.masks[place], **whole)[y : y + size, x : x + size]
     return with_masks(sample, picture.rgb[y : y + size, x : x + size], masks, near, side=side)
 
 
@@ -93,7 +93,7 @@ def with_masks(sample: Sample, rgb: np.ndarray, masks: np.ndarray, places: np.nd
         height=rgb.shape[0],
         boxes=extract_bboxes(masks)[:, [1, 0, 3, 2]].astype(np.float32),
         class_ids=sample.class_ids[places],
-        masks=tuple(run_lengths(masks)),
+        masks=tuple(outlines.encoded_all(masks)),
         crowd=sample.crowd[places],
         rgb=rgb,
     )

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+
+from streamseg import outlines
 
 RANGE = np.arange(0.5, 1.0, 0.05)
 """IoU 0.5, 0.55 … 0.95, some a rounding error higher, as in the original."""
@@ -24,21 +25,14 @@ Masks = np.ndarray | Sequence[Mapping[str, Any]]
 def overlaps(masks: Masks, true_masks: Masks) -> np.ndarray:
     """Intersection over union of every mask with every true mask, (N, K) float32; 0 where both are empty."""
     found, true = run_lengths(masks), run_lengths(true_masks)
-    if not found or not true:
-        return np.zeros((len(found), len(true)), np.float32)
-    return np.asarray(coco_mask.iou(found, true, [0] * len(true)), np.float32)
+    return outlines.overlaps(found, true).astype(np.float32)
 
 
 def run_lengths(masks: Masks) -> list[Any]:
     """Masks as COCO run lengths; those that are already are let be. Numbers are inside from above 0.5."""
     if not isinstance(masks, np.ndarray):
         return list(masks)
-    if masks.ndim != 3:
-        raise ValueError(f"masks: expected (height, width, objects), got {masks.shape}")
-    if not masks.shape[2]:
-        return []
-    encoded: list[Any] = coco_mask.encode(np.asfortranarray(masks > 0.5, np.uint8))
-    return encoded
+    return outlines.encoded_all(masks > 0.5)
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from streamseg.training.objects import Comparison, Objects, encoded, that_count
+from streamseg import outlines
+from streamseg.training.objects import Comparison, Objects, that_count
 
 THRESHOLDS = np.arange(10, 20) / 20
 """IoU 0.5, 0.55 … 0.95; a hit overlaps by more."""
@@ -30,21 +30,19 @@ def apart(found: Objects, *, width: int, height: int) -> Objects:
     free = np.ones((height, width), bool)
     kept, masks, areas = [], [], []
     for i in np.argsort(-found.scores, kind="stable"):
-        own = coco_mask.decode(found.masks[i]).astype(bool) & free
+        own = outlines.decoded(found.masks[i], width=width, height=height).astype(bool) & free
         if own.any():
             free &= ~own
             kept.append(i)
-            masks.append(encoded(own))
+            masks.append(outlines.encoded(own))
             areas.append(float(own.sum()))
     return replace(found[np.array(kept, int)], masks=tuple(masks), areas=np.array(areas))
 
 
 def overlaps(truth: Objects, found: Objects) -> np.ndarray:
     """IoU of every found mask with every true one, (found, true) float64; 0 between classes."""
-    if not len(truth) or not len(found):
-        return np.zeros((len(found), len(truth)))
-    same = np.array(found.names)[:, None] == np.array(truth.names)
-    return np.asarray(coco_mask.iou(list(found.masks), list(truth.masks), [0] * len(truth))) * same
+    same = np.array(found.names, object)[:, None] == np.array(truth.names, object)
+    return outlines.overlaps(found.masks, truth.masks) * same
 
 
 def precisions(overlap: np.ndarray) -> np.ndarray:

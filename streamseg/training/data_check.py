@@ -6,11 +6,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.masks import box_iou
 from streamseg.training.data import Joined, read_rgb
 from streamseg.types import InputError, Sample
@@ -147,15 +146,14 @@ def _look_at_boxes(census: Census, index: int, sample: Sample) -> None:
 def _look_at_masks(census: Census, index: int, sample: Sample) -> None:
     """Empty masks, doubled masks, and masks that their boxes do not fit; nothing is decoded for it."""
     known = [i for i, mask in enumerate(sample.masks) if mask is not None and not sample.crowd[i]]
-    runs = [as_run_lengths(sample.masks[i], width=sample.width, height=sample.height) for i in known]
-    areas = np.array([coco_mask.area(each) for each in runs])
+    runs = [outlines.compressed(sample.masks[i], width=sample.width, height=sample.height) for i in known]
+    areas = outlines.areas(runs)
     for place in np.flatnonzero(areas == 0):
         census.note(EMPTY_MASK, index, f"object {known[place]}")
     drawn = [(i, each) for i, each, area in zip(known, runs, areas, strict=True) if area]
     if not drawn:
         return
-    tight = np.array([coco_mask.toBbox(each) for _, each in drawn])
-    tight[:, 2:] += tight[:, :2]
+    tight = outlines.boxes([each for _, each in drawn])
     for (i, _), own in zip(drawn, tight, strict=True):
         box = sample.boxes[i]
         slack = SLACK + 0.05 * np.tile(own[2:] - own[:2], 2)
@@ -164,18 +162,9 @@ def _look_at_masks(census: Census, index: int, sample: Sample) -> None:
     # masks as alike as this have boxes that overlap too: only those are compared
     near = np.triu(box_iou(tight.astype(np.float32), tight.astype(np.float32)) > 0.5, k=1)
     for a, b in zip(*np.nonzero(near), strict=True):
-        overlap = float(coco_mask.iou([drawn[a][1]], [drawn[b][1]], [0])[0, 0])
+        overlap = float(outlines.overlaps([drawn[a][1]], [drawn[b][1]])[0, 0])
         if overlap >= DOUBLED_IOU:
             census.note(DOUBLED_MASK, index, f"objects {drawn[a][0]} and {drawn[b][0]}: IoU {overlap:.2f}")
-
-
-def as_run_lengths(mask: Any, *, width: int, height: int) -> dict[str, Any]:
-    """A sample's mask, polygons or run lengths of either kind, as COCO's compressed run lengths."""
-    if isinstance(mask, list):
-        return dict(coco_mask.merge(coco_mask.frPyObjects(mask, height, width)))
-    if isinstance(mask["counts"], list):
-        return dict(coco_mask.frPyObjects(mask, height, width))
-    return dict(mask)
 
 
 def _in_words(box: Sequence[float] | np.ndarray) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.config import ExperimentConfig
 from streamseg.training.data import Joined, open_datasets, read_rgb
-from streamseg.training.data_check import Census, Problem, as_run_lengths, shared_pictures, take_census
+from streamseg.training.data_check import Census, Problem, shared_pictures, take_census
 from streamseg.types import InputError, Sample, UsageError
 
 SHARED = "pictures that are in train too"
@@ -246,8 +246,8 @@ def drawn(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
         crowd = bool(sample.crowd[i])
         colour = (128, 128, 128) if crowd else _rgb_of(int(class_id) if several else i + 1)
         if sample.masks[i] is not None:
-            runs = as_run_lengths(sample.masks[i], width=sample.width, height=sample.height)
-            inside = cv2.resize(coco_mask.decode(runs), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+            full = outlines.decoded(sample.masks[i], width=sample.width, height=sample.height)
+            inside = cv2.resize(full, size, interpolation=cv2.INTER_NEAREST).astype(bool)
             small[inside] = (0.5 * small[inside] + 0.5 * np.array(colour)).astype(np.uint8)
         x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
         cv2.rectangle(small, (x1, y1), (x2 - 1, y2 - 1), colour, 1)

@@ -23,8 +23,8 @@ from streamseg.letterbox import in_pixels, normalised
 from streamseg.model import boxes as box_ops
 from streamseg.model import targets
 from streamseg.model.anchors import anchors_in_pixels
+from streamseg.outlines import mini_mask
 from streamseg.training.inspection import Steps
-from streamseg.training.loader import mini_mask
 from streamseg.types import Dataset, Sample, UsageError
 
 _KNOBS = {name: field.default for name, field in TrainingConfig.model_fields.items()}

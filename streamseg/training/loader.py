@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import cv2
 import keras
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from streamseg.config import AugmentConfig, StageConfig, TrainingConfig
 from streamseg.letterbox import PADDING
+from streamseg.outlines import hull, mini_mask
 from streamseg.training.augment import change_colour, random_view, visible
 from streamseg.training.data import read_rgb
 from streamseg.training.sampling import Facts, draw, repeats
@@ -28,47 +27,6 @@ log = logging.getLogger(__name__)
 
 MOST_DAMAGED = 5
 """So many pictures of a training may turn out to be damaged; they are named, and others taken."""
-
-
-def full_mask(rle: Any, *, width: int, height: int) -> np.ndarray:
-    """A true mask in RLE, compressed or not, as (height, width) uint8 0 or 1."""
-    if isinstance(rle["counts"], list):
-        rle = coco_mask.frPyObjects(rle, height, width)
-    return coco_mask.decode(rle)
-
-
-def outline(segmentation: Any, *, width: int, height: int) -> np.ndarray | None:
-    """The corners (P, 2) float32 of the smallest convex shape around a true mask; None for an empty one."""
-    if isinstance(segmentation, list):
-        points = np.concatenate([np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation])
-        return cv2.convexHull(points)[:, 0]
-    pixels = cv2.findNonZero(full_mask(segmentation, width=width, height=height))
-    if pixels is None:
-        return None
-    hull = cv2.convexHull(pixels)[:, 0].astype(np.float32)
-    corners = hull[:, None] + np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)  # of each pixel
-    return cv2.convexHull(corners.reshape(-1, 2))[:, 0]
-
-
-def mini_mask(segmentation: Any, box: np.ndarray, *, width: int, height: int, side: int) -> np.ndarray:
-    """A true mask inside its box (4,) xyxy as (side, side) uint8 0…255.
-
-    segmentation: COCO polygons, uncompressed or compressed RLE of a width × height picture.
-    """
-    if isinstance(segmentation, list):
-        # drawn at eight times the cells of the mini mask and averaged, so that edges fall where they are
-        scale = 8 * side / np.maximum(box[2:] - box[:2], 1e-3)
-        canvas = np.zeros((8 * side, 8 * side), np.uint8)
-        for polygon in segmentation:
-            points = (np.array(polygon, np.float32).reshape(-1, 2) - box[:2]) * scale
-            cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 255, shift=4)
-        return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
-    full = full_mask(segmentation, width=width, height=height).astype(np.float32) * 255
-    scale_x, scale_y = (box[2:] - box[:2]) / side
-    matrix = np.array([[scale_x, 0, box[0] + 0.5 * scale_x - 0.5], [0, scale_y, box[1] + 0.5 * scale_y - 0.5]])
-    return cv2.warpAffine(
-        full, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
-    ).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -99,7 +57,7 @@ def read_picture(sample: Sample, *, side: int) -> Picture:
     for i in np.flatnonzero(known):
         masks[i] = mini_mask(sample.masks[i], sample.boxes[i], side=side, **size)
     outlines = tuple(
-        outline(mask, **size) if has_mask else None for mask, has_mask in zip(sample.masks, known, strict=True)
+        hull(mask, **size) if has_mask else None for mask, has_mask in zip(sample.masks, known, strict=True)
     )
     return Picture(sample, rgb, masks, known.astype(np.float32), outlines)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from streamseg import masks as box_masks
+from streamseg import outlines
 from streamseg.types import Instances, Sample
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -71,10 +71,10 @@ def true_objects(sample: Sample, class_names: tuple[str, ...]) -> Objects:
     size = {"width": sample.width, "height": sample.height}
     unknown = np.array([mask is None for mask in sample.masks], bool)
     masks = []
-    for mask, (x1, y1, x2, y2) in zip(sample.masks, sample.boxes.tolist(), strict=True):
-        masks.append(compressed([[x1, y1, x2, y1, x2, y2, x1, y2]] if mask is None else mask, **size))
+    for mask, box in zip(sample.masks, sample.boxes, strict=True):
+        masks.append(outlines.compressed([outlines.rectangle(box)] if mask is None else mask, **size))
     boxed = np.prod(sample.boxes[:, 2:] - sample.boxes[:, :2], axis=1, dtype=np.float64)
-    areas = np.where(unknown, boxed, coco_mask.area(masks) if masks else np.zeros(0))
+    areas = np.where(unknown, boxed, outlines.areas(masks))
     if sample.areas is not None:
         areas = np.where(np.isfinite(sample.areas), sample.areas, areas)
     return Objects(
@@ -104,32 +104,17 @@ def found_objects(instances: Instances, *, width: int, height: int, dilation: in
         np.clip(instances.boxes, 0, np.array([width, height] * 2, np.float32)),
         tuple(masks),
         instances.scores,
-        np.asarray(coco_mask.area(masks), np.float64) if count else np.zeros(0),
+        outlines.areas(masks),
         np.zeros(count, bool),
         np.zeros(count, bool),
     )
 
 
-def compressed(segmentation: Any, *, width: int, height: int) -> dict[str, Any]:
-    """COCO's polygons or run lengths, compressed or not, as compressed run lengths."""
-    if isinstance(segmentation, list):
-        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        merged = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        merged = segmentation
-    return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"]}
-
-
-def encoded(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W), inside where it is not 0, as compressed run lengths."""
-    made: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return made
-
-
 def dilated(mask: dict[str, Any], *, times: int) -> dict[str, Any]:
     """Run lengths grown `times` by the pixels beside, above and below."""
-    return encoded(cv2.dilate(coco_mask.decode(mask), _CROSS, iterations=times))
+    height, width = mask["size"]
+    full = outlines.decoded(mask, width=width, height=height)
+    return outlines.encoded(cv2.dilate(full, _CROSS, iterations=times))
 
 
 def that_count(picture: Comparison) -> tuple[Objects, Objects]:
@@ -149,8 +134,8 @@ def that_count(picture: Comparison) -> tuple[Objects, Objects]:
         regions, objects = truth[same & ignored], truth[same & ~ignored]
         if len(rows):
             masks = [found.masks[i] for i in rows]
-            inside = coco_mask.iou(masks, list(regions.masks), [1] * len(regions)).max(axis=1) > 0.5
+            inside = outlines.overlaps(masks, regions.masks, of_own=True).max(axis=1) > 0.5
             if len(objects):
-                inside &= coco_mask.iou(masks, list(objects.masks), [0] * len(objects)).max(axis=1) < 0.5
+                inside &= outlines.overlaps(masks, objects.masks).max(axis=1) < 0.5
             counts[rows[inside]] = False
     return truth[~ignored], found[counts]

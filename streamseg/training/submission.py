@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
+from streamseg import outlines
 from streamseg.training.bowl import apart
-from streamseg.training.objects import Comparison, encoded
+from streamseg.training.objects import Comparison
 from streamseg.types import InputError, OutputError, UsageError
 
 HEADER = ("ImageId", "EncodedPixels")
@@ -37,7 +35,7 @@ def write_submission(path: Path, pictures: Sequence[Comparison], *, min_score: f
             for picture in pictures:
                 found = picture.found[picture.found.scores >= min_score]
                 masks = apart(found, width=picture.width, height=picture.height).masks
-                rows.writerows([picture.name, " ".join(map(str, runs(mask)))] for mask in masks)
+                rows.writerows([picture.name, " ".join(map(str, outlines.runs(mask)))] for mask in masks)
                 if not masks:
                     rows.writerow([picture.name, ""])
                 count += len(masks)
@@ -70,22 +68,12 @@ def read_submission(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[st
     return masks
 
 
-def runs(mask: Mapping[str, Any]) -> list[int]:
-    """First pixel and length of every run of a mask (COCO run lengths): pixels counted from 1, down the columns."""
-    inside = coco_mask.decode(mask).ravel(order="F")
-    edges = np.flatnonzero(np.diff(inside, prepend=0, append=0)).reshape(-1, 2)
-    pairs: list[int] = np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1).ravel().tolist()
-    return pairs
-
-
 def mask_of(text: str, height: int, width: int, *, where: str = "runs") -> dict[str, Any]:
-    """The mask of `runs` written as text, as COCO run lengths. Raises InputError, opened with `where`."""
+    """The mask of runs written as text, as COCO run lengths. Raises InputError, opened with `where`."""
     numbers = text.split()
     if len(numbers) % 2 or not all(number.isdecimal() for number in numbers):
         raise InputError(f"{where}: expected pairs of a first pixel and a length, got {text[:60]!r}")
-    inside = np.zeros(height * width, np.uint8)
-    for first, length in zip(map(int, numbers[::2]), map(int, numbers[1::2]), strict=True):
-        if min(first, length) < 1 or first + length - 1 > len(inside):
-            raise InputError(f"{where}: expected runs within {width}x{height} pixels, got {first} {length}")
-        inside[first - 1 : first - 1 + length] = 1
-    return encoded(inside.reshape((height, width), order="F"))
+    try:
+        return outlines.from_runs([int(number) for number in numbers], width=width, height=height)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from streamseg.config import AugmentConfig
 from streamseg.letterbox import PADDING
+from streamseg.outlines import hull, mini_mask
 from streamseg.training.augment import View, change_colour, random_view, visible
-from streamseg.training.loader import Batches, Picture, mini_mask, outline
+from streamseg.training.loader import Batches, Picture
 from streamseg.types import Sample
 from tests.tiny_model import tiny_experiment, tiny_stage
 
@@ -98,7 +99,7 @@ def test_the_box_around_a_turned_mask_is_the_turned_box_and_the_mask_fills_it(
     polygon = cv2.ellipse2Poly((80, 60), axes, tilt, 0, 360, 5).astype(np.float32)
     box = np.float32([[*polygon.min(0), *polygon.max(0)]])
     segmentation, side = [polygon.ravel().tolist()], 112
-    corners = outline(segmentation, width=WIDTH, height=HEIGHT)
+    corners = hull(segmentation, width=WIDTH, height=HEIGHT)
     moved = view.boxes(box, [corners])
     if moved.min() < 3 or moved.max() > view.size - 3:
         return

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from streamseg import outlines
 from streamseg.training.bowl import THRESHOLDS, apart, best_min_score, mean_precision, overlaps, precisions
-from streamseg.training.objects import Comparison, Objects, encoded
+from streamseg.training.objects import Comparison, Objects
 
 WIDTH, HEIGHT = 40, 10
 
@@ -28,7 +29,7 @@ def objects(*rows: tuple[int, int, float], name: str = "nucleus") -> Objects:
 def of_masks(masks: Sequence[np.ndarray], scores: Sequence[float], name: str = "nucleus") -> Objects:
     n, no = len(masks), np.zeros(len(masks), bool)
     areas = np.array([mask.sum() for mask in masks], float)
-    runs = tuple(encoded(mask) for mask in masks)
+    runs = tuple(outlines.encoded(mask) for mask in masks)
     return Objects((name,) * n, np.zeros((n, 4)), runs, np.array(scores, np.float32), areas, no, no)
 
 

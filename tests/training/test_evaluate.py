@@ -19,9 +19,9 @@ from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets.coco import Coco
 from streamseg.datasets.shapes import Shapes
+from streamseg.outlines import mini_mask
 from streamseg.training.coco_metric import coco_average_precision, coco_results
 from streamseg.training.evaluate import Method, best_min_score, evaluate, look_at, read_frame
-from streamseg.training.loader import mini_mask
 from streamseg.training.objects import Comparison, found_objects, true_objects
 from streamseg.training.submission import read_submission
 from streamseg.training.voting import Look

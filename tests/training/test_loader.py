@@ -8,71 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
 
 from streamseg.config import TrainingConfig
 from streamseg.datasets.coco import Coco
-from streamseg.training.loader import Batches, Picture, Pictures, mini_mask, outline, read_picture
+from streamseg.training.loader import Batches, Picture, Pictures, read_picture
 from streamseg.types import InputError, Sample, UsageError
 from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
-
-BOX = np.float32([10, 20, 50, 100])
-
-
-def polygon_of(box: np.ndarray) -> list[float]:
-    x0, y0, x1, y1 = (float(v) for v in box)
-    return [x0, y0, x1, y0, x1, y1, x0, y1]
-
-
-def full_mask(box: tuple[int, int, int, int]) -> np.ndarray:
-    x0, y0, x1, y1 = box
-    full = np.zeros((120, 80), np.uint8, order="F")
-    full[y0:y1, x0:x1] = 1
-    return full
-
-
-def counts_of(full: np.ndarray) -> list[int]:
-    """Uncompressed RLE: lengths of runs of 0 and 1 in turn, column by column."""
-    flat = full.ravel(order="F")
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    return [int(n) for n in np.diff([0, *ends, len(flat)])]
-
-
-LEFT_HALF = (10, 20, 30, 100)
-
-
-@pytest.mark.parametrize("kind", ["polygon", "compressed", "uncompressed"])
-def test_a_mask_of_the_left_half_of_a_box_fills_the_left_half_of_its_cells(kind: str) -> None:
-    segmentation = {
-        "polygon": [polygon_of(np.array(LEFT_HALF))],
-        "compressed": coco_mask.encode(full_mask(LEFT_HALF)),
-        "uncompressed": {"size": [120, 80], "counts": counts_of(full_mask(LEFT_HALF))},
-    }[kind]
-    cells = mini_mask(segmentation, BOX, width=80, height=120, side=20)
-    assert cells.dtype == np.uint8 and cells.shape == (20, 20)
-    assert cells[1:-1, 1:9].min() > 240
-    assert cells[:, 11:].max() < 15
-
-
-def test_two_polygons_are_one_mask_where_they_overlap_too() -> None:
-    parts = [polygon_of(np.float32([10, 20, 50, 60])), polygon_of(np.float32([10, 50, 50, 70]))]
-    cells = mini_mask(parts, BOX, width=80, height=120, side=16)
-    assert cells[:9].min() > 240 and cells[11:].max() < 15
-
-
-def test_a_polygon_drawn_small_is_the_pixels_that_it_covers() -> None:
-    rng = np.random.default_rng(0)
-    polygon = [float(v) for v in (rng.uniform(0, 1, (7, 2)) * (40, 80) + (10, 20)).ravel()]
-    cells = mini_mask([polygon], BOX, width=80, height=120, side=28) / 255
-    big = np.zeros((800, 400), np.uint8)
-    points = (np.array(polygon).reshape(-1, 2) - BOX[:2]) * 10
-    cv2.fillPoly(big, [points.round().astype(np.int32)], 1)
-    expected = cv2.resize(big.astype(np.float32), (28, 28), interpolation=cv2.INTER_AREA)
-    assert abs(cells - expected).mean() < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +136,6 @@ def test_damaged_missing_and_resized_pictures_are_named(pictures: list[Picture],
             read_picture(changed_sample(pictures[0].sample, path=tmp_path / name), side=14)
     with pytest.raises(InputError, match="1.png: expected 128x97 pixels as annotated, got 128x96"):
         read_picture(changed_sample(pictures[0].sample, height=97), side=14)
-
-
-def test_the_outline_of_a_mask_goes_around_its_pixels() -> None:
-    rle = coco_mask.encode(full_mask(LEFT_HALF))
-    for segmentation in (rle, [polygon_of(np.array(LEFT_HALF))]):
-        corners = outline(segmentation, width=80, height=120)
-        assert corners is not None
-        assert {(float(x), float(y)) for x, y in corners} == {(10, 20), (30, 20), (30, 100), (10, 100)}
-    assert outline(coco_mask.encode(np.zeros((4, 4), np.uint8, order="F")), width=4, height=4) is None
 
 
 def test_pictures_beyond_the_cache_are_read_when_they_are_seen(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ import pytest
 from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_dilation
 
+from streamseg import outlines
 from streamseg.training.objects import (
     Comparison,
     Objects,
-    compressed,
     dilated,
-    encoded,
     found_objects,
     that_count,
     true_objects,
@@ -49,17 +48,6 @@ def instances(*rows: tuple[float, float, int]) -> Instances:
     return Instances(boxes, np.ones((n, 28, 28)), scores, ids, np.full(n, -1), NAMES)
 
 
-def test_polygons_and_run_lengths_of_both_kinds_are_one_mask() -> None:
-    """A square of 10×10 pixels at the left of 60×40: ten columns of 10 pixels in and 30 out."""
-    counts = [0, *[10, 30] * 9, 10, 50 * 40 + 30]
-    listed = compressed({"size": [40, 60], "counts": counts}, **SIZE)
-    again = compressed(listed, **SIZE)
-    drawn = compressed(square(0), **SIZE)
-    assert listed["counts"] == again["counts"] == drawn["counts"]
-    two = compressed([*square(0), *square(20)], **SIZE)
-    assert coco_mask.area(two) == 200
-
-
 def test_true_objects_keep_what_is_unknown_apart() -> None:
     truth = true_objects(sample(0, 20, 40, masks=(square(0), None, square(40, side=8)), crowd=(0, 0, 1)), NAMES)
     assert truth.names == ("ball",) * 3 and truth.areas.tolist() == [100, 100, 64]
@@ -78,7 +66,7 @@ def test_found_objects_come_best_first() -> None:
 def test_a_grown_pixel_is_a_diamond() -> None:
     mask = np.zeros((9, 9), bool)
     mask[4, 4] = True
-    grown = coco_mask.decode(dilated(encoded(mask), times=2))
+    grown = coco_mask.decode(dilated(outlines.encoded(mask), times=2))
     rows, columns = np.indices((9, 9))
     np.testing.assert_array_equal(grown, abs(rows - 4) + abs(columns - 4) <= 2)
 
@@ -87,7 +75,7 @@ def test_masks_grow_as_scipys_do_and_stay_in_the_picture() -> None:
     rng = np.random.default_rng(0)
     for times in (1, 3):
         mask = rng.random((20, 30)) > 0.97
-        grown = coco_mask.decode(dilated(encoded(mask), times=times))
+        grown = coco_mask.decode(dilated(outlines.encoded(mask), times=times))
         np.testing.assert_array_equal(grown, binary_dilation(mask, iterations=times))
     assert found_objects(instances((0, 0.9, 1)), **SIZE, dilation=1).areas.tolist() == [100 + 10 + 10]
 

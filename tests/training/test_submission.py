@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.training.objects import Comparison, Objects, encoded
-from streamseg.training.submission import mask_of, read_submission, runs, write_submission
+from streamseg.training.objects import Comparison, Objects
+from streamseg.training.submission import mask_of, read_submission, write_submission
 from streamseg.types import InputError, OutputError, UsageError
 from tests.training.test_bowl import label_map, of_masks
 
@@ -18,25 +18,10 @@ def seen(name: str, found: Objects, *, width: int, height: int) -> Comparison:
     return Comparison(name, width, height, found[np.zeros(len(found), bool)], found)
 
 
-def test_runs_are_counted_from_one_down_the_columns() -> None:
+def test_runs_as_text_are_a_mask() -> None:
     """A 3×4 picture: pixels 1 to 3 are its first column; 5, 6, 7 run from the second into the third."""
     mask = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0]])
-    assert runs(encoded(mask)) == [3, 1, 5, 3]
     np.testing.assert_array_equal(coco_mask.decode(mask_of("3 1 5 3", 3, 4)), mask)
-
-
-def test_runs_reach_from_the_first_pixel_to_the_last() -> None:
-    assert runs(encoded(np.ones((3, 4)))) == [1, 12]
-    assert runs(encoded(np.zeros((3, 4)))) == []
-
-
-def test_any_mask_comes_back_from_its_runs() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        height, width = rng.integers(1, 12, 2).tolist()
-        mask = rng.random((height, width)) > rng.random()
-        text = " ".join(map(str, runs(encoded(mask))))
-        np.testing.assert_array_equal(coco_mask.decode(mask_of(text, height, width)), mask)
 
 
 def test_the_file_decodes_to_the_masks_of_the_label_map(tmp_path: Path) -> None:

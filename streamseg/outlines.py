@@ -1,0 +1,255 @@
+"""Masks as COCO writes them: run lengths, compressed or not, and polygons. The one codec of every room.
+
+    (H, W) the picture · N, K masks · R run lengths · P points
+
+Run lengths are {"size": [H, W], "counts": …}. `counts` tells the lengths of the runs outside, inside, outside, … the
+mask in turn, down one column after the other: as a list of numbers, or compressed as text or bytes. All that is made
+here is compressed text, which JSON holds as it is and pycocotools takes. A polygon is a list [x, y, x, y, …] in pixels,
+where 0 is the border of the first one; a mask of polygons is a list of them, each of three points or more.
+
+pycocotools is the codec wherever it has one. What stands here beside it is what it lacks: it makes whole pictures
+where a part would do, and takes any text for run lengths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+SHORTEST = 6
+"""Numbers of a polygon that has an inside: three points."""
+
+
+def encoded(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W), inside where it is not 0, as compressed run lengths."""
+    return encoded_all(np.asarray(mask)[..., None])[0]
+
+
+def encoded_all(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Masks (H, W, N), inside where they are not 0, as N compressed run lengths. Raises ValueError for other shapes."""
+    if masks.ndim != 3:
+        raise ValueError(f"masks: expected (height, width, objects), got {masks.shape}")
+    if not masks.shape[2]:
+        return []
+    return [_as_text(each) for each in coco_mask.encode(np.asfortranarray(masks != 0).view(np.uint8))]
+
+
+def encoded_patch(inside: np.ndarray, *, left: int, top: int, width: int, height: int) -> dict[str, Any]:
+    """A mask of which only a part is given, (h, w) bool, as compressed run lengths of the whole picture.
+
+    left, top: of the part in the picture of width × height; around it the mask is empty.
+    """
+    padded = np.zeros((inside.shape[1], inside.shape[0] + 2), np.int8)
+    padded[:, 1:-1] = inside.T
+    steps = np.diff(padded, axis=1)  # (w, h + 1): 1 where a run begins, -1 where it has ended
+    offset = (left + np.arange(inside.shape[1])[:, None]) * height + top + np.arange(steps.shape[1])
+    # a run that reaches the foot of one column goes on at the head of the next
+    begins, ends = _joined(offset[steps > 0], offset[steps < 0])
+    edges = np.r_[0, np.stack([begins, ends], axis=1).ravel(), width * height]
+    counts = np.diff(edges)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    return compressed({"size": [height, width], "counts": counts.tolist()}, width=width, height=height)
+
+
+def compressed(segmentation: Any, *, width: int, height: int) -> dict[str, Any]:
+    """Polygons, or run lengths of either kind, of a width × height picture as compressed run lengths."""
+    if isinstance(segmentation, list):
+        return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
+    if isinstance(segmentation["counts"], list):
+        return _as_text(coco_mask.frPyObjects(dict(segmentation), height, width))
+    return _as_text(segmentation)
+
+
+def decoded(segmentation: Any, *, width: int, height: int) -> np.ndarray:
+    """Polygons, or run lengths of either kind, as a mask (height, width) uint8, 0 or 1."""
+    mask: np.ndarray = coco_mask.decode(compressed(segmentation, width=width, height=height))
+    return mask
+
+
+def decoded_columns(run_lengths: Mapping[str, Any], columns: slice) -> np.ndarray:
+    """Some columns of a mask, (H, w) bool; nothing else is unrolled: a picture of 4K is 8 MB, an object some kilobytes.
+
+    Raises ValueError as `lengths` does.
+    """
+    height, num_columns = size_of(run_lengths)[0], columns.stop - columns.start
+    flips = np.clip(np.cumsum(lengths(run_lengths)) - columns.start * height, 0, num_columns * height)
+    change = np.zeros(num_columns * height + 1, np.int64)
+    np.add.at(change, flips, 1)
+    return (np.cumsum(change[:-1]) & 1).astype(bool).reshape(num_columns, height).T
+
+
+def size_of(run_lengths: Any) -> tuple[int, int]:
+    """The (height, width) of run lengths, of which the numbers or the text are not looked at.
+
+    Raises ValueError where they are not made as run lengths are.
+    """
+    if not isinstance(run_lengths, Mapping) or not {"size", "counts"} <= run_lengths.keys():
+        raise ValueError(f"expected polygons or run lengths, got {str(run_lengths)[:60]}")
+    size, counts = run_lengths["size"], run_lengths["counts"]
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise ValueError(f"size: expected [height, width], got {str(size)[:60]}")
+    if not isinstance(counts, list | str | bytes):
+        raise ValueError(f"counts: expected a list or a string, got {str(counts)[:60]}")
+    return size[0], size[1]
+
+
+def lengths(run_lengths: Any) -> np.ndarray:
+    """The lengths in run lengths of either kind, (R,) int64.
+
+    Raises ValueError unless they are whole numbers that cover every pixel of the picture once.
+    """
+    height, width = size_of(run_lengths)
+    counts = run_lengths["counts"]
+    listed = counts if isinstance(counts, list) else _told(counts)
+    for length in listed:
+        if not isinstance(length, int) or length < 0:
+            raise ValueError(f"counts: expected whole numbers from 0 up, got {length!r}")
+    if sum(listed) != height * width:
+        raise ValueError(
+            f"counts: expected lengths that add up to the {height * width} pixels of the picture, got {sum(listed)}"
+        )
+    return np.array(listed, np.int64)
+
+
+def is_polygon(values: Any) -> bool:
+    """Whether a value out of a file is a list of finite numbers in pairs; it may be too short to have an inside."""
+    numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
+    return numbers and len(values) % 2 == 0 and all(map(math.isfinite, values))
+
+
+def rectangle(box: Sequence[float] | np.ndarray) -> list[float]:
+    """The polygon of a box (4,) xyxy."""
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+def areas(masks: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The pixels in each of N compressed run lengths, (N,) float64."""
+    return np.asarray(coco_mask.area(list(masks)), np.float64) if masks else np.zeros(0)
+
+
+def boxes(masks: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The smallest boxes (N, 4) float64 xyxy around N compressed run lengths; zeros around an empty one."""
+    found = np.asarray(coco_mask.toBbox(list(masks)), np.float64) if masks else np.zeros((0, 4))
+    found[:, 2:] += found[:, :2]
+    return found
+
+
+def overlaps(
+    masks: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], *, of_own: bool = False
+) -> np.ndarray:
+    """Intersection over union of every mask with every other one, (N, K) float64; 0 where both are empty.
+
+    masks: N, others: K compressed run lengths · of_own: intersection over the mask's own area instead, as COCO compares
+    with a crowd.
+    """
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)))
+    return np.asarray(coco_mask.iou(list(masks), list(others), [of_own] * len(others)), np.float64)
+
+
+def runs(mask: Mapping[str, Any]) -> list[int]:
+    """First pixel and length of every run of a mask (run lengths): pixels counted from 1, down the columns."""
+    edges = np.cumsum(lengths(mask))
+    begins, ends = _joined(edges[: len(edges) // 2 * 2 : 2], edges[1::2])
+    pairs: list[int] = np.stack([begins + 1, ends - begins], axis=1).ravel().tolist()
+    return pairs
+
+
+def from_runs(pairs: Sequence[int], *, width: int, height: int) -> dict[str, Any]:
+    """The compressed run lengths of `runs`, which may stand in any order and overlap.
+
+    Raises ValueError for a run that is not within the picture.
+    """
+    inside = np.zeros(height * width, bool)
+    for first, length in zip(pairs[::2], pairs[1::2], strict=True):
+        if min(first, length) < 1 or first + length - 1 > len(inside):
+            raise ValueError(f"expected runs within {width}x{height} pixels, got {first} {length}")
+        inside[first - 1 : first - 1 + length] = True
+    return encoded(inside.reshape((height, width), order="F"))
+
+
+def hull(segmentation: Any, *, width: int, height: int) -> np.ndarray | None:
+    """The corners (P, 2) float32 of the smallest convex shape around a mask; None around an empty one.
+
+    segmentation: polygons, or run lengths of either kind, of a width × height picture.
+    """
+    if isinstance(segmentation, list):
+        points = np.concatenate([np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation])
+        return cv2.convexHull(points)[:, 0]
+    pixels = cv2.findNonZero(decoded(segmentation, width=width, height=height))
+    if pixels is None:
+        return None
+    hull_of_pixels = cv2.convexHull(pixels)[:, 0].astype(np.float32)
+    corners = hull_of_pixels[:, None] + np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)  # of each pixel
+    return cv2.convexHull(corners.reshape(-1, 2))[:, 0]
+
+
+def mini_mask(segmentation: Any, box: np.ndarray, *, width: int, height: int, side: int) -> np.ndarray:
+    """A mask inside its box (4,) xyxy as (side, side) uint8 0…255.
+
+    segmentation: polygons, or run lengths of either kind, of a width × height picture.
+    """
+    if isinstance(segmentation, list):
+        # drawn at eight times the cells of the mini mask and averaged, so that edges fall where they are
+        scale = 8 * side / np.maximum(box[2:] - box[:2], 1e-3)
+        canvas = np.zeros((8 * side, 8 * side), np.uint8)
+        for polygon in segmentation:
+            points = (np.array(polygon, np.float32).reshape(-1, 2) - box[:2]) * scale
+            cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 255, shift=4)
+        return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
+    full = decoded(segmentation, width=width, height=height).astype(np.float32) * 255
+    scale_x, scale_y = (box[2:] - box[:2]) / side
+    matrix = np.array([[scale_x, 0, box[0] + 0.5 * scale_x - 0.5], [0, scale_y, box[1] + 0.5 * scale_y - 0.5]])
+    return cv2.warpAffine(
+        full, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
+    ).astype(np.uint8)
+
+
+def _as_text(run_lengths: Mapping[str, Any]) -> dict[str, Any]:
+    """Compressed run lengths as this file hands them out, whether pycocotools made them or a file held them."""
+    counts = run_lengths["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [int(side) for side in run_lengths["size"]], "counts": text}
+
+
+def _joined(begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs in their order from `begins` to before `ends`, both (R,), without empty ones, those that touch made one."""
+    begins, ends = begins[begins < ends], ends[begins < ends]
+    apart = begins[1:] != ends[:-1]
+    first, last = np.ones((2, len(begins)), bool)
+    first[1:], last[:-1] = apart, apart
+    return begins[first], ends[last]
+
+
+def _told(counts: str | bytes) -> list[int]:
+    """The lengths in COCO's compressed text. Raises ValueError where it is none.
+
+    Each is five bits a character from `0` on, the lowest first; a sixth bit says that more follow, and the last one's
+    fifth is the sign. From the fourth length on, what is told is the difference from the one before the last.
+    """
+    listed: list[int] = []
+    value = shift = 0
+    # what is no ASCII becomes bytes from 128 up, which are none of COCO's
+    for code in counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts:
+        bits = code - ord("0")
+        if not 0 <= bits < 64:
+            break
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        listed.append(value + (listed[-2] if len(listed) > 2 else 0))
+        value = shift = 0
+    else:
+        if not shift:
+            return listed
+    raise ValueError("counts: expected COCO's compressed run lengths, got other characters")

@@ -1,0 +1,251 @@
+"""Run lengths and polygons mean the pixels that they stand for, and are pycocotools' own to the letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from streamseg import outlines
+
+HEIGHT, WIDTH = 3, 4
+STAIRS = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0]], bool)
+"""Down the columns: 2 outside, 1 inside, 1 outside, 3 inside (from the second column into the third), 5 outside."""
+
+masks = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+several = arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(0, 4)))
+
+
+def pixel_by_pixel(mask: np.ndarray) -> list[int]:
+    """The lengths by their definition."""
+    lengths, value = [0], False
+    for x in range(mask.shape[1]):
+        for y in range(mask.shape[0]):
+            if mask[y, x] != value:
+                lengths.append(0)
+                value = not value
+            lengths[-1] += 1
+    return lengths
+
+
+def listed(mask: np.ndarray) -> dict[str, Any]:
+    return {"size": list(mask.shape), "counts": pixel_by_pixel(mask)}
+
+
+def full(run_lengths: Any) -> np.ndarray:
+    height, width = run_lengths["size"]
+    return outlines.decoded(run_lengths, width=width, height=height).astype(bool)
+
+
+def iou(a: np.ndarray, b: np.ndarray, *, of_a: bool = False) -> float:
+    area = a.sum() if of_a else (a | b).sum()
+    return (a & b).sum() / area if area else 0.0
+
+
+def test_run_lengths_tell_the_runs_down_the_columns() -> None:
+    assert outlines.lengths(outlines.encoded(STAIRS)).tolist() == [2, 1, 1, 3, 5]
+
+
+def test_a_mask_that_begins_inside_has_no_pixel_before_it() -> None:
+    assert outlines.lengths(outlines.encoded(np.ones((3, 4)))).tolist() == [0, 12]
+    assert outlines.lengths(outlines.encoded(np.zeros((3, 4)))).tolist() == [12]
+
+
+@given(masks)
+def test_a_mask_comes_back_from_run_lengths_of_either_kind(mask: np.ndarray) -> None:
+    made = outlines.encoded(mask)
+    assert made == {"size": list(mask.shape), "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}
+    assert outlines.lengths(made).tolist() == outlines.lengths(listed(mask)).tolist() == pixel_by_pixel(mask)
+    for each in (made, {**made, "counts": made["counts"].encode()}, listed(mask)):
+        assert outlines.compressed(each, width=mask.shape[1], height=mask.shape[0]) == made
+        np.testing.assert_array_equal(full(each), mask)
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=8))
+@settings(max_examples=50)
+def test_lengths_of_any_number_of_digits_are_read_as_pycocotools_writes_them(counts: list[int]) -> None:
+    """Of a picture one pixel wide; pycocotools holds a length in 32 bits."""
+    size = [sum(counts), 1]
+    text = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)["counts"]
+    assert outlines.lengths({"size": size, "counts": text}).tolist() == counts
+
+
+@given(several)
+def test_several_masks_are_each_for_itself(stack: np.ndarray) -> None:
+    assert outlines.encoded_all(stack) == [outlines.encoded(stack[..., i]) for i in range(stack.shape[2])]
+
+
+def test_whatever_is_not_0_is_inside() -> None:
+    grey = np.array([[0, 1, 128, 255]], np.uint8)
+    assert outlines.encoded(grey) == outlines.encoded(grey / 255) == outlines.encoded(grey > 0)
+
+
+def test_masks_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"masks: expected \(height, width, objects\), got \(3, 4\)"):
+        outlines.encoded_all(STAIRS)
+
+
+@given(masks, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_a_part_of_a_picture_is_encoded_as_the_whole(
+    part: np.ndarray, left: int, top: int, right: int, below: int
+) -> None:
+    whole = np.pad(part, ((top, below), (left, right)))
+    height, width = whole.shape
+    assert outlines.encoded_patch(part, left=left, top=top, width=width, height=height) == outlines.encoded(whole)
+
+
+def test_a_part_without_a_pixel_is_an_empty_mask() -> None:
+    nothing = outlines.encoded_patch(np.zeros((0, 0), bool), left=0, top=0, width=4, height=3)
+    assert nothing == outlines.encoded(np.zeros((3, 4)))
+
+
+@given(masks, st.data())
+def test_some_columns_are_those_of_the_whole_mask(mask: np.ndarray, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, mask.shape[1]))
+    columns = slice(start, data.draw(st.integers(start, mask.shape[1])))
+    np.testing.assert_array_equal(outlines.decoded_columns(outlines.encoded(mask), columns), mask[:, columns])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (5, "expected polygons or run lengths, got 5"),
+        ({"size": [3, 4]}, "expected polygons or run lengths"),
+        ({"size": 5, "counts": [12]}, r"size: expected \[height, width\], got 5"),
+        ({"size": [3, "4"], "counts": [12]}, r"size: expected \[height, width\], got \[3, '4'\]"),
+        ({"size": [3, 4], "counts": 5}, "counts: expected a list or a string, got 5"),
+        ({"size": [3, 4], "counts": ["a", 12]}, "counts: expected whole numbers from 0 up, got 'a'"),
+        ({"size": [3, 4], "counts": [-1, 13]}, "counts: expected whole numbers from 0 up, got -1"),
+        ({"size": [3, 4], "counts": [0.5, 11.5]}, "counts: expected whole numbers from 0 up, got 0.5"),
+        ({"size": [3, 4], "counts": [5, 6]}, "add up to the 12 pixels of the picture, got 11"),
+        ({"size": [3, 4], "counts": []}, "add up to the 12 pixels of the picture, got 0"),
+        ({"size": [3, 4], "counts": [10**30]}, "add up to the 12 pixels of the picture, got 1000000"),
+        ({"size": [3, 4], "counts": "<1"}, "add up to the 12 pixels of the picture, got 13"),
+        ({"size": [3, 4], "counts": "O"}, "counts: expected whole numbers from 0 up, got -1"),
+        ({"size": [3, 4], "counts": "garbage!!"}, "counts: expected COCO's compressed run lengths"),
+        ({"size": [3, 4], "counts": "<é"}, "counts: expected COCO's compressed run lengths"),
+        ({"size": [3, 4], "counts": b"<\xff"}, "counts: expected COCO's compressed run lengths"),
+        ({"size": [3, 4], "counts": "<\ud800"}, "counts: expected COCO's compressed run lengths"),
+        ({"size": [3, 4], "counts": "<P"}, "counts: expected COCO's compressed run lengths"),  # more should follow
+    ],
+)
+def test_what_are_no_run_lengths_is_refused(wrong: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        outlines.lengths(wrong)
+
+
+def test_twelve_pixels_outside_are_one_character() -> None:
+    """`0` and 12 more: the text that the wrong ones above begin with."""
+    assert outlines.lengths({"size": [3, 4], "counts": "<"}).tolist() == [12]
+
+
+def test_polygons_and_run_lengths_of_both_kinds_are_one_mask() -> None:
+    """A square of 10×10 pixels at the left of 60×40: ten columns of 10 pixels in and 30 out."""
+    size = {"width": 60, "height": 40}
+    by_number = outlines.compressed({"size": [40, 60], "counts": [0, *[10, 30] * 9, 10, 50 * 40 + 30]}, **size)
+    drawn = outlines.compressed([outlines.rectangle((0, 0, 10, 10))], **size)
+    assert by_number == outlines.compressed(by_number, **size) == drawn
+    two = [outlines.rectangle((0, 0, 10, 10)), outlines.rectangle((5, 0, 15, 10))]
+    inside = outlines.decoded(two, **size)
+    assert inside[:10, :15].all() and inside.sum() == 150
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [1, 2, float("nan"), 4], [1, "2"], [1, None], (1, 2), "12", None])
+def test_a_polygon_is_finite_numbers_in_pairs(values: Any) -> None:
+    assert outlines.is_polygon([1, 2.5]) and outlines.is_polygon(outlines.rectangle(np.float32([1, 2, 3, 4])))
+    assert not outlines.is_polygon(values)
+
+
+@given(several)
+def test_areas_boxes_and_overlaps_are_those_of_the_pixels(stack: np.ndarray) -> None:
+    layers = list(np.moveaxis(stack, 2, 0))
+    made = outlines.encoded_all(stack)
+    assert outlines.areas(made).tolist() == [layer.sum() for layer in layers]
+    around = [cv2.boundingRect(layer.astype(np.uint8)) for layer in layers]
+    assert outlines.boxes(made).tolist() == [[x, y, x + w, y + h] if w else [0] * 4 for x, y, w, h in around]
+    for of_own in (False, True):
+        by_pixels = [[iou(a, b, of_a=of_own) for b in layers[1:]] for a in layers]
+        found = outlines.overlaps(made, made[1:], of_own=of_own)
+        np.testing.assert_allclose(found, np.reshape(by_pixels, (len(layers), max(0, len(layers) - 1))))
+
+
+def test_runs_are_counted_from_one_down_the_columns() -> None:
+    """Pixels 1 to 3 are the first column; 5, 6, 7 run from the second into the third."""
+    assert outlines.runs(outlines.encoded(STAIRS)) == [3, 1, 5, 3]
+    np.testing.assert_array_equal(full(outlines.from_runs([5, 3, 3, 1], width=WIDTH, height=HEIGHT)), STAIRS)
+
+
+def test_runs_reach_from_the_first_pixel_to_the_last() -> None:
+    assert outlines.runs(outlines.encoded(np.ones((3, 4)))) == [1, 12]
+    assert outlines.runs(outlines.encoded(np.zeros((3, 4)))) == []
+
+
+def test_runs_that_touch_are_one() -> None:
+    """1 outside, 2 inside, none outside, 3 inside, 2 outside, none inside, 4 outside."""
+    assert outlines.runs({"size": [3, 4], "counts": [1, 2, 0, 3, 2, 0, 4]}) == [2, 5]
+
+
+@given(masks)
+def test_any_mask_comes_back_from_its_runs(mask: np.ndarray) -> None:
+    pairs = outlines.runs(outlines.encoded(mask))
+    assert outlines.from_runs(pairs, width=mask.shape[1], height=mask.shape[0]) == outlines.encoded(mask)
+
+
+@pytest.mark.parametrize("pair", [(0, 2), (1, 0), (12, 2), (1, 99999999999999999999)])
+def test_runs_that_leave_the_picture_are_refused(pair: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"expected runs within 4x3 pixels, got {pair[0]} {pair[1]}"):
+        outlines.from_runs(pair, width=WIDTH, height=HEIGHT)
+
+
+BOX = np.float32([10, 20, 50, 100])
+LEFT_HALF = (10, 20, 30, 100)
+
+
+def left_half() -> np.ndarray:
+    mask = np.zeros((120, 80), bool)
+    mask[20:100, 10:30] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["polygon", "compressed", "uncompressed"])
+def test_a_mask_of_the_left_half_of_a_box_fills_the_left_half_of_its_cells(kind: str) -> None:
+    segmentation = {
+        "polygon": [outlines.rectangle(LEFT_HALF)],
+        "compressed": outlines.encoded(left_half()),
+        "uncompressed": listed(left_half()),
+    }[kind]
+    cells = outlines.mini_mask(segmentation, BOX, width=80, height=120, side=20)
+    assert cells.dtype == np.uint8 and cells.shape == (20, 20)
+    assert cells[1:-1, 1:9].min() > 240
+    assert cells[:, 11:].max() < 15
+
+
+def test_two_polygons_are_one_mini_mask_where_they_overlap_too() -> None:
+    parts = [outlines.rectangle((10, 20, 50, 60)), outlines.rectangle((10, 50, 50, 70))]
+    cells = outlines.mini_mask(parts, BOX, width=80, height=120, side=16)
+    assert cells[:9].min() > 240 and cells[11:].max() < 15
+
+
+def test_a_polygon_drawn_small_is_the_pixels_that_it_covers() -> None:
+    rng = np.random.default_rng(0)
+    polygon = [float(v) for v in (rng.uniform(0, 1, (7, 2)) * (40, 80) + (10, 20)).ravel()]
+    cells = outlines.mini_mask([polygon], BOX, width=80, height=120, side=28) / 255
+    big = np.zeros((800, 400), np.uint8)
+    points = (np.array(polygon).reshape(-1, 2) - BOX[:2]) * 10
+    cv2.fillPoly(big, [points.round().astype(np.int32)], 1)
+    expected = cv2.resize(big.astype(np.float32), (28, 28), interpolation=cv2.INTER_AREA)
+    assert abs(cells - expected).mean() < 0.01
+
+
+def test_the_hull_of_a_mask_goes_around_its_pixels() -> None:
+    for segmentation in (outlines.encoded(left_half()), [outlines.rectangle(LEFT_HALF)]):
+        corners = outlines.hull(segmentation, width=80, height=120)
+        assert corners is not None
+        assert {(float(x), float(y)) for x, y in corners} == {(10, 20), (30, 20), (30, 100), (10, 100)}
+    assert outlines.hull(outlines.encoded(np.zeros((4, 4))), width=4, height=4) is None
