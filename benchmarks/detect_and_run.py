@@ -18,13 +18,13 @@ import numpy as np
 from streamseg import outlines
 from streamseg.datasets.coco import Coco
 from streamseg.engines.openvino import Openvino
+from streamseg.evaluation.coco import coco_average_precision
+from streamseg.evaluation.evaluate import read_frame
+from streamseg.evaluation.objects import Comparison, Objects, found_objects
 from streamseg.matterport import Config, MaskRCNN
 from streamseg.model.matterport_h5 import config_of
-from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
-from streamseg.training.evaluate import read_frame
 from streamseg.training.molded import Molded
-from streamseg.training.objects import Comparison, Objects, found_objects
 
 
 def as_truth(result: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Objects:

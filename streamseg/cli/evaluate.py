@@ -76,8 +76,8 @@ def evaluate(
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     with greetings_hidden():
-        from streamseg.training.evaluate import Method
-        from streamseg.training.evaluate import evaluate as measure
+        from streamseg.evaluation.evaluate import Method
+        from streamseg.evaluation.evaluate import evaluate as measure
         from streamseg.training.voting import looks
 
     method = Method(

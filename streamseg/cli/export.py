@@ -56,7 +56,7 @@ def export(
     # whatever else this machine trains on: the network is traced by TensorFlow and compared in exact float32
     os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="3")
     with greetings_hidden():
-        from streamseg.training.export import export as write
+        from streamseg.evaluation.export import export as write
 
     names = [name.strip() for name in class_names.split(",") if name.strip()] if class_names else None
     done = write(model, output, format=format, size=wanted, class_names=names, pictures=pictures, overwrite=overwrite)

@@ -11,7 +11,7 @@ import typer
 from streamseg.cli.arguments import a_path
 
 if TYPE_CHECKING:
-    from streamseg.training.data_check import Census
+    from streamseg.inspection.census import Census
 
 _HELP = """Look inside, and write what is found as one HTML page.
 
@@ -102,8 +102,8 @@ def _inspect_picture(
     from streamseg.request import names_of
 
     with greetings_hidden():
-        from streamseg.training.inspection import LEVELS
-        from streamseg.training.inspection_page import write_inspection
+        from streamseg.inspection.page import write_inspection
+        from streamseg.inspection.steps import LEVELS
 
     written = write_inspection(
         os.path.expanduser(picture),
@@ -123,7 +123,7 @@ def _inspect_data(
     """Write the page on a configuration's datasets, and say in a few lines what is on it."""
     from streamseg.cli.progress import TrainingProgress
     from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
-    from streamseg.training.data_report import report, write_report
+    from streamseg.inspection.census_page import report, write_report
 
     experiment = with_settings(read_config(config_file(name), ExperimentConfig), settings)
     with TrainingProgress(quiet=quiet) as progress:

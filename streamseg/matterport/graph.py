@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from streamseg.inspection.steps import Call, noting
 from streamseg.model.layers import Convolution
 from streamseg.model.mask_rcnn import MaskRCNN as Network
-from streamseg.training.inspection import Call, noting
 from streamseg.types import UsageError
 from streamseg.words import nearest
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamseg import molding, zoo
+from streamseg.evaluation import average_precision as voc
 from streamseg.fetch import fetch
-from streamseg.training import average_precision as voc
 
 if TYPE_CHECKING:
     from streamseg.matterport.dataset import Dataset as Dataset

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from streamseg.config import ModelConfig
+from streamseg.evaluation.evaluate import evaluate
 from streamseg.molding import Mold
-from streamseg.training.evaluate import evaluate
 from streamseg.training.molded import Molded, can_mold
 from streamseg.types import Frame, Instances
 from tests.tiny_model import make_balls

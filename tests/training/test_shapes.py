@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
-from streamseg.training.evaluate import Method, evaluate
+from streamseg.evaluation.evaluate import Method, evaluate
 from streamseg.training.fit import train
 
 SHORT = (

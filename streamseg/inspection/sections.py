@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamseg import masks as box_masks
-from streamseg.training.inspection import Steps, WeightStats
-from streamseg.training.inspection_pictures import (
+from streamseg.inspection.pictures import (
     AFTER,
     BEFORE,
     NEGATIVE,
@@ -25,7 +24,8 @@ from streamseg.training.inspection_pictures import (
     crop,
     heat,
 )
-from streamseg.training.inspection_targets import Rules, Targets
+from streamseg.inspection.steps import Steps, WeightStats
+from streamseg.inspection.targets import Rules, Targets
 
 MOST_ANCHORS, MOST_PROPOSALS, MOST_LABELS, MOST_CROPS = 50, 40, 12, 24
 """At most so many of each are drawn: more would hide the picture. Every one is in the numbers."""

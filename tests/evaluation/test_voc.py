@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamseg.training.objects import Comparison, Objects
-from streamseg.training.voc_metric import voc_average_precision
-from tests.training.test_bowl import objects
+from streamseg.evaluation.objects import Comparison, Objects
+from streamseg.evaluation.voc import voc_average_precision
+from tests.evaluation.test_bowl import objects
 
 
 def picture(truth: Objects, found: Objects) -> Comparison:

@@ -15,7 +15,7 @@ from streamseg.cli import app
 from streamseg.cli.evaluate import as_table
 from streamseg.datasets.shapes import Shapes
 
-ENGINE = ("--engine", "tests.training.test_evaluate:Seer", "--model", "any", "-q")
+ENGINE = ("--engine", "tests.evaluation.test_evaluate:Seer", "--model", "any", "-q")
 
 CONFIG = """
 name: shapes

@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from streamseg.inspection.pictures import sheet
+from streamseg.inspection.sections import Crops, Figure, Section, Table, sections
+from streamseg.inspection.steps import LEVELS, OpenModel, Steps, WeightStats, inspect, read_picture, weight_stats
+from streamseg.inspection.targets import Rules, Truth, annotated, make_targets
 from streamseg.training.data import read_rgb
-from streamseg.training.inspection import LEVELS, OpenModel, Steps, WeightStats, inspect, read_picture, weight_stats
-from streamseg.training.inspection_pictures import sheet
-from streamseg.training.inspection_sections import Crops, Figure, Section, Table, sections
-from streamseg.training.inspection_targets import Rules, Truth, annotated, make_targets
 from streamseg.types import OutputError, UsageError
 
 _STYLE = """

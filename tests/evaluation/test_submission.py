@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.training.objects import Comparison, Objects
-from streamseg.training.submission import mask_of, read_submission, write_submission
+from streamseg.evaluation.objects import Comparison, Objects
+from streamseg.evaluation.submission import mask_of, read_submission, write_submission
 from streamseg.types import InputError, OutputError, UsageError
-from tests.training.test_bowl import label_map, of_masks
+from tests.evaluation.test_bowl import label_map, of_masks
 
 
 def seen(name: str, found: Objects, *, width: int, height: int) -> Comparison:

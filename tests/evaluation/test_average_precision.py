@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.masks import box_iou
-from streamseg.training.average_precision import (
+from streamseg.evaluation.average_precision import (
     area_under,
     average_precision,
     average_precision_range,
@@ -20,6 +19,7 @@ from streamseg.training.average_precision import (
     precision_recall,
     run_lengths,
 )
+from streamseg.masks import box_iou
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "parity" / "cases" / "shapes128"
 

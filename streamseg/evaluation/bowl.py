@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from streamseg import outlines
-from streamseg.training.objects import Comparison, Objects, that_count
+from streamseg.evaluation.objects import Comparison, Objects, that_count
 
 THRESHOLDS = np.arange(10, 20) / 20
 """IoU 0.5, 0.55 … 0.95; a hit overlaps by more."""

@@ -18,14 +18,14 @@ from streamseg.cli import app
 from streamseg.config import ModelConfig
 from streamseg.datasets.coco import Coco
 from streamseg.engines.keras import Keras
+from streamseg.inspection.page import histogram, page, write_inspection
+from streamseg.inspection.pictures import POSITIVE, Drawing, crop, heat, sheet
+from streamseg.inspection.sections import Section, Table, sections, verdict
+from streamseg.inspection.steps import OpenModel, Steps, WeightStats, inspect, weight_stats
+from streamseg.inspection.targets import Rules, Truth, annotated, make_targets
 from streamseg.letterbox import normalised
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.matterport_h5 import named_weights, save_matterport
-from streamseg.training.inspection import OpenModel, Steps, WeightStats, inspect, weight_stats
-from streamseg.training.inspection_page import histogram, page, write_inspection
-from streamseg.training.inspection_pictures import POSITIVE, Drawing, crop, heat, sheet
-from streamseg.training.inspection_sections import Section, Table, sections, verdict
-from streamseg.training.inspection_targets import Rules, Truth, annotated, make_targets
 from streamseg.types import Frame, InputError, ModelError, OutputError, UsageError
 from tests.tiny_model import make_balls, write_tiny_model
 

@@ -10,8 +10,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from streamseg import outlines
-from streamseg.training.bowl import THRESHOLDS, apart, best_min_score, mean_precision, overlaps, precisions
-from streamseg.training.objects import Comparison, Objects
+from streamseg.evaluation.bowl import THRESHOLDS, apart, best_min_score, mean_precision, overlaps, precisions
+from streamseg.evaluation.objects import Comparison, Objects
 
 WIDTH, HEIGHT = 40, 10
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_dilation
 
 from streamseg import outlines
-from streamseg.training.objects import (
+from streamseg.evaluation.objects import (
     Comparison,
     Objects,
     dilated,

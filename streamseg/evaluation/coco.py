@@ -10,7 +10,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from streamseg.training.objects import Comparison
+from streamseg.evaluation.objects import Comparison
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")

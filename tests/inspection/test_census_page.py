@@ -15,10 +15,20 @@ from typer.testing import CliRunner
 
 from streamseg.cli import app
 from streamseg.config import Component, ExperimentConfig, ModelConfig, TrainingConfig
-from streamseg.training import data_check
+from streamseg.inspection.census import (
+    DOUBLED_MASK,
+    EMPTY_MASK,
+    MANY_OBJECTS,
+    MISFIT,
+    NO_OBJECTS,
+    OUTSIDE,
+    TWICE,
+    UNREADABLE,
+    Census,
+    take_census,
+)
+from streamseg.inspection.census_page import NOWHERE, SHARED, colour_of, drawn, report, write_report
 from streamseg.training.data import open_datasets
-from streamseg.training.data_check import Census, take_census
-from streamseg.training.data_report import NOWHERE, SHARED, colour_of, drawn, report, write_report
 from streamseg.types import Sample, UsageError
 from tests.datasets.test_nuclei import make_nuclei
 from tests.tiny_model import make_balls
@@ -73,7 +83,7 @@ def test_pictures_objects_classes_and_sizes_are_counted(folder: Folder) -> None:
     assert census.objects == {1: 2, 2: 1} and census.pictures == {1: 2, 2: 1}
     assert census.sizes == {(100, 80): 3} and census.per_picture == [2, 1, 0]
     assert census.sides == {1: [30, 30], 2: [12]}
-    assert {kind: problem.count for kind, problem in census.problems.items()} == {data_check.NO_OBJECTS: 1}
+    assert {kind: problem.count for kind, problem in census.problems.items()} == {NO_OBJECTS: 1}
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -87,26 +97,24 @@ def test_every_kind_of_problem_is_named_with_its_picture(folder: Folder) -> None
     folder.add(2)
     census = folder.census(max_objects=2)
     found = {kind: problem.examples for kind, problem in census.problems.items()}
-    assert (
-        found[data_check.DOUBLED_MASK][0][0] == 0 and "objects 0 and 1: IoU 0.9" in found[data_check.DOUBLED_MASK][0][1]
-    )
-    assert found[data_check.EMPTY_MASK] == [(1, "object 0")]
-    assert found[data_check.MISFIT] == [(1, "object 1: box (10, 10) to (70, 40), its mask fills (10, 10) to (40, 40)")]
-    assert found[data_check.OUTSIDE] == [(1, "object 2: (90, 10) to (120, 40)")]
-    assert found[data_check.MANY_OBJECTS] == [(1, "3 objects")]
-    (index, said), *_ = found[data_check.UNREADABLE]
+    assert found[DOUBLED_MASK][0][0] == 0 and "objects 0 and 1: IoU 0.9" in found[DOUBLED_MASK][0][1]
+    assert found[EMPTY_MASK] == [(1, "object 0")]
+    assert found[MISFIT] == [(1, "object 1: box (10, 10) to (70, 40), its mask fills (10, 10) to (40, 40)")]
+    assert found[OUTSIDE] == [(1, "object 2: (90, 10) to (120, 40)")]
+    assert found[MANY_OBJECTS] == [(1, "3 objects")]
+    (index, said), *_ = found[UNREADABLE]
     assert index == 2 and "2.png: expected 100x80 pixels as annotated, got 9x9" in said
     assert len(found) == 6
 
 
 def test_an_outline_drawn_by_hand_may_stand_off_its_box_a_little(folder: Folder) -> None:
     folder.add(0, bbox=[8, 9, 34, 32])
-    assert data_check.MISFIT not in folder.census().problems
+    assert MISFIT not in folder.census().problems
 
 
 def test_of_many_problems_of_a_kind_the_first_are_kept(tmp_path: Path) -> None:
     census = Folder(tmp_path / "many", 20).census()
-    problem = census.problems[data_check.NO_OBJECTS]
+    problem = census.problems[NO_OBJECTS]
     assert problem.count == 20 and [index for index, _ in problem.examples] == list(range(8))
 
 
@@ -124,7 +132,7 @@ def test_pictures_in_both_parts_and_twice_in_one_are_found_whatever_their_name(t
     _, census = report(experiment(train.component(), val.component()))
     assert SHARED not in census["train"].problems
     assert census["val"].problems[SHARED].examples == [(0, "is picture 1 of train")]
-    assert census["val"].problems[data_check.TWICE].examples == [(3, "the same pixels as picture 0")]
+    assert census["val"].problems[TWICE].examples == [(3, "the same pixels as picture 0")]
 
 
 def test_the_page_stands_alone_and_shows_pictures_with_their_problems(tmp_path: Path) -> None:

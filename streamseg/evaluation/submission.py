@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import outlines
-from streamseg.training.bowl import apart
-from streamseg.training.objects import Comparison
+from streamseg.evaluation.bowl import apart
+from streamseg.evaluation.objects import Comparison
+from pycocotools import mask as coco_mask
 from streamseg.types import InputError, OutputError, UsageError
 
 HEADER = ("ImageId", "EncodedPixels")

@@ -20,10 +20,10 @@ from streamseg.config import Component
 from streamseg.datasets.coco import Coco
 from streamseg.datasets.shapes import Shapes
 from streamseg.outlines import mini_mask
-from streamseg.training.coco_metric import coco_average_precision, coco_results
-from streamseg.training.evaluate import Method, best_min_score, evaluate, look_at, read_frame
-from streamseg.training.objects import Comparison, found_objects, true_objects
-from streamseg.training.submission import read_submission
+from streamseg.evaluation.coco import coco_average_precision, coco_results
+from streamseg.evaluation.evaluate import Method, best_min_score, evaluate, look_at, read_frame
+from streamseg.evaluation.objects import Comparison, found_objects, true_objects
+from streamseg.evaluation.submission import read_submission
 from streamseg.training.voting import Look
 from streamseg.types import Dataset, Frame, InputError, Instances, Sample, UsageError
 from tests.tiny_model import make_balls
@@ -307,7 +307,7 @@ class Seer:
         return found
 
 
-SEER = "tests.training.test_evaluate:Seer"
+SEER = "tests.evaluation.test_evaluate:Seer"
 
 
 def shapes(**options: Any) -> Component:

@@ -19,12 +19,13 @@ from keras import ops
 
 from streamseg import plugins
 from streamseg.config import Component, ExperimentConfig, TrainingConfig, read_config
+from streamseg.inspection.steps import Steps
 from streamseg.letterbox import in_pixels, normalised
 from streamseg.model import boxes as box_ops
 from streamseg.model import targets
 from streamseg.model.anchors import anchors_in_pixels
 from streamseg.outlines import mini_mask
-from streamseg.training.inspection import Steps
+from streamseg.inspection.steps import Steps
 from streamseg.types import Dataset, Sample, UsageError
 
 _KNOBS = {name: field.default for name, field in TrainingConfig.model_fields.items()}

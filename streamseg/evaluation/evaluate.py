@@ -14,15 +14,15 @@ import numpy as np
 from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets._picture_files import picture_size
+from streamseg.evaluation.bowl import mean_precision
+from streamseg.evaluation.coco import coco_average_precision
+from streamseg.evaluation.objects import Comparison, found_objects, true_objects
+from streamseg.evaluation.submission import write_submission
+from streamseg.evaluation.voc import voc_average_precision
 from streamseg.masks import box_iou
 from streamseg.pictures import ENDINGS, is_picture
-from streamseg.training.bowl import mean_precision
-from streamseg.training.coco_metric import coco_average_precision
 from streamseg.training.data import read_rgb
 from streamseg.training.molded import Molded, can_mold
-from streamseg.training.objects import Comparison, found_objects, true_objects
-from streamseg.training.submission import write_submission
-from streamseg.training.voc_metric import voc_average_precision
 from streamseg.training.voting import Look, Voting
 from streamseg.types import Dataset, Engine, Frame, InputError, Sample, UsageError
 from streamseg.words import nearest

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.training.average_precision import average_precision, average_precision_range, best_first, overlaps
-from streamseg.training.objects import Comparison, that_count
+from streamseg.evaluation.average_precision import average_precision, average_precision_range, best_first, overlaps
+from streamseg.evaluation.objects import Comparison, that_count
 
 
 def voc_average_precision(pictures: Sequence[Comparison], *, min_score: float, iou: float = 0.5) -> dict[str, Any]:
