@@ -17,6 +17,7 @@ import numpy as np
 
 from streamseg import outlines
 from streamseg.datasets.coco import Coco
+from streamseg.engines._molded import Molded
 from streamseg.engines.openvino import Openvino
 from streamseg.evaluation.coco import coco_average_precision
 from streamseg.evaluation.evaluate import read_frame
@@ -24,7 +25,6 @@ from streamseg.evaluation.objects import Comparison, Objects, found_objects
 from streamseg.matterport import Config, MaskRCNN
 from streamseg.model.matterport_h5 import config_of
 from streamseg.training.data import read_rgb
-from streamseg.training.molded import Molded
 
 
 def as_truth(result: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Objects:

@@ -76,9 +76,9 @@ def evaluate(
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     with greetings_hidden():
+        from streamseg.engines._voting import looks
         from streamseg.evaluation.evaluate import Method
         from streamseg.evaluation.evaluate import evaluate as measure
-        from streamseg.training.voting import looks
 
     method = Method(
         metrics=tuple(dict.fromkeys(metric)) or (() if data.is_dir() else ("coco",)),

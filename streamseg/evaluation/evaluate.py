@@ -14,6 +14,8 @@ import numpy as np
 from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets._picture_files import picture_size
+from streamseg.engines._molded import Molded, can_mold
+from streamseg.engines._voting import Look, Voting
 from streamseg.evaluation.bowl import mean_precision
 from streamseg.evaluation.coco import coco_average_precision
 from streamseg.evaluation.objects import Comparison, found_objects, true_objects
@@ -22,8 +24,6 @@ from streamseg.evaluation.voc import voc_average_precision
 from streamseg.masks import box_iou
 from streamseg.pictures import ENDINGS, is_picture
 from streamseg.training.data import read_rgb
-from streamseg.training.molded import Molded, can_mold
-from streamseg.training.voting import Look, Voting
 from streamseg.types import Dataset, Engine, Frame, InputError, Sample, UsageError
 from streamseg.words import nearest
 

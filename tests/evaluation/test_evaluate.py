@@ -19,12 +19,11 @@ from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets.coco import Coco
 from streamseg.datasets.shapes import Shapes
-from streamseg.outlines import mini_mask
+from streamseg.engines._voting import Look
 from streamseg.evaluation.coco import coco_average_precision, coco_results
 from streamseg.evaluation.evaluate import Method, best_min_score, evaluate, look_at, read_frame
 from streamseg.evaluation.objects import Comparison, found_objects, true_objects
 from streamseg.evaluation.submission import read_submission
-from streamseg.training.voting import Look
 from streamseg.types import Dataset, Frame, InputError, Instances, Sample, UsageError
 from tests.tiny_model import make_balls
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamseg import masks
-from streamseg.training.voting import FIFTEEN, Look, Voting, looks, merged
+from streamseg.engines._voting import FIFTEEN, Look, Voting, looks, merged
 from streamseg.types import Engine, Frame, Instances, UsageError
 
 NAMES = ("background", "ball", "cat")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from streamseg.config import ModelConfig
+from streamseg.engines._molded import Molded, can_mold
 from streamseg.evaluation.evaluate import evaluate
 from streamseg.molding import Mold
-from streamseg.training.molded import Molded, can_mold
 from streamseg.types import Frame, Instances
 from tests.tiny_model import make_balls
 
@@ -100,6 +100,6 @@ class Recording(Scripted):
 
 
 def test_evaluate_molds_for_models_of_the_family(tmp_path: Path) -> None:
-    figures = evaluate("any", make_balls(tmp_path / "balls", 2), engine="tests.training.test_molded:Recording")
+    figures = evaluate("any", make_balls(tmp_path / "balls", 2), engine="tests.engines.test_molded:Recording")
     assert Recording.sizes == [(256, 256)] * 2  # of pictures of 128×96
     assert figures["images"] == 2 and figures["box"]["AP50"] > 0.2
