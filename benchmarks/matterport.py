@@ -35,8 +35,8 @@ from streamseg import masks, molding, zoo
 from streamseg.canvas import PALETTE, Canvas
 from streamseg.config import ModelConfig
 from streamseg.effects.overlay import Overlay
-from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import Letterbox
+from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, Instances, Result
 
 NUM_OBJECTS, NUM_CLASSES, MASK_SIDE = 30, 81, 28

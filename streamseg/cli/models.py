@@ -137,7 +137,7 @@ def _of_model(name: str, class_names: tuple[str, ...]) -> Described:
 
     from streamseg import zoo
     from streamseg.config import TrainingConfig, read_yaml
-    from streamseg.engines._model_folder import ModelFolder
+    from streamseg.model_folder import ModelFolder
 
     model = ModelFolder.open(name, class_names=class_names)
     facts: dict[str, Any] = {"model": f"{model.path}, weights of {_megabytes(model.path)}"}

@@ -12,8 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up messages that say
 import keras
 import numpy as np
 
-from streamseg.engines._model_folder import ModelFolder, at_least_one, grouped
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
+from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances
 
 log = logging.getLogger(__name__)

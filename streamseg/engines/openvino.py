@@ -21,7 +21,7 @@ from openvino.preprocess import PrePostProcessor
 
 from streamseg import zoo
 from streamseg.engines._decisions import best_rows, detect, propose
-from streamseg.engines._model_folder import ModelFolder, at_least_one, grouped
+from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")

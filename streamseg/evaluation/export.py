@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import in_pixels
 from streamseg.model.mask_rcnn import load_network
 from streamseg.model.portable import Answer, Answers, Format, check, write
+from streamseg.model_folder import ModelFolder
 from streamseg.sources.image_folder import ImageFolder
 from streamseg.sources.video_file import VideoFile
 from streamseg.spelling import sample_path

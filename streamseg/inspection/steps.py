@@ -19,11 +19,11 @@ import numpy as np
 
 from streamseg.config import ModelConfig
 from streamseg.datasets._picture_files import decoded
-from streamseg.engines._model_folder import ModelFolder
 from streamseg.letterbox import Letterbox, in_pixels
 from streamseg.model import matterport_h5
 from streamseg.model.checkpoint import weights_by_name
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
+from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, InputError, Instances, UsageError
 from streamseg.words import nearest
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamseg.config import ModelConfig
 from streamseg.engines import _decisions
 from streamseg.engines._decisions import best_rows, detect, nms, propose
-from streamseg.engines._model_folder import ModelFolder
+from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, ModelError, UsageError
 
 SMALL = {

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.engines._model_folder import ModelFolder
 from streamseg.engines.openvino import Openvino, cached_export, export_name, is_whole
 from streamseg.masks import box_iou
+from streamseg.model_folder import ModelFolder
 from streamseg.types import Engine, ModelError, UsageError
 from tests.engines.conftest import FIND, assert_equal, assert_same, frames_of, noise
 from tests.tiny_model import TINY, write_tiny_model

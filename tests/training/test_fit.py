@@ -16,10 +16,10 @@ import pytest
 
 from streamseg.config import Component, ExperimentConfig, ModelConfig
 from streamseg.datasets.coco import Coco
-from streamseg.engines._model_folder import ModelFolder
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model.matterport_h5 import save_matterport
+from streamseg.model_folder import ModelFolder
 from streamseg.training.fit import (
     Warnings,
     compile_losses,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from streamseg.config import ModelConfig
-from streamseg.engines._model_folder import ModelFolder
+from streamseg.model_folder import ModelFolder
 from streamseg.types import ModelError, UsageError
 from tests.engines.conftest import frame_of
 
