@@ -105,6 +105,11 @@ def test_no_component_but_an_engine_loads_keras(room: str) -> None:
     assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch", "openvino"}
 
 
+def test_measuring_an_exported_model_loads_no_keras() -> None:
+    code = "import streamseg.evaluation.evaluate, streamseg.engines.openvino"
+    assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch"}
+
+
 def floors_of_the_contract() -> list[list[str]]:
     """The parts of streamseg on each floor, the highest floor first, as the import contract has them."""
     setup = configparser.ConfigParser()

@@ -44,12 +44,8 @@ class Keras:
         backend, device = keras.backend.backend(), "GPU" if on_gpu else "CPU"
         log.debug("Keras on %s, %s: %s in %s", backend, device, self.folder.path, self.precision)
         self.fill = on_gpu or keras.backend.backend() == "jax"
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("mixed_bfloat16" if self.precision == "bf16" else "float32")
-        try:
-            self.network = load_network(self.folder.config, self.folder.weights)
-        finally:
-            keras.config.set_dtype_policy(policy)
+        policy = "mixed_bfloat16" if self.precision == "bf16" else "float32"
+        self.network = load_network(self.folder.config, self.folder.weights, precision=policy)
         self._detect = compiled(self.network, MaskRCNN.call, use_xla=on_gpu)
         self._masks = compiled(self.network, MaskRCNN.masks, use_xla=on_gpu)
         self._sizes: set[tuple[int, int]] = set()

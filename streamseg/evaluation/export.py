@@ -10,12 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from streamseg.letterbox import in_pixels
 from streamseg.model.mask_rcnn import load_network
-from streamseg.model.portable import Answer, Answers, Format, check, write
+from streamseg.model.portable import Answer, Answers, Format, check, own_answer, write
 from streamseg.model_folder import ModelFolder
 from streamseg.sources.image_folder import ImageFolder
 from streamseg.sources.video_file import VideoFile
@@ -121,12 +119,7 @@ def export(
     folder = ModelFolder.open(model, class_names=class_names)
     width, height = size or folder.config.input_sizes[0]
     log.info("reading the model %s", folder.name)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        network = load_network(folder.config, folder.weights)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    network = load_network(folder.config, folder.weights, precision="float32")
     agreement = export_network(
         network,
         output,
@@ -187,27 +180,6 @@ def _remove(paths: Iterable[Path]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def own_answer(network: Any, *, width: int, height: int) -> Answer:
-    """What a network itself says of a picture, called as the Keras engine calls it: masks only for what it found."""
-    config = network.config
-
-    def answer(picture: np.ndarray) -> Answers:
-        found = network.call(picture)
-        rows = np.array(keras.ops.convert_to_numpy(found["detections"]), np.float32)[0]  # (D, 6)
-        num = int((rows[:, 4] > 0).sum())
-        boxes, class_ids = rows[:, :4].copy(), rows[:, 5].astype(np.int32)
-        side = 2 * config.mask_pool
-        masks = np.zeros((len(rows), side, side), np.float32)
-        if num:
-            drawn = network.masks(found["levels"], boxes[:num], class_ids[:num], np.zeros(num, np.int32))
-            masks[:num] = keras.ops.convert_to_numpy(drawn)
-        if config.family == "matterport":
-            boxes[:num] = in_pixels(boxes[:num], width, height)
-        return {"boxes": boxes, "scores": rows[:, 4], "class_ids": class_ids, "masks": masks}
-
-    return answer
 
 
 def inputs(folder: ModelFolder, pictures: Path | None, *, width: int, height: int) -> Iterator[np.ndarray]:

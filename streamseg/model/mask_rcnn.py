@@ -315,16 +315,22 @@ def clip_to(refined: Tensor, windows: Tensor) -> Tensor:
     return ops.concatenate([ops.clip(refined[..., :2], low, high), ops.clip(refined[..., 2:], low, high)], axis=-1)
 
 
-def load_network(config: ModelConfig, weights: Path) -> MaskRCNN:
+def load_network(config: ModelConfig, weights: Path, *, precision: str | None = None) -> MaskRCNN:
     """A network ready to predict, filled from a weights file of ours or of matterport/Mask_RCNN.
 
+    precision: the name of Keras' dtype policy that it computes in; None: the one that is set.
     Raises ModelError when the weights are not its own.
     """
-    network = MaskRCNN(config, name="network")
-    network.build()
-    if is_matterport(weights):
-        load_matterport(network, weights)
-    else:
-        load_weights(network, weights)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision or policy)
+    try:
+        network = MaskRCNN(config, name="network")
+        network.build()
+        if is_matterport(weights):
+            load_matterport(network, weights)
+        else:
+            load_weights(network, weights)
+    finally:
+        keras.config.set_dtype_policy(policy)
     network.trainable = False
     return network

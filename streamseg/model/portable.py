@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.letterbox import in_pixels
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
 
@@ -99,6 +100,29 @@ def write(network: Any, path: Path, *, format: Format, width: int, height: int) 
         format.write(_whole(network, width=width, height=height), network.config, path)
     finally:
         network.nms = own_nms
+
+
+def own_answer(network: Any, *, width: int, height: int) -> Answer:
+    """What a network itself says of a picture, called as the Keras engine calls it: masks only for what it found."""
+    import keras
+
+    config = network.config
+
+    def answer(picture: np.ndarray) -> Answers:
+        found = network.call(picture)
+        rows = np.array(keras.ops.convert_to_numpy(found["detections"]), np.float32)[0]  # (D, 6)
+        num = int((rows[:, 4] > 0).sum())
+        boxes, class_ids = rows[:, :4].copy(), rows[:, 5].astype(np.int32)
+        side = 2 * config.mask_pool
+        masks = np.zeros((len(rows), side, side), np.float32)
+        if num:
+            drawn = network.masks(found["levels"], boxes[:num], class_ids[:num], np.zeros(num, np.int32))
+            masks[:num] = keras.ops.convert_to_numpy(drawn)
+        if config.family == "matterport":
+            boxes[:num] = in_pixels(boxes[:num], width, height)
+        return {"boxes": boxes, "scores": rows[:, 4], "class_ids": class_ids, "masks": masks}
+
+    return answer
 
 
 def standard_nms(boxes: Any, *, threshold: float) -> Any:

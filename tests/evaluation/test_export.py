@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from streamseg import zoo
 from streamseg.cli import app
 from streamseg.config import ModelConfig
-from streamseg.evaluation.export import Agreement, export, export_network, own_answer
+from streamseg.evaluation.export import Agreement, export, export_network
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
-from streamseg.model.portable import FORMATS
+from streamseg.model.portable import FORMATS, own_answer
 from streamseg.types import ModelError
 from tests.tiny_model import TINY, write_tiny_model
 
