@@ -10,7 +10,6 @@ from typing import Any
 from streamseg import outlines
 from streamseg.evaluation.bowl import apart
 from streamseg.evaluation.objects import Comparison
-from pycocotools import mask as coco_mask
 from streamseg.types import InputError, OutputError, UsageError
 
 HEADER = ("ImageId", "EncodedPixels")

@@ -14,9 +14,8 @@ import numpy as np
 
 from streamseg import outlines
 from streamseg.config import ExperimentConfig
-from streamseg.inspection.census import Census, Problem, as_run_lengths, shared_pictures, take_census
-from streamseg.training.data import Joined, open_datasets, read_rgb
 from streamseg.inspection.census import Census, Problem, shared_pictures, take_census
+from streamseg.training.data import Joined, open_datasets, read_rgb
 from streamseg.types import InputError, Sample, UsageError
 
 SHARED = "pictures that are in train too"

@@ -25,7 +25,6 @@ from streamseg.model import boxes as box_ops
 from streamseg.model import targets
 from streamseg.model.anchors import anchors_in_pixels
 from streamseg.outlines import mini_mask
-from streamseg.inspection.steps import Steps
 from streamseg.types import Dataset, Sample, UsageError
 
 _KNOBS = {name: field.default for name, field in TrainingConfig.model_fields.items()}

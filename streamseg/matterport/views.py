@@ -10,7 +10,6 @@ import numpy as np
 
 from streamseg import outlines
 from streamseg.config import AugmentConfig
-from streamseg.evaluation.average_precision import run_lengths
 from streamseg.matterport.augmentation import Augmenter, augmented
 from streamseg.matterport.config import UNCHANGED
 from streamseg.matterport.losses import OUTPUTS

@@ -24,6 +24,7 @@ from streamseg.evaluation.coco import coco_average_precision, coco_results
 from streamseg.evaluation.evaluate import Method, best_min_score, evaluate, look_at, read_frame
 from streamseg.evaluation.objects import Comparison, found_objects, true_objects
 from streamseg.evaluation.submission import read_submission
+from streamseg.outlines import mini_mask
 from streamseg.types import Dataset, Frame, InputError, Instances, Sample, UsageError
 from tests.tiny_model import make_balls
 
