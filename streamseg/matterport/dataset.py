@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from streamseg import outlines
+from streamseg.datasets._picture_files import decoded
 from streamseg.matterport.config import Config, mold_of
 from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import extract_bboxes
@@ -91,7 +92,7 @@ class Dataset:
         path = self.image_info[image_id]["path"]
         if path is None:
             raise InputError(f"picture {image_id} has no path; a dataset that makes its pictures overrides load_image")
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        bgr = decoded(Path(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if bgr is None:
             raise InputError(f"{path}: the picture is missing or damaged")
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -109,11 +110,12 @@ class Samples:
 
     Objects without a pixel are left out. With a `Config` pictures and masks come as its network takes them, scaled and
     padded, an input smaller than IMAGE_SHAPE padded to it below and on the right; `crop` leaves them whole, for whoever
-    cuts them. Raises UsageError for a dataset that is not prepared.
+    cuts them. The pictures are those of `image_ids`, which a script may have narrowed. Raises UsageError for a dataset
+    that is not prepared.
     """
 
     def __init__(self, dataset: Dataset, config: Config | None = None) -> None:
-        if len(dataset.image_ids) != len(dataset.image_info) or not hasattr(dataset, "class_names"):
+        if getattr(dataset, "num_images", None) != len(dataset.image_info):
             raise UsageError(f"{type(dataset).__name__}: call prepare() after the last add_class and add_image")
         self.dataset, self.config = dataset, config
         self.class_names: tuple[str, ...] = ("background", *dataset.class_names[1:])
@@ -169,9 +171,19 @@ def _molded(rgb: np.ndarray, masks: np.ndarray, config: Config, *, name: str) ->
 
 
 def known_classes(dataset: Dataset, image_id: int) -> np.ndarray:
-    """Which classes (K,) bool the source of a picture knows, background included."""
+    """Which classes (K,) bool the source of a picture knows, background included.
+
+    Raises UsageError for a source without a class.
+    """
+    source = dataset.image_info[image_id]["source"]
+    if source not in dataset.source_class_ids:
+        there = ", ".join(map(repr, dataset.sources[1:])) or "none"
+        raise UsageError(
+            f"{type(dataset).__name__}, picture {image_id}: expected a source that add_class names too ({there}), "
+            f"got {source!r}"
+        )
     known = np.zeros(dataset.num_classes, bool)
-    known[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = True
+    known[dataset.source_class_ids[source]] = True
     return known
 
 

@@ -59,7 +59,7 @@ class Shelf:
         taken = []
         for dataset in datasets:
             molding = config.IMAGE_RESIZE_MODE, config.IMAGE_MIN_DIM, config.IMAGE_MIN_SCALE, *config.IMAGE_SHAPE
-            key = id(dataset), len(dataset.image_info), training.mini_mask, *molding
+            key = id(dataset), tuple(dataset.image_ids), training.mini_mask, *molding
             pictures = before.get(key) or self._pictures.get(key) or _pictures(dataset, training, config)
             self._pictures[key] = pictures
             taken.append(pictures)

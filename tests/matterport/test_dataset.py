@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_a_picture_is_read_as_rgb_whatever_its_file_holds(tmp_path: Path) -> Non
         dataset.load_image(3)
 
 
+def test_a_picture_may_have_any_name_that_a_folder_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"kamera\xe4.png")  # no UTF-8
+    path.write_bytes(cv2.imencode(".png", np.full((6, 8, 3), 90, np.uint8))[1].tobytes())
+    dataset = Dataset()
+    dataset.add_image("files", 1, str(path))
+    assert dataset.load_image(0).shape == (6, 8, 3)
+
+
 def test_a_dataset_without_load_mask_has_no_objects() -> None:
     masks, class_ids = Dataset().load_mask(0)
     assert masks.shape[-1] == 0 and class_ids.dtype == np.int32 and not len(class_ids)
@@ -138,6 +147,14 @@ def test_only_the_classes_of_a_pictures_source_are_active() -> None:
     dataset.prepare()
     meta = load_image_gt(dataset, Small(), 0)[1]
     assert utils.parse_image_meta(meta[None])["active_class_ids"].tolist() == [[1, 1, 1, 0]]
+
+
+def test_a_picture_of_a_source_without_classes_is_named() -> None:
+    dataset = Squares()
+    dataset.add_image("circles", "no3", None, left=0)
+    dataset.prepare()
+    with pytest.raises(UsageError, match=r"Squares, picture 3: .* \('squares'\), got 'circles'"):
+        Samples(dataset)[3]
 
 
 def test_objects_that_a_crop_leaves_nothing_of_are_left_out() -> None:
@@ -210,3 +227,10 @@ def test_a_dataset_that_was_not_prepared_says_so() -> None:
     dataset.add_image("squares", "late", None, left=0)
     with pytest.raises(UsageError, match=r"Squares: call prepare\(\)"):
         Samples(dataset)
+
+
+def test_a_dataset_may_be_narrowed_to_some_of_its_pictures() -> None:
+    dataset = Squares()
+    dataset._image_ids = dataset.image_ids[[0, 2]]  # as scripts do that train on one fold after another
+    samples = Samples(dataset)
+    assert [samples[i].image_id for i in range(len(samples))] == [0, 2]

@@ -86,6 +86,16 @@ def rows_of(some: Batches) -> list[dict[str, np.ndarray]]:
     return [{name: array[i] for name, array in each.items()} for each in found for i in range(len(each["images"]))]
 
 
+def test_a_training_sees_the_pictures_that_its_dataset_is_narrowed_to() -> None:
+    dataset, shelf = Placed(shape=(64, 64), box=(5, 5, 40, 40), count=3), Shelf()
+    config = resizing("square", smallest=64, largest=64)
+    for fold in ([0, 1], [2]):
+        dataset._image_ids = np.array(fold)
+        before = dataset.loaded.copy()
+        rows_of(batches(config, dataset, shelf=shelf)[0])
+        assert set(dataset.loaded - before) == set(fold)
+
+
 @pytest.mark.parametrize(
     ("config", "shape", "side"),
     [
