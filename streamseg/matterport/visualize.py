@@ -11,6 +11,7 @@ import html
 import random
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import cv2
@@ -38,10 +39,11 @@ def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float
 
 
 def apply_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.5) -> np.ndarray:
-    """The picture (H, W, 3) itself, tinted where the mask (H, W) is 1."""
+    """The picture (H, W, 3) itself, tinted where the mask (H, W) is 1; a fourth channel is left as it is."""
     inside = np.asarray(mask) == 1
     tint = np.asarray(color[:3], float) * 255
-    image[inside] = image[inside] * (1 - alpha) + tint * alpha
+    rgb = image[..., :3]
+    rgb[inside] = rgb[inside] * (1 - alpha) + tint * alpha
     return image
 
 
@@ -53,15 +55,19 @@ def display_images(
     norm: Any = None,
     interpolation: str | None = None,
 ) -> list[Any]:
-    """Pictures side by side with their titles, `cols` a row; returns the Axes of each."""
+    """Pictures side by side with their titles, `cols` a row; returns the Axes of each.
+
+    A picture in colour may have any type, from 0 to 255, or floats from 0 to 1 · where there are fewer titles than
+    pictures, the first ones get them.
+    """
     rows = max(1, -(-len(images) // cols))
     figure = plt.figure(figsize=(14, 14 * rows / cols))
     axes = []
-    for i, (image, title) in enumerate(zip(images, titles or [""] * len(images), strict=True)):
+    for i, (image, title) in enumerate(zip_longest(images, () if titles is None else titles[: len(images)])):
         ax = figure.add_subplot(rows, cols, i + 1)
-        ax.set_title(title, fontsize=9)
+        ax.set_title("" if title is None else title, fontsize=9)
         ax.axis("off")
-        ax.imshow(image, cmap=cmap, norm=norm, interpolation=interpolation)
+        ax.imshow(_colours_as_bytes(image), cmap=cmap, norm=norm, interpolation=interpolation)
         axes.append(ax)
     _show(figure)
     return axes
@@ -84,22 +90,25 @@ def display_instances(
 ) -> Any:
     """The picture with boxes (n, 4), masks (H, W, n) and captions of its objects.
 
-    captions: instead of class name and score · colors: one an object, else random. A zero box is padding.
+    captions: instead of class name and score · colors: one an object, else random. A zero box is padding. A score that
+    is None is left out. Says so in print where there is no object.
     """
     n, num_masks = len(boxes), len(boxes) if masks is None else masks.shape[-1]
     if len(class_ids) != n or num_masks != n:
         raise UsageError(f"expected class ids and masks of {n} boxes, got {len(class_ids)} and {num_masks}")
+    if not n:
+        print("No objects to show")
     canvas = np.array(image, np.uint8)
     figure, ax = _axes(ax, figsize)
     _frame(ax, canvas.shape, title)
-    colors = colors or random_colors(n)
+    colors = random_colors(n) if colors is None else colors
     for i, (box, color) in enumerate(zip(boxes, colors, strict=False)):
         if not np.any(box):
             continue
         if show_bbox:
             ax.add_patch(_rectangle(box, color))
-        score = "" if scores is None else f" {scores[i]:.3f}"
-        caption = captions[i] if captions else f"{class_names[class_ids[i]]}{score}"
+        score = "" if scores is None or scores[i] is None else f" {scores[i]:.3f}"
+        caption = f"{class_names[class_ids[i]]}{score}" if captions is None else captions[i]
         ax.text(box[1], box[0] + 8, caption, color="w", size=11, backgroundcolor="none")
         if show_mask and masks is not None:
             canvas = apply_mask(canvas, masks[..., i], color)
@@ -164,9 +173,14 @@ def display_differences(
 
 
 def display_top_masks(
-    image: np.ndarray, mask: np.ndarray, class_ids: np.ndarray, class_names: Sequence[str], limit: int = 4
+    image: np.ndarray,
+    mask: np.ndarray,
+    class_ids: np.ndarray | Sequence[int],
+    class_names: Sequence[str],
+    limit: int = 4,
 ) -> list[Any]:
     """The picture, and beside it the masks (H, W, n) of the `limit` classes that cover most of it."""
+    class_ids = np.asarray(class_ids)
     areas = {int(c): int(mask[..., class_ids == c].any(axis=-1).sum()) for c in np.unique(class_ids) if c > 0}
     most = sorted(areas, key=lambda c: -areas[c])[:limit]
     shown = [image, *(_numbered(mask[..., class_ids == c]) for c in most)]
@@ -205,7 +219,7 @@ def draw_boxes(
     _frame(ax, canvas.shape, title)
     colors = random_colors(n)
     for i in range(n):
-        visibility = 1 if visibilities is None else visibilities[i]
+        visibility = 1 if visibilities is None else int(visibilities[i])
         color, alpha, width = [(GREY, 0.5, 1), (colors[i], 1, 1), (colors[i], 1, 2)][visibility]
         if boxes is not None and np.any(boxes[i]):
             style = "solid" if refined_boxes is None else "dashed"
@@ -320,6 +334,14 @@ def display_weight_stats(model: Any) -> None:
             shape = str(tuple(weight.shape))
             table.append([f"{layer}/{name}{alert}", shape, f"{least:+.4f}", f"{most:+.4f}", f"{weight.std():.4f}"])
     display_table(table)
+
+
+def _colours_as_bytes(image: np.ndarray) -> np.ndarray:
+    """A picture in colour whose values go to 255 as uint8, which matplotlib would show white in other types."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] < 3 or (image.dtype.kind in "bf" and image.max(initial=0) <= 1):
+        return image
+    return image.astype(np.uint8)
 
 
 def _numbered(masks: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,12 @@ def test_a_mask_is_tinted_and_the_rest_is_left() -> None:
     assert image[20, 40].tolist() == [177, 50, 50] and image[5, 5].tolist() == [100, 100, 100]
 
 
+def test_a_mask_tints_a_picture_with_alpha_and_leaves_that_alone() -> None:
+    image = np.full((60, 80, 4), 100, np.uint8)
+    visualize.apply_mask(image, masks_in(BOXES)[..., 0], (1.0, 0.0, 0.0), alpha=0.5)
+    assert image[20, 40].tolist() == [177, 50, 50, 100]
+
+
 def test_instances_are_boxes_masks_and_captions() -> None:
     ax = visualize.display_instances(
         grey(), BOXES, masks_in(BOXES), np.array([1, 2]), NAMES, scores=np.array([0.9, 0.25]), title="found",
@@ -90,13 +97,21 @@ def test_masks_boxes_and_captions_can_be_chosen() -> None:
     assert (shown(ax) == 100).all() and not ax.patches and texts(ax) == ["a", "b"]
 
 
-def test_zero_boxes_are_left_out_and_nothing_at_all_is_fine() -> None:
+def test_captions_and_colours_may_be_arrays_and_a_score_none() -> None:
+    draw = partial(visualize.display_instances, grey(), BOXES, masks_in(BOXES), np.array([1, 2]), NAMES)
+    ax = draw(captions=np.array(["a", "b"]), colors=np.eye(3)[:2])
+    assert texts(ax) == ["a", "b"] and shown(ax)[20, 40].tolist() == [177, 50, 50]
+    assert texts(draw(scores=[None, 0.5])) == ["cat", "dog 0.500"]
+
+
+def test_zero_boxes_are_left_out_and_nothing_at_all_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     boxes = np.array([[0, 0, 0, 0], [1, 2, 3, 4]])
     ax = visualize.display_instances(grey(), boxes, masks_in(boxes), np.array([1, 2]), NAMES)
-    assert texts(ax) == ["dog"]
+    assert texts(ax) == ["dog"] and not capsys.readouterr().out
     nothing = np.zeros((0, 4), int)
     ax = visualize.display_instances(grey(), nothing, masks_in(nothing), np.zeros(0, int), NAMES)
     assert (shown(ax) == 100).all() and not texts(ax)
+    assert capsys.readouterr().out == "No objects to show\n"
 
 
 def test_arrays_that_do_not_belong_together_are_refused() -> None:
@@ -122,13 +137,20 @@ def test_images_stand_in_rows_with_their_titles() -> None:
     assert (grid.nrows, grid.ncols) == (3, 2)
 
 
+def test_images_may_have_fewer_titles_and_colours_of_any_type() -> None:
+    pictures = [grey(), grey().astype(float), grey() / 255, grey().astype(np.int64)]
+    axes = visualize.display_images(pictures, titles=np.array(["a", "b"]))
+    assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
+    assert [shown(ax).max() for ax in axes] == [100, 100, pytest.approx(100 / 255), 100]
+
+
 def test_top_masks_begin_with_the_class_that_covers_most() -> None:
     boxes = np.array([[0, 0, 5, 5], [10, 10, 50, 50], [0, 60, 10, 70]])
     axes = visualize.display_top_masks(grey(), masks_in(boxes), np.array([1, 2, 1]), NAMES, limit=2)
     assert [ax.get_title() for ax in axes] == ["H x W=60x80", "dog", "cat"]
     cats = shown(axes[2])
     assert cats[2, 2] == 1 and cats[5, 65] == 2 and cats[20, 20] == 0
-    assert len(visualize.display_top_masks(grey(), masks_in(boxes), np.array([1, 2, 1]), NAMES, limit=1)) == 2
+    assert len(visualize.display_top_masks(grey(), masks_in(boxes), [1, 2, 1], NAMES, limit=1)) == 2  # a list too
 
 
 def test_a_box_is_drawn_into_the_picture() -> None:
