@@ -15,6 +15,7 @@ import numpy as np
 from streamseg import molding, zoo
 from streamseg.evaluation import average_precision as voc
 from streamseg.fetch import fetch
+from streamseg.types import UsageError
 
 if TYPE_CHECKING:
     from streamseg.matterport.dataset import Dataset as Dataset
@@ -122,13 +123,39 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 # --- pictures and masks -----------------------------------------------------------------------------------------------
 
 
-def resize(image: np.ndarray, output_shape: Sequence[int], preserve_range: bool = False) -> np.ndarray:
-    """The picture (h, w) or (h, w, c) at `output_shape` (height, width), bilinear without anti-aliasing: float64.
+def resize(
+    image: np.ndarray,
+    output_shape: Sequence[int],
+    order: int = 1,
+    mode: str = "constant",
+    cval: float = 0,
+    clip: bool = True,
+    preserve_range: bool = False,
+    anti_aliasing: bool = False,
+    anti_aliasing_sigma: float | None = None,
+) -> np.ndarray:
+    """The picture (h, w) or (h, w, c) at `output_shape` (height, width): float64.
 
-    preserve_range: uint8 stay 0 to 255; else they become 0 to 1.
+    order: 1 bilinear, 0 nearest · preserve_range: uint8 stay 0 to 255; else they become 0 to 1. Raises UsageError for
+    what the original never asked for: another order, another border than zeros, no clipping, anti-aliasing.
     """
-    resized = molding.resize(image, output_shape[:2])
+    asked = {"mode": mode, "cval": cval, "clip": bool(clip), "anti_aliasing": bool(anti_aliasing)}
+    for name, only in {"mode": "constant", "cval": 0, "clip": True, "anti_aliasing": False}.items():
+        if asked[name] != only:
+            raise UsageError(f"resize: expected {name}={only!r}, got {asked[name]!r}; cv2.resize has other ways")
+    if order not in (0, 1):
+        raise UsageError(f"resize: expected order 0, nearest, or 1, bilinear, got {order!r}; cv2.resize has others")
+    resized = molding.resize(image, output_shape[:2]) if order else _nearest(np.asarray(image, float), output_shape)
     return resized / 255 if image.dtype == np.uint8 and not preserve_range else resized
+
+
+def _nearest(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The picture (h, w, …) at `shape` (height, width), each cell that of the old one its middle lies in."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(int), old - 1)
+        for old, new in zip(image.shape[:2], shape[:2], strict=True)
+    )
+    return image[rows[:, None], columns]
 
 
 def resize_image(
@@ -251,8 +278,13 @@ def generate_pyramid_anchors(
     feature_strides: Sequence[int],
     anchor_stride: int,
 ) -> np.ndarray:
-    """The anchors (A, 4) float64 in pixels of all levels, one scale a level, finest level first."""
-    levels = zip(scales, feature_shapes, feature_strides, strict=True)
+    """The anchors (A, 4) float64 in pixels of all levels, one scale a level, finest level first.
+
+    Levels beyond the last scale have none.
+    """
+    levels = list(zip(scales, feature_shapes, feature_strides, strict=False))
+    if len(levels) < len(scales):
+        raise UsageError(f"scales: expected at most {len(levels)}, one a level, got {len(scales)}")
     return np.concatenate(
         [generate_anchors(scale, ratios, shape, stride, anchor_stride) for scale, shape, stride in levels]
     )
@@ -345,7 +377,16 @@ def download_trained_weights(coco_model_path: str | Path, verbose: int = 1) -> N
 
     verbose shows a progress bar on stderr.
     """
-    coco, path = zoo.KNOWN["coco"], Path(coco_model_path)
-    assert isinstance(coco, zoo.WeightsFile)
+    coco, path = _coco(), Path(coco_model_path)
     by_hand = f"fetch the file elsewhere and put it at {path}"
     fetch(coco.url, path, checksum=coco.checksum, by_hand=by_hand, progress=bool(verbose))
+
+
+def _coco() -> zoo.WeightsFile:
+    coco = zoo.KNOWN["coco"]
+    assert isinstance(coco, zoo.WeightsFile)
+    return coco
+
+
+COCO_MODEL_URL = _coco().url
+"""Where the original's COCO weights lie."""

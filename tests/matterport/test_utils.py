@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamseg.matterport import utils
 from streamseg.molding import Mold, resize, resize_nearest
-from streamseg.types import ModelError
+from streamseg.types import ModelError, UsageError
 
 RNG = np.random.default_rng(4)
 
@@ -345,3 +345,22 @@ def test_a_picture_is_resized_in_its_range_or_from_0_to_1() -> None:
     mask = utils.resize(np.ones((4, 6), bool), (8, 12))
     assert mask.shape == (8, 12) and mask[2:-2, 2:-2].min() == 1
     assert utils.resize(np.zeros((4, 6, 3)), (2, 3, 3)).shape == (2, 3, 3)
+
+
+def test_a_resize_by_the_nearest_cell_and_arguments_by_the_originals_names_and_places() -> None:
+    image = np.array([[0, 100], [200, 51]], np.uint8)
+    labels = utils.resize(image, (4, 3), order=0, preserve_range=True)
+    assert labels.tolist() == [[0, 100, 100], [0, 100, 100], [200, 51, 51], [200, 51, 51]]
+    same = utils.resize(image, (2, 2), 1, "constant", 0, True, False, False, None)  # the third is the order
+    np.testing.assert_allclose(same, image / 255)
+    for wrong in ({"order": 3}, {"mode": "edge"}, {"anti_aliasing": True}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(UsageError, match=f"{name}.*got {value!r}"):
+            utils.resize(image, (4, 4), **wrong)
+
+
+def test_levels_without_a_scale_have_no_anchors() -> None:
+    shapes, strides = [[4, 4], [2, 2], [1, 1]], [4, 8, 16]
+    assert len(utils.generate_pyramid_anchors((8, 16), [1], shapes, strides, 1)) == 4 * 4 + 2 * 2
+    with pytest.raises(UsageError, match="scales: expected at most 3, one a level, got 4"):
+        utils.generate_pyramid_anchors((8, 16, 32, 64), [1], shapes, strides, 1)
