@@ -178,8 +178,8 @@ def train(
                     StopAtNan(batches),
                     Weights(plan.checkpoint_path),
                     EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
-                    history,
                     *callbacks,
+                    history,  # last, for it holds what callbacks add to the losses too
                 ],
                 shuffle=False,
             )

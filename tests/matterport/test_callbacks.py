@@ -24,7 +24,7 @@ class Short(Trained):
 
 
 class Rates(keras.callbacks.Callback):
-    """Writes down the learning rate after every epoch, and the names of what it is told."""
+    """Writes down the learning rate after every epoch and the names of what it is told, and adds a score of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +34,7 @@ class Rates(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         self.logs |= set(logs)
+        logs["score"] = 10 * epoch
 
 
 def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_that_load(tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_th
     names = {"loss", *LOSSES}
     assert names | {f"val_{name}" for name in names} <= rates.logs & set(losses)
     assert model.keras_model.history.history is losses
+    assert losses["score"] == [0, 10, 20]
     assert [len(losses[name]) for name in names] == [3] * 6  # the third ended it
     assert losses["rpn_class_loss"] == [0, 0, 0] and min(losses["mrcnn_class_loss"]) > 0
     np.testing.assert_allclose(
