@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,10 @@ def batches_of(
             augmenter=augmenter,
             unchanged=plan.unchanged,
             epoch=plan.first_epoch,
-            steps=config.STEPS_PER_EPOCH,
+            steps=ceil(config.STEPS_PER_EPOCH),  # scripts divide pictures by a batch's
             **common,
         ),
-        Views(val_seen, training, unchanged, steps=config.VALIDATION_STEPS, **common),
+        Views(val_seen, training, unchanged, steps=ceil(config.VALIDATION_STEPS), **common),
     )
 
 

@@ -86,6 +86,13 @@ def rows_of(some: Batches) -> list[dict[str, np.ndarray]]:
     return [{name: array[i] for name, array in each.items()} for each in found for i in range(len(each["images"]))]
 
 
+def test_a_share_of_a_step_is_a_whole_one() -> None:
+    config = resizing("square", smallest=64, largest=64)
+    config.STEPS_PER_EPOCH, config.VALIDATION_STEPS = 5 / 2, 1.5  # type: ignore[assignment]
+    train, val = batches(config, Placed(shape=(64, 64), box=(5, 5, 40, 40)))
+    assert len(train) == 3 and len(val) == 2
+
+
 def test_a_training_sees_the_pictures_that_its_dataset_is_narrowed_to() -> None:
     dataset, shelf = Placed(shape=(64, 64), box=(5, 5, 40, 40), count=3), Shelf()
     config = resizing("square", smallest=64, largest=64)
