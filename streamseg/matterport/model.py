@@ -59,8 +59,8 @@ __all__ = [  # what scripts look for in the original's `model`
     "unmold_image",
 ]
 
-RUN = re.compile(r"[\w-]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[\w-]+(\d{4})\.h5$")
-"""A weights file of a training: …/balloon20190301T1830/mask_rcnn_balloon_0012.h5."""
+RUN = re.compile(r"[\w-]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[\w-]+(\d{4})(?:\.weights)?\.h5$")
+"""A weights file of a training: …/balloon20190301T1830/mask_rcnn_balloon_0012.h5, or …_0012.weights.h5 by Keras 3."""
 
 
 class MaskRCNN:

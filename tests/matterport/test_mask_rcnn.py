@@ -214,6 +214,9 @@ def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None
     model.set_log_dir(last)
     assert model.epoch == 12 and model.log_dir == str(folder / "small20190302T0900")
     assert model.checkpoint_path.format(epoch=13) == os.path.join(model.log_dir, "mask_rcnn_small_0013.h5")
+    (folder / "small20190302T0900" / "mask_rcnn_small_0013.weights.h5").touch()  # a ModelCheckpoint's
+    model.set_log_dir(model.find_last())
+    assert model.epoch == 13 and model.log_dir == str(folder / "small20190302T0900")
     model.set_log_dir("mask_rcnn_coco.h5")
     today = f"small{datetime.datetime.now():%Y%m%d}"
     assert model.epoch == 0 and Path(model.log_dir).name.startswith(today)
