@@ -180,8 +180,9 @@ class Config:
         self._warn_of_misspellings()
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name, in alphabetical order."""
-        return {name: getattr(self, name) for name in sorted(dir(self)) if name.isupper() and name[0] != "_"}
+        """Every setting by its name, a script's own too, in alphabetical order."""
+        values = {name: getattr(self, name) for name in sorted(dir(self)) if name[0] != "_"}
+        return {name: value for name, value in values.items() if not callable(value)}
 
     def display(self) -> None:
         """Print every setting."""

@@ -60,6 +60,21 @@ def test_display_prints_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown["RPN_ANCHOR_SCALES"] == "(32, 64, 128, 256, 512)"
 
 
+def test_what_a_script_adds_to_its_config_is_a_setting_too() -> None:
+    class Own(Balloons):
+        folder = "data"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fold = 3
+
+        def steps(self) -> int:
+            return 1
+
+    values = Own().to_dict()
+    assert values["folder"] == "data" and values["fold"] == 3 and "steps" not in values
+
+
 @pytest.mark.parametrize("case", ["mole128", "coco512", "pad64"])
 def test_the_defaults_are_those_of_the_original(parity: Path, case: str) -> None:
     recorded = Recorded(parity / "cases" / case).facts("config")["config"]
