@@ -121,15 +121,23 @@ class KerasModel(Network):
             raise UsageError(f"get_layer: no layer is called {name!r}{close if 'did you mean' in close else others}")
         return Layer(name, [])
 
-    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
-        """Write an `.h5` as the original does, whatever the file's name. overwrite: refuse one that is there."""
+    def save_weights(self, filepath: str | Path, overwrite: bool = True, save_format: str | None = None) -> None:
+        """Write an `.h5` as the original does, whatever the file's name.
+
+        overwrite: False refuses one that is there · save_format: `h5`, which it always is.
+        """
+        if save_format not in (None, "h5"):
+            raise UsageError(f"save_format: expected h5, got {save_format!r}")
         path = Path(filepath)
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: it is there already; overwrite=True replaces it")
         save_matterport(self, path)
 
-    def save(self, filepath: str | Path, overwrite: bool = True) -> None:
-        """`save_weights` of an `.h5`, which scripts give `load_weights` again. Raises UsageError for another kind."""
+    def save(self, filepath: str | Path, overwrite: bool = True, include_optimizer: bool = False) -> None:
+        """`save_weights` of an `.h5`, which scripts give `load_weights` again. Raises UsageError for another kind.
+
+        include_optimizer says nothing here: the file holds weights only.
+        """
         if Path(filepath).suffix not in (".h5", ".hdf5"):
             raise UsageError(
                 f"{filepath}: expected the name of an .h5 of weights; `streamseg export` makes a model that runs "
@@ -141,14 +149,28 @@ class KerasModel(Network):
         """Fill the network from an `.h5` of the original, as `MaskRCNN.load_weights` does."""
         return load_matterport(self, Path(filepath), by_name=by_name)
 
-    def predict(self, inputs: Sequence[np.ndarray], verbose: int = 0) -> list[np.ndarray]:
+    def predict(
+        self, inputs: Sequence[np.ndarray], batch_size: int | None = None, verbose: int = 0
+    ) -> list[np.ndarray]:
         """What the network says of molded pictures (B, H, W, 3), their metas (B, 12 + K) and anchors (B, A, 4).
 
         The list of the original: detections (B, D, 6), class probabilities (B, N, K), deltas (B, N, K, 4), masks
         (B, D, m, m, K), proposals (B, N, 4), the proposal network's probabilities (B, A, 2) and deltas (B, A, 4).
-        verbose prints their shapes. Raises UsageError unless the anchors are those of the network.
+        batch_size: as many are computed at a time, else all · verbose prints the shapes. Raises UsageError unless the
+        anchors are those of the network.
         """
-        molded, metas, anchors = (np.asarray(each) for each in inputs)
+        arrays = [np.asarray(each) for each in inputs]
+        step = batch_size or max(1, len(arrays[0]))
+        starts = range(0, max(1, len(arrays[0])), step)
+        parts = [self.predict_on_batch([each[start : start + step] for each in arrays]) for start in starts]
+        found = [np.concatenate(values) for values in zip(*parts, strict=True)]
+        if verbose:
+            print("  ".join(f"{name} {value.shape}" for name, value in zip(PREDICTED, found, strict=True)))
+        return found
+
+    def predict_on_batch(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`predict`, all pictures in one step."""
+        molded, metas, anchors = (np.asarray(each) for each in x)
         wanted = {name: Output(name) for name in ("anchors", *PREDICTED)}
         windows = norm_boxes(parse_image_meta(metas)["window"], molded.shape[1:])[:, Y_FIRST]
         images = (molded + np.asarray(self.config.mean_pixel)).astype(np.float32)
@@ -156,12 +178,16 @@ class KerasModel(Network):
         own = found.pop("anchors")
         if anchors.shape != own.shape or not np.allclose(anchors, own, atol=1e-5):
             raise UsageError(f"anchors: expected what get_anchors{molded.shape[1:]} says, once a picture: {own.shape}")
-        if verbose:
-            print("  ".join(f"{name} {value.shape}" for name, value in found.items()))
         return list(found.values())
 
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print every layer that holds weights: name, kind, shape of its first tensor, number of weights."""
+    def summary(
+        self, line_length: int | None = None, positions: Any = None, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Print every layer that holds weights: name, kind, shape of its first tensor, number of weights.
+
+        print_fn takes each line · line_length and positions say nothing here: the table is as wide as it is.
+        """
+        print_fn = print_fn or print
         print_fn(f"{'Layer':24}{'Kind':17}{'Shape':22}{'Weights':>12}  Trained")
         layers = list(_flat(self.layers))
         for layer in layers:

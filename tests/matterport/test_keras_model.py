@@ -184,6 +184,27 @@ def test_the_network_predicts_the_originals_list(model: MaskRCNN) -> None:
         model.keras_model.predict([molded, metas, anchors[None, :100]])
 
 
+def test_the_network_predicts_in_steps_of_a_batch(model: MaskRCNN) -> None:
+    molded, metas, _ = model.mold_inputs([picture(90, 120, seed) for seed in (7, 8, 9)])
+    inputs = [molded, metas, np.stack([model.get_anchors(molded.shape[1:])] * 3)]
+    for whole, part in zip(
+        model.keras_model.predict_on_batch(inputs), model.keras_model.predict(inputs, 2), strict=True
+    ):
+        assert whole.shape == part.shape and len(part) == 3
+        np.testing.assert_allclose(whole[0], part[0], atol=1e-3)
+
+
+def test_scripts_say_more_to_keras_than_matters_here(model: MaskRCNN, tmp_path: Path) -> None:
+    lines: list[str] = []
+    model.keras_model.summary(100, None, lines.append)
+    assert lines[0].startswith("Layer")
+    model.keras_model.save(tmp_path / "a.h5", include_optimizer=False)
+    model.keras_model.save_weights(tmp_path / "b.h5", save_format="h5")
+    assert (tmp_path / "a.h5").stat().st_size == (tmp_path / "b.h5").stat().st_size > 0
+    with pytest.raises(UsageError, match="save_format: expected h5, got 'tf'"):
+        model.keras_model.save_weights(tmp_path / "c", save_format="tf")
+
+
 def test_anchors_are_those_of_the_last_input_in_pixels(model: MaskRCNN) -> None:
     model.detect([picture(128, 128, 1)])
     assert len(model.anchors) == 3 * (32**2 + 16**2 + 8**2 + 4**2 + 2**2)
