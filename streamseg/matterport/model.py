@@ -74,6 +74,8 @@ class MaskRCNN:
     def __init__(self, mode: Literal["training", "inference"], config: Config, model_dir: str | Path) -> None:
         if mode not in ("training", "inference"):
             raise UsageError(f"mode: expected training or inference, got {mode!r}")
+        if isinstance(config, type):
+            raise UsageError(f"config: expected a Config, got its class; write {config.__name__}()")
         self.mode, self.config, self.model_dir = mode, config, str(model_dir)
         self._input_shape = tuple(map(int, config.IMAGE_SHAPE))  # of the last input, of which `anchors` are
         self._anchors: dict[tuple[int, ...], np.ndarray] = {}
@@ -150,6 +152,7 @@ class MaskRCNN:
         best first. verbose prints what is done.
         """
         self._expect("inference", "detect")
+        images = _pictures(images)
         if verbose:
             log(f"Processing {len(images)} images")
             for image in images:
@@ -196,6 +199,7 @@ class MaskRCNN:
 
         Raises UsageError when they do not become inputs of one size.
         """
+        images = _pictures(images)
         molds = [self._mold(image) for image in images]
         molded = [mold.picture(image) for mold, image in zip(molds, images, strict=True)]
         shapes = sorted({each.shape for each in molded})
@@ -261,8 +265,6 @@ class MaskRCNN:
         return [(detections[picture_ids == i], masks[picture_ids == i]) for i in range(len(images))]
 
     def _mold(self, image: np.ndarray) -> molding.Mold:
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise UsageError(f"image: expected (height, width, 3) RGB, got {image.shape}")
         if self.config.IMAGE_RESIZE_MODE == "crop":
             raise UsageError("IMAGE_RESIZE_MODE: expected square, pad64 or none to detect; crop is for training")
         if self.config.IMAGE_RESIZE_MODE == "none" and any(side % 64 for side in image.shape[:2]):
@@ -301,6 +303,11 @@ class MaskRCNN:
         `keras_model.history.history` and in TensorBoard. Raises ModelError at the first loss that is not a number.
         """
         self._expect("training", "train")
+        for name, dataset in (("train_dataset", train_dataset), ("val_dataset", val_dataset)):
+            if not hasattr(dataset, "image_info"):
+                raise UsageError(f"{name}: expected a Dataset, got {dataset!r}")
+        if custom_callbacks is not None and not isinstance(custom_callbacks, Sequence):
+            raise UsageError(f"custom_callbacks: expected a list, got {type(custom_callbacks).__name__}; write [it]")
         plan = Plan(
             learning_rate,
             epochs,
@@ -415,6 +422,20 @@ class MaskRCNN:
             layer: {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in tensors.items()}
             for layer, tensors in layers.items()
         }
+
+
+def _pictures(images: Sequence[Any]) -> list[np.ndarray]:
+    """What a script calls pictures as arrays (H, W, 3). Raises UsageError for what is none, such as a name."""
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UsageError(f"images: expected a list of pictures, got one of {images.shape}; write [image]")
+    pictures = [np.asarray(image) for image in images]
+    for given, picture in zip(images, pictures, strict=True):
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            got = picture.shape if picture.ndim else repr(given)
+            raise UsageError(f"image: expected (height, width, 3) RGB, got {got}")
+        if picture.dtype.kind not in "biuf":
+            raise UsageError(f"image: expected numbers, got {picture.dtype}")
+    return pictures
 
 
 def _full(masks: np.ndarray, boxes: np.ndarray, *, shape: Sequence[int]) -> np.ndarray:

@@ -188,12 +188,13 @@ def train(
 
 
 def _pictures(dataset: Dataset, training: TrainingConfig, config: Config) -> Pictures:
+    samples = Samples(dataset, config)
     if dataset.num_classes != config.NUM_CLASSES:
         raise UsageError(
             f"{type(dataset).__name__}: expected the {config.NUM_CLASSES} classes of NUM_CLASSES, background included, "
             f"got {dataset.num_classes}: {', '.join(dataset.class_names)}"
         )
-    return Pictures(Samples(dataset, config), side=training.mini_mask, cache_gb=training.cache_gb)
+    return Pictures(samples, side=training.mini_mask, cache_gb=training.cache_gb)
 
 
 def _component(dataset: Dataset) -> Component:

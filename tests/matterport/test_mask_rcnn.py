@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamseg.matterport import Config, MaskRCNN, utils
 from streamseg.matterport.model import OUTPUTS, log
@@ -229,6 +230,20 @@ def test_wrong_use_is_named(model: MaskRCNN, tmp_path: Path) -> None:
         MaskRCNN("inference", type("Nameless", (Small,), {"NAME": None})(), tmp_path)
     with pytest.raises(UsageError, match=r"expected \(height, width, 3\) RGB, got \(90, 120\)"):
         model.detect([np.zeros((90, 120), np.uint8)])
+    with pytest.raises(UsageError, match=r"got one of \(90, 120, 3\); write \[image\]"):
+        model.detect(picture(90, 120, 1))
+    for unread in (None, "street.jpg"):  # what cv2.imread returns of no file, and its name
+        with pytest.raises(UsageError, match=rf"expected \(height, width, 3\) RGB, got {unread!r}"):
+            model.detect([unread])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"config: expected a Config, got its class; write Small\(\)"):
+        MaskRCNN("inference", Small, tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_picture_may_be_whatever_numpy_makes_an_array_of(model: MaskRCNN) -> None:
+    image = picture(90, 120, 1)
+    whole, listed, pil = model.detect([image, image.tolist(), Image.fromarray(image)])  # type: ignore[list-item]
+    assert_alike(whole, listed)
+    assert_alike(whole, pil)
 
 
 @pytest.mark.parametrize(("mode", "message"), [("crop", "crop is for training"), ("none", "multiples of 64")])

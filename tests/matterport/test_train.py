@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def rows_of(some: Batches) -> list[dict[str, np.ndarray]]:
     """The pictures of all batches of an epoch."""
     found = [some[i][0] for i in range(len(some))]
     return [{name: array[i] for name, array in each.items()} for each in found for i in range(len(each["images"]))]
+
+
+def test_a_training_names_what_it_cannot_use(tmp_path: Path) -> None:
+    model, dataset = MaskRCNN("training", Trained(), tmp_path), Squares()
+    train = partial(model.train, dataset, learning_rate=0.001, epochs=1, layers="heads")
+    with pytest.raises(UsageError, match="val_dataset: expected a Dataset, got None"):
+        train(None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"custom_callbacks: expected a list, got TerminateOnNaN; write \[it\]"):
+        train(dataset, custom_callbacks=keras.callbacks.TerminateOnNaN())  # type: ignore[arg-type]
+    unprepared = Dataset()
+    unprepared.add_class("squares", 1, "square")
+    unprepared.add_image("squares", 1, None)
+    with pytest.raises(UsageError, match=r"Dataset: call prepare\(\)"):
+        train(unprepared)
 
 
 def test_a_share_of_a_step_is_a_whole_one() -> None:
