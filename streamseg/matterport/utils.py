@@ -61,7 +61,15 @@ def compute_overlaps(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
 
 
 def compute_overlaps_masks(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray:
-    """Intersection over union (n, g) float32 of masks1 (H, W, n) with masks2 (H, W, g), inside above 0.5."""
+    """Intersection over union (n, g) float32 of masks1 (H, W, n) with masks2 (H, W, g), inside above 0.5.
+
+    Raises UsageError for masks of different heights or widths.
+    """
+    if masks1.shape[-1] and masks2.shape[-1] and masks1.shape[:2] != masks2.shape[:2]:
+        raise UsageError(
+            f"masks: expected two sets of one height and width, got {masks1.shape[:2]} and {masks2.shape[:2]}; "
+            "mini masks become whole ones by expand_mask, or load_image_gt with use_mini_mask=False"
+        )
     return voc.overlaps(masks1, masks2)
 
 
@@ -312,7 +320,7 @@ def compute_matches(
     """
     gt_boxes, pred_boxes = trim_zeros(gt_boxes), trim_zeros(pred_boxes)
     order = voc.best_first(pred_scores[: len(pred_boxes)])
-    overlaps = voc.overlaps(pred_masks[..., order], gt_masks[..., : len(gt_boxes)])
+    overlaps = compute_overlaps_masks(pred_masks[..., order], gt_masks[..., : len(gt_boxes)])
     threshold = max(iou_threshold, score_threshold)
     pred_match, gt_match = voc.match(overlaps, pred_class_ids[order], gt_class_ids[: len(gt_boxes)], iou=threshold)
     return gt_match, pred_match, overlaps

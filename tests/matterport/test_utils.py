@@ -364,3 +364,15 @@ def test_levels_without_a_scale_have_no_anchors() -> None:
     assert len(utils.generate_pyramid_anchors((8, 16), [1], shapes, strides, 1)) == 4 * 4 + 2 * 2
     with pytest.raises(UsageError, match="scales: expected at most 3, one a level, got 4"):
         utils.generate_pyramid_anchors((8, 16, 32, 64), [1], shapes, strides, 1)
+
+
+def test_masks_of_two_sizes_are_refused_where_there_are_any() -> None:
+    whole, mini = np.ones((6, 8, 1), bool), np.ones((4, 4, 1), bool)
+    box, one, score = np.array([[0, 0, 6, 8]]), np.array([1]), np.array([0.9])
+    for call in (
+        lambda: utils.compute_overlaps_masks(whole, mini),
+        lambda: utils.compute_ap(box, one, mini, box, one, score, whole),
+    ):
+        with pytest.raises(UsageError, match=r"expected two sets of one height and width, got \(6, 8\) and \(4, 4\)"):
+            call()
+    assert utils.compute_overlaps_masks(whole, np.zeros((0, 0, 0))).shape == (1, 0)
