@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import numpy as np
 from streamseg.matterport.graph import LAYER_OUTPUTS, Y_FIRST, Output, output_of, values
 from streamseg.matterport.utils import norm_boxes, parse_image_meta
 from streamseg.model.mask_rcnn import MaskRCNN as Network
-from streamseg.model.matterport_h5 import LoadReport, groups_of, load_matterport, named_weights, save_matterport
+from streamseg.model.matterport_h5 import (
+    LoadReport,
+    groups_of,
+    load_matterport,
+    named_weights,
+    read_shapes,
+    save_matterport,
+)
 from streamseg.types import UsageError
 from streamseg.words import nearest
 
@@ -145,9 +153,16 @@ class KerasModel(Network):
             )
         self.save_weights(filepath, overwrite)
 
-    def load_weights(self, filepath: str | Path, by_name: bool = False) -> LoadReport:
-        """Fill the network from an `.h5` of the original, as `MaskRCNN.load_weights` does."""
-        return load_matterport(self, Path(filepath), by_name=by_name)
+    def load_weights(self, filepath: str | Path, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
+        """Fill the network from an `.h5` of the original, as `MaskRCNN.load_weights` does.
+
+        skip_mismatch: layers that have other shapes in the file are left alone, with a warning that names them.
+        """
+        path = Path(filepath)
+        others = _of_other_shapes(self, path) if skip_mismatch else []
+        if others:
+            warnings.warn(f"{path}: left alone, for their shapes differ: {', '.join(others)}", stacklevel=2)
+        return load_matterport(self, path, by_name=by_name, exclude=others)
 
     def predict(
         self, inputs: Sequence[np.ndarray], batch_size: int | None = None, verbose: int = 0
@@ -198,6 +213,16 @@ class KerasModel(Network):
 
     def _make_predict_function(self) -> None:
         """What scripts call before they detect in another thread: here there is nothing to prepare."""
+
+
+def _of_other_shapes(network: Network, path: Path) -> list[str]:
+    """The layers of a network that have other shapes in a weights file."""
+    found = read_shapes(path)
+    return [
+        layer
+        for layer, tensors in named_weights(network).items()
+        if any(found.get(layer, {}).get(name, value.shape) != tuple(value.shape) for name, value in tensors.items())
+    ]
 
 
 def _layer(name: str, members: list[str], named: dict[str, dict[str, Any]]) -> Layer:

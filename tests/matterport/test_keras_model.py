@@ -194,6 +194,17 @@ def test_the_network_predicts_in_steps_of_a_batch(model: MaskRCNN) -> None:
         np.testing.assert_allclose(whole[0], part[0], atol=1e-3)
 
 
+def test_layers_of_other_shapes_are_left_alone_when_asked(model: MaskRCNN, tmp_path: Path) -> None:
+    class Fewer(Small):
+        NUM_CLASSES = 2
+
+    model.keras_model.save_weights(tmp_path / "three.h5")
+    two = modellib.MaskRCNN("inference", Fewer(), tmp_path)
+    with pytest.warns(UserWarning, match="left alone, .*: mrcnn_bbox_fc, mrcnn_class_logits, mrcnn_mask$"):
+        report = two.keras_model.load_weights(tmp_path / "three.h5", by_name=True, skip_mismatch=True)
+    assert {name.partition("/")[0] for name in report.missing} == {"mrcnn_bbox_fc", "mrcnn_class_logits", "mrcnn_mask"}
+
+
 def test_scripts_say_more_to_keras_than_matters_here(model: MaskRCNN, tmp_path: Path) -> None:
     lines: list[str] = []
     model.keras_model.summary(100, None, lines.append)
