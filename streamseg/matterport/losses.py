@@ -42,8 +42,7 @@ class NamedLosses(TrainedMaskRCNN):
             raise UsageError(f"{path}: expected a name that ends in .h5, of a weights file as the original's")
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: it exists already")
-        written = self._written()
-        copy_weights(self.network, written)
+        written = self._up_to_date()
         path.parent.mkdir(parents=True, exist_ok=True)
         save_matterport(written, path)
 
@@ -54,6 +53,16 @@ class NamedLosses(TrainedMaskRCNN):
     def load_weights(self, filepath: str | Path, **options: Any) -> None:
         """Read a file of `save_weights`."""
         load_matterport(self.network, Path(filepath))
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """A layer by the original's name, for a callback's look at its weights: `KerasModel.get_layer`."""
+        return self._up_to_date().get_layer(name, index)
+
+    def _up_to_date(self) -> Any:
+        """The network that files are written of, as it has learned so far."""
+        written = self._written()
+        copy_weights(self.network, written)
+        return written
 
 
 def copy_weights(source: Any, target: Any) -> None:

@@ -35,6 +35,7 @@ class Rates(keras.callbacks.Callback):
         self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         self.logs |= set(logs)
         logs["score"] = 10 * epoch
+        self.kernel = self.model.get_layer("mrcnn_mask").get_weights()[0]
 
 
 def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_that_load(tmp_path: Path) -> None:
@@ -75,7 +76,9 @@ def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_th
     # the best epoch was the first, and the others were too little better
     first = load(tmp_path / "whole" / "1.h5", tmp_path)
     assert changed(start, first) and not changed(first, weights_of(model))
-    assert changed(first, load(tmp_path / "whole" / "3.h5", tmp_path))
+    third = load(tmp_path / "whole" / "3.h5", tmp_path)
+    assert changed(first, third)
+    np.testing.assert_array_equal(rates.kernel, third["mrcnn_mask/kernel"])  # which a callback looked at
     best = int(np.argmin(losses["val_mrcnn_class_loss"])) + 1
     assert not changed(load(tmp_path / "best.weights.h5", tmp_path), load(tmp_path / "whole" / f"{best}.h5", tmp_path))
 
