@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import glob
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ __all__ = [  # what scripts look for in the original's `model`
     "unmold_image",
 ]
 
-RUN = re.compile(r"[\w-]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[\w-]+(\d{4})(?:\.weights)?\.h5$")
+RUN = re.compile(r"[^/\\]+(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})[/\\]mask_rcnn_[^/\\]+(\d{4})(?:\.weights)?\.h5$")
 """A weights file of a training: …/balloon20190301T1830/mask_rcnn_balloon_0012.h5, or …_0012.weights.h5 by Keras 3."""
 
 
@@ -120,7 +121,7 @@ class MaskRCNN:
 
     def find_last(self) -> str:
         """The newest weights file of the newest training of this configuration's name; FileNotFoundError for none."""
-        runs = sorted(path for path in Path(self.model_dir).glob(f"{self._name}*/") if path.is_dir())
+        runs = sorted(path for path in Path(self.model_dir).glob(f"{glob.escape(self._name)}*/") if path.is_dir())
         if not runs:
             raise FileNotFoundError(errno.ENOENT, f"no training of {self._name} lies there", self.model_dir)
         files = sorted(runs[-1].glob("mask_rcnn*.h5"))

@@ -223,6 +223,15 @@ def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None
     assert model.epoch == 0 and Path(model.log_dir).name.startswith(today)
 
 
+def test_a_training_of_any_name_goes_on(model: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.config, "NAME", "Two words.v2 [b]")
+    run = Path(model.model_dir) / "two words.v2 [b]20190301T1200"
+    run.mkdir()
+    (run / "mask_rcnn_two words.v2 [b]_0007.h5").touch()
+    model.set_log_dir(model.find_last())
+    assert model.epoch == 7 and model.log_dir == str(run)
+
+
 def test_wrong_use_is_named(model: MaskRCNN, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mode: expected training or inference, got 'infer'"):
         MaskRCNN("infer", Small(), tmp_path)  # type: ignore[arg-type]
