@@ -6,12 +6,17 @@ for result in streamseg.run("street.mp4", effects=["splash:classes=person"]):
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamseg.types import Frame, Instances, Result, StreamsegError
+
+# OpenVINO's converter reports every use to its makers, unasked, from a forked process that hangs where there are
+# threads. Without this package it uses a stub. It must be said before openvino is imported, so it stands here.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __version__ = "0.1.0"
 __all__ = ["Frame", "Instances", "Result", "StreamsegError", "run"]

@@ -235,3 +235,10 @@ def test_the_embedded_model_finds_people_in_bf16_as_in_f32(people: str, street: 
         assert abs(len(found) - len(expected)) <= 0.2 * len(expected) + 2
     assert hits >= 0.9 * total
     assert_same(exact[0], Openvino(model=people, precision="f32", threads=1, batch_size=1).predict(frames[:1])[0])
+
+
+def test_openvinos_converter_tells_nobody_that_it_was_used() -> None:
+    """It would without asking, from a forked process that hangs where there are threads."""
+    code = "import streamseg, openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
