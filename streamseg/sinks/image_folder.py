@@ -50,6 +50,7 @@ class ImageFolder:
         self.overwrite = overwrite
         self.notes: list[str] = []
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        self._started = False
         self._num_written = 0
 
     def __enter__(self) -> Self:
@@ -75,10 +76,12 @@ class ImageFolder:
                 raise UsageError(f"{folder} is where the input lies; choose another folder")
         with self._errors(self.part):
             _remove_ours(self.part)
+        self._started = True
         if info.pixel_aspect != 1:
             self.notes.append(f"a pixel of these pictures is {info.pixel_aspect} times as wide as high")
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
+        assert self._started, "start(info) comes before the first write"
         name = f"{result.frame.index:06d}.{self.format}"
         pixels = picture.reformat(format="bgr24", src_colorspace=matrix_of(picture)).to_ndarray()
         encoded, values = cv2.imencode(f".{self.format}", pixels, self._options)
