@@ -148,7 +148,6 @@ def test_without_crops_the_mask_comes_from_its_run_lengths() -> None:
     assert (before & after).sum() / (before | after).sum() >= 0.98
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools under numpy 2
 def test_mask_run_lengths_are_cocos() -> None:
     from pycocotools import mask as coco
 
