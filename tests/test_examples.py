@@ -115,7 +115,7 @@ def test_the_own_source_shows_the_photo_from_left_to_right(place: Path) -> None:
 
 def test_the_own_sink_writes_a_row_for_every_person_in_every_frame(place: Path) -> None:
     output_of("own_sink", place)
-    header, *rows = csv.reader((place / "people.csv").open())
+    header, *rows = csv.reader((place / "people.csv").read_text().splitlines())
     assert header == ["time", "track", "x1", "y1", "x2", "y2"]
     assert len(rows) > NUM_FRAMES / 2  # but for the first ones, until the tracker is sure
     assert rows[-1][2:] == [str(number) for number in BOX] and rows[-1][0] == "1.900"
