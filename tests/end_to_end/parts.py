@@ -131,7 +131,9 @@ class BrokenOpenvino:
     def __init__(self, *, at: int, error: str) -> None:
         self.fault = Fault(at, error=ERRORS[error])
         self.class_names, self.min_score = people().class_names, people().min_score
-        self.input_size = people().input_size
+
+    def input_size(self, frame: Frame) -> tuple[int, int]:
+        return people().input_size(frame)
 
     def predict(self, frames: Sequence[Frame]) -> list[Instances]:
         self.fault.strike()
@@ -143,7 +145,7 @@ class BrokenTracker(MaskIou):
         super().__init__()
         self.fault = Fault(at, error=ERRORS[error])
 
-    def update(self, frame: Frame, instances: Instances) -> Instances:
+    def update(self, frame: Frame, instances: Instances | None) -> Instances:
         self.fault.strike()
         return super().update(frame, instances)
 
