@@ -131,7 +131,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: expected the kept state of a stream, got other JSON")
     if document["version"] != VERSION:
         raise UsageError(f"{path}: expected kept state of version {VERSION}, got version {document['version']!r}")
-    return document
+    kept: dict[str, Any] = document
+    return kept
 
 
 def _reason(error: OSError) -> str:

@@ -50,19 +50,22 @@ class Letterbox:
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (N, 4) xyxy from pixels of the picture to pixels of the input."""
         scale = np.array([self.inner_width / self.width, self.inner_height / self.height] * 2, np.float32)
-        return boxes * scale
+        scaled: np.ndarray = boxes * scale
+        return scaled
 
 
 def normalised(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Boxes (…, 4) xyxy in pixels as matterport/Mask_RCNN counts them: 0 is the first pixel, 1 the last one."""
     scale = np.array([width - 1, height - 1] * 2, boxes.dtype)
-    return (boxes - np.array([0, 0, 1, 1], boxes.dtype)) / scale
+    shares: np.ndarray = (boxes - np.array([0, 0, 1, 1], boxes.dtype)) / scale
+    return shares
 
 
 def in_pixels(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Boxes (…, 4) xyxy from `normalised` back to pixels, not rounded."""
     scale = np.array([width - 1, height - 1] * 2, boxes.dtype)
-    return boxes * scale + np.array([0, 0, 1, 1], boxes.dtype)
+    pixels: np.ndarray = boxes * scale + np.array([0, 0, 1, 1], boxes.dtype)
+    return pixels
 
 
 def nearest_shape(shapes: Sequence[tuple[int, int]], width: float, height: float) -> tuple[int, int]:

@@ -210,7 +210,8 @@ def _fit(target: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return cv2.gemm(a, np.ascontiguousarray(b), 1, None, 0)
+    product: np.ndarray = cv2.gemm(a, np.ascontiguousarray(b), 1, None, 0)
+    return product
 
 
 def _finite_boxes(boxes: np.ndarray) -> np.ndarray:
@@ -226,13 +227,14 @@ def _sample(masks: np.ndarray, boxes: np.ndarray, regions: np.ndarray) -> np.nda
     y = regions[:, 1:2] + at * (regions[:, 3:4] - regions[:, 1:2])
     down = _bilinear(y, boxes[:, 1:2], boxes[:, 3:4], masks.shape[1])  # (P, G, M)
     across = _bilinear(x, boxes[:, :1], boxes[:, 2:3], masks.shape[2])
-    return down @ masks.astype(np.float32, copy=False) @ across.transpose(0, 2, 1) >= 0.5
+    covered: np.ndarray = down @ masks.astype(np.float32, copy=False) @ across.transpose(0, 2, 1) >= 0.5
+    return covered
 
 
 def _areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """The area of each mask in pixels, (N,)."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    areas = sides.prod(axis=1)
+    areas: np.ndarray = sides.prod(axis=1)
     solid = np.nonzero(areas > 0)[0]
     for start in range(0, len(solid), _MOST_PAIRS):
         chosen = solid[start : start + _MOST_PAIRS]

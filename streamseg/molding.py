@@ -52,7 +52,7 @@ class Mold:
         min_side: int | None = None,
         max_side: int | None = None,
         min_scale: float | None = None,
-        dice: Dice = random,  # type: ignore[assignment]
+        dice: Dice = random,
     ) -> Mold:
         """The mold of a height × width picture.
 
@@ -125,7 +125,8 @@ def resize(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 def _bilinear(plane: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     factors = [1 / (old / new) for old, new in zip(plane.shape, shape, strict=True)]
-    return ndimage.zoom(plane, factors, order=1, mode="grid-constant", cval=0, grid_mode=True)
+    resized: np.ndarray = ndimage.zoom(plane, factors, order=1, mode="grid-constant", cval=0, grid_mode=True)
+    return resized
 
 
 def resize_nearest(array: np.ndarray, scale: float) -> np.ndarray:
@@ -133,7 +134,9 @@ def resize_nearest(array: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1:
         return array
     index, inside = zip(*(_nearest(side, scale) for side in array.shape[:2]), strict=True)
-    return array[np.ix_(*index)] * np.logical_and.outer(*inside).reshape(len(index[0]), -1, *[1] * (array.ndim - 2))
+    counts = np.logical_and.outer(*inside).reshape(len(index[0]), -1, *[1] * (array.ndim - 2))
+    resized: np.ndarray = array[np.ix_(*index)] * counts
+    return resized
 
 
 def _nearest(side: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -148,14 +151,16 @@ def normalise(boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Boxes (n, 4) from pixels of a picture of `shape` (height, width) to normalised ones: float32."""
     height, width = shape[:2]
     scale, shift = np.array([height - 1, width - 1] * 2), np.array([0, 0, 1, 1])
-    return ((boxes - shift) / scale).astype(np.float32)
+    normalised: np.ndarray = ((boxes - shift) / scale).astype(np.float32)
+    return normalised
 
 
 def denormalise(boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Normalised boxes (n, 4) in whole pixels of a picture of `shape` (height, width), half to even: int32."""
     height, width = shape[:2]
     scale, shift = np.array([height - 1, width - 1] * 2), np.array([0, 0, 1, 1])
-    return np.around(boxes * scale + shift).astype(np.int32)
+    pixels: np.ndarray = np.around(boxes * scale + shift).astype(np.int32)
+    return pixels
 
 
 def paste(mask: np.ndarray, box: Sequence[int] | np.ndarray, *, shape: Sequence[int]) -> np.ndarray:

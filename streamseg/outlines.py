@@ -182,13 +182,15 @@ def hull(segmentation: Any, *, width: int, height: int) -> np.ndarray | None:
     """
     if isinstance(segmentation, list):
         points = np.concatenate([np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation])
-        return cv2.convexHull(points)[:, 0]
+        around_points: np.ndarray = cv2.convexHull(points)[:, 0]
+        return around_points
     pixels = cv2.findNonZero(decoded(segmentation, width=width, height=height))
     if pixels is None:
         return None
     hull_of_pixels = cv2.convexHull(pixels)[:, 0].astype(np.float32)
     corners = hull_of_pixels[:, None] + np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)  # of each pixel
-    return cv2.convexHull(corners.reshape(-1, 2))[:, 0]
+    around_pixels: np.ndarray = cv2.convexHull(corners.reshape(-1, 2))[:, 0]
+    return around_pixels
 
 
 def mini_mask(segmentation: Any, box: np.ndarray, *, width: int, height: int, side: int) -> np.ndarray:
@@ -203,13 +205,15 @@ def mini_mask(segmentation: Any, box: np.ndarray, *, width: int, height: int, si
         for polygon in segmentation:
             points = (np.array(polygon, np.float32).reshape(-1, 2) - box[:2]) * scale
             cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 255, shift=4)
-        return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
+        averaged: np.ndarray = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
+        return averaged
     full = decoded(segmentation, width=width, height=height).astype(np.float32) * 255
     scale_x, scale_y = (box[2:] - box[:2]) / side
     matrix = np.array([[scale_x, 0, box[0] + 0.5 * scale_x - 0.5], [0, scale_y, box[1] + 0.5 * scale_y - 0.5]])
-    return cv2.warpAffine(
+    cut: np.ndarray = cv2.warpAffine(
         full, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
-    ).astype(np.uint8)
+    )
+    return cut.astype(np.uint8)
 
 
 def _as_text(run_lengths: Mapping[str, Any]) -> dict[str, Any]:

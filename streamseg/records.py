@@ -148,14 +148,16 @@ def _box(item: Any, number: int) -> list[float]:
     right = isinstance(box, list) and len(box) == 4 and all(_is_number(v) for v in box)
     if not right:
         raise InputError(f"object {number}: box: expected [x1, y1, x2, y2], got {box!r}")
-    return box
+    corners: list[float] = box
+    return corners
 
 
 def _number(item: Any, name: str, number: int) -> float:
     value = _field(item, name, number)
     if not _is_number(value):
         raise InputError(f"object {number}: {name}: expected a number, got {value!r}")
-    return value
+    checked: float = value
+    return checked
 
 
 def _track(item: Any, number: int) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 
 def _ramp(low: float, high: float) -> np.ndarray:
     """A table from mask to weight: 0 up to `low`, 255 from `high` on."""
-    return np.clip(np.rint((np.arange(256) - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    weights: np.ndarray = np.clip(np.rint((np.arange(256) - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    return weights
 
 
 INSIDE = _ramp(80, 128)
@@ -91,7 +92,10 @@ def blurred(samples: np.ndarray, *, radius_x: float, radius_y: float, weight: np
     def softened(values: np.ndarray) -> np.ndarray:
         small = cv2.resize(np.ascontiguousarray(values), size, interpolation=cv2.INTER_AREA).astype(np.float32)
         sigma_x, sigma_y = max(0.3, radius_x / by_x), max(0.3, radius_y / by_y)
-        return cv2.GaussianBlur(small, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE)
+        smooth: np.ndarray = cv2.GaussianBlur(
+            small, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE
+        )
+        return smooth
 
     if weight is None:
         small = softened(samples)
@@ -101,7 +105,8 @@ def blurred(samples: np.ndarray, *, radius_x: float, radius_y: float, weight: np
         counting = weight if samples.dtype == np.uint8 else cv2.LUT(weight, _WEIGHTS16)
         small = softened(cv2.multiply(samples, counting, scale=1 / 255)) / np.maximum(softened(weight) / 255, 1e-3)
     small = np.clip(np.rint(small), 0, np.iinfo(samples.dtype).max).astype(samples.dtype)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    large: np.ndarray = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return large
 
 
 def mosaic(samples: np.ndarray, *, high: int, wide: int) -> np.ndarray:
@@ -110,4 +115,5 @@ def mosaic(samples: np.ndarray, *, high: int, wide: int) -> np.ndarray:
     whole = cv2.copyMakeBorder(samples, 0, -height % high, 0, -width % wide, cv2.BORDER_REPLICATE)
     size = (whole.shape[1] // wide, whole.shape[0] // high)
     small = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (whole.shape[1], whole.shape[0]), interpolation=cv2.INTER_NEAREST)[:height, :width]
+    blocks: np.ndarray = cv2.resize(small, (whole.shape[1], whole.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return blocks[:height, :width]

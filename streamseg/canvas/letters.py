@@ -40,7 +40,7 @@ def panel(width: int, height: int, *, radius: int, weight: int) -> np.ndarray:
     x = np.maximum(np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius), 0)
     y = np.maximum(np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius), 0)
     outside = np.hypot(x[None, :], y[:, None]) - radius
-    weights = np.rint(np.clip(0.5 - outside, 0, 1) * weight if radius else np.full_like(outside, weight))
+    weights: np.ndarray = np.rint(np.clip(0.5 - outside, 0, 1) * weight if radius else np.full_like(outside, weight))
     weights = weights.astype(np.uint8)
     weights.flags.writeable = False
     return weights

@@ -128,4 +128,4 @@ def _unknown_tag(loader: _Loader, node: yaml.Node) -> Any:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:str", _text)
-_Loader.add_constructor(None, _unknown_tag)  # type: ignore[type-var]
+_Loader.add_constructor(None, _unknown_tag)

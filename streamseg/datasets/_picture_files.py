@@ -58,7 +58,8 @@ def read_mask(path: Path) -> np.ndarray:
     grey = decoded(path, cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise InputError(f"{path}: the mask is missing or damaged")
-    return grey > grey.max() / 2
+    bright: np.ndarray = grey > grey.max() / 2
+    return bright
 
 
 def sample_of(

@@ -46,7 +46,7 @@ class Labels:
             canvas.text(x + pad_x, y + pad_y, text, ink_on(color), size=size)
 
     def _text(self, instances: Instances, i: int) -> str:
-        words = instances.class_names[instances.class_ids[i]]
+        words: str = instances.class_names[instances.class_ids[i]]
         if instances.track_ids[i] >= 0:
             words += f" {instances.track_ids[i]}"
         if self.score:

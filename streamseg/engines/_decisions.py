@@ -95,7 +95,8 @@ def nms(boxes: np.ndarray, *, threshold: float, most: int, groups: np.ndarray | 
         height = np.minimum(y1, v1) - np.maximum(y0, v0)
         common = np.maximum(width, 0) * np.maximum(height, 0)
         result = common > threshold * (area[better, None] + area[worse] - common)
-        return result if groups is None else result & (groups[better, None] == groups[worse])
+        suppressed: np.ndarray = result if groups is None else result & (groups[better, None] == groups[worse])
+        return suppressed
 
     kept = np.empty(0, np.int64)
     for start in range(0, len(boxes), CHUNK):

@@ -100,7 +100,7 @@ def has_gpu() -> bool:
     if backend == "jax":
         import jax
 
-        return jax.default_backend() == "gpu"
+        return bool(jax.default_backend() == "gpu")
     import torch
 
     return bool(torch.cuda.is_available())
@@ -113,7 +113,10 @@ def compiled(network: MaskRCNN, method: Callable[..., Any], *, use_xla: bool) ->
         import tensorflow
 
         # a network has no Python loops or branches for AutoGraph to rewrite, which would take a second of every start
-        return tensorflow.function(lambda *inputs: method(network, *inputs), jit_compile=use_xla, autograph=False)
+        graph: Callable[..., Any] = tensorflow.function(
+            lambda *inputs: method(network, *inputs), jit_compile=use_xla, autograph=False
+        )
+        return graph
     if backend == "jax":
         import jax
 

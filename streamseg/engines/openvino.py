@@ -290,7 +290,8 @@ class _Networks:
         self.pools.get_tensor("anchors").data[:] = self.anchors[best]
         self.pools.get_tensor("deltas").data[:] = deltas[best]
         self.pools.infer()
-        return self.pools.get_tensor("proposals").data
+        chosen: np.ndarray = self.pools.get_tensor("proposals").data
+        return chosen
 
 
 def handing_over(network: ov.Model, between: ov.Type) -> ov.Model:

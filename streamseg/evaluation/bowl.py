@@ -42,7 +42,8 @@ def apart(found: Objects, *, width: int, height: int) -> Objects:
 def overlaps(truth: Objects, found: Objects) -> np.ndarray:
     """IoU of every found mask with every true one, (found, true) float64; 0 between classes."""
     same = np.array(found.names, object)[:, None] == np.array(truth.names, object)
-    return outlines.overlaps(found.masks, truth.masks) * same
+    within_classes: np.ndarray = outlines.overlaps(found.masks, truth.masks) * same
+    return within_classes
 
 
 def precisions(overlap: np.ndarray) -> np.ndarray:
@@ -55,7 +56,8 @@ def precisions(overlap: np.ndarray) -> np.ndarray:
     if not num_found + num_true:
         return np.ones(len(THRESHOLDS))
     hits = np.array([_most_pairs(overlap > threshold) for threshold in THRESHOLDS])
-    return hits / (num_found + num_true - hits)
+    shares: np.ndarray = hits / (num_found + num_true - hits)
+    return shares
 
 
 def mean_precision(pictures: Sequence[Comparison], *, min_score: float) -> dict[str, float]:

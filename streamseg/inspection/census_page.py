@@ -240,7 +240,7 @@ def drawn(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
     rgb = read_rgb(sample)
     scale = LONGEST_SIDE / max(sample.width, sample.height)
     size = (max(1, round(sample.width * scale)), max(1, round(sample.height * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small: np.ndarray = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     several = len(class_names) > 2
     for i, (box, class_id) in enumerate(zip(sample.boxes, sample.class_ids, strict=True)):
         crowd = bool(sample.crowd[i])

@@ -62,7 +62,8 @@ class Drawing:
     @property
     def line(self) -> int:
         """Width of a thin line, in pixels of the canvas."""
-        return max(1, round(max(self.canvas.shape[:2]) / 700))
+        width: int = max(1, round(max(self.canvas.shape[:2]) / 700))
+        return width
 
     def boxes(self, boxes: np.ndarray, colour: Colour, *, thick: bool = False, dashed: bool = False) -> Drawing:
         """Outlines of boxes (N, 4)."""
@@ -139,9 +140,10 @@ def crop(picture: np.ndarray, box: np.ndarray, *, side: int = 112) -> np.ndarray
     scale = np.array([max(x2 - x1, 1e-3), max(y2 - y1, 1e-3)]) / side
     matrix = np.array([[scale[0], 0, x1 + 0.5 * scale[0] - 0.5], [0, scale[1], y1 + 0.5 * scale[1] - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
+    cut: np.ndarray = cv2.warpAffine(
         picture, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127)
     )
+    return cut
 
 
 def heat(values: np.ndarray, *, low: float | None = None, high: float | None = None, side: int = 112) -> np.ndarray:

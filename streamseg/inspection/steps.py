@@ -123,7 +123,8 @@ def read_picture(path: str | Path) -> np.ndarray:
     bgr = decoded(Path(path), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError(f"{path}: expected a picture (JPEG, PNG …), it cannot be read as one")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rgb: np.ndarray = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def inspect(

@@ -125,7 +125,8 @@ class Targets:
     @property
     def neutral(self) -> np.ndarray:
         """Anchors (A,) bool that neither loss looks at."""
-        return ~(self.positive | self.negative)
+        unused: np.ndarray = ~(self.positive | self.negative)
+        return unused
 
 
 def make_targets(steps: Steps, truth: Truth, rules: Rules = Rules()) -> Targets:  # noqa: B008 - it is frozen

@@ -95,7 +95,8 @@ class Dataset:
         bgr = decoded(Path(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if bgr is None:
             raise InputError(f"{path}: the picture is missing or damaged")
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        rgb: np.ndarray = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return rgb
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """The masks (H, W, n) bool of a picture and their class ids (n,) int32; a subclass says it, here none.

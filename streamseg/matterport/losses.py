@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class NamedLosses(TrainedMaskRCNN):
 
     def __init__(self, *args: Any, written: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._written = lambda: written  # a network that Keras finds here would count as another part of this one
+        # a network that Keras finds here would count as another part of this one
+        self._written: Callable[[], Any] = lambda: written
 
     def call(self, batch: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         losses, weights = super().call(batch, training=training), self.training_config.loss_weights

@@ -115,17 +115,20 @@ def non_max_suppression(boxes: np.ndarray, scores: np.ndarray, threshold: float)
 
 def trim_zeros(x: np.ndarray) -> np.ndarray:
     """The rows of x (n, c) that are not all zero."""
-    return x[(x != 0).any(axis=1)]
+    filled: np.ndarray = x[(x != 0).any(axis=1)]
+    return filled
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas: np.ndarray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, 0 where the whole is 0."""
     shares = np.zeros(whole.shape, np.result_type(part, whole, np.float32))
-    return np.divide(part, whole, out=shares, where=whole != 0)
+    np.divide(part, whole, out=shares, where=whole != 0)
+    return shares
 
 
 # --- pictures and masks -----------------------------------------------------------------------------------------------
@@ -163,7 +166,8 @@ def _nearest(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(int), old - 1)
         for old, new in zip(image.shape[:2], shape[:2], strict=True)
     )
-    return image[rows[:, None], columns]
+    resized: np.ndarray = image[rows[:, None], columns]
+    return resized
 
 
 def resize_image(

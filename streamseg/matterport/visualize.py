@@ -346,7 +346,8 @@ def _colours_as_bytes(image: np.ndarray) -> np.ndarray:
 
 def _numbered(masks: np.ndarray) -> np.ndarray:
     """Masks (H, W, n) in one picture (H, W): 1 where the first is, 2 where the second is, … and 0 elsewhere."""
-    return (masks * np.arange(1, masks.shape[-1] + 1)).max(axis=-1)
+    numbers: np.ndarray = (masks * np.arange(1, masks.shape[-1] + 1)).max(axis=-1)
+    return numbers
 
 
 def _axes(ax: Any, figsize: tuple[float, float]) -> tuple[Any, Any]:

@@ -107,7 +107,8 @@ class MaskRCNN(keras.Model):
 
     def features(self, images: Tensor, training: bool = False) -> Levels:
         """The pyramid {2: P2, …, 6: P6} of images (B, H, W, 3)."""
-        return self.pyramid(self.backbone(self.molded(images), training=training))
+        levels: Levels = self.pyramid(self.backbone(self.molded(images), training=training))
+        return levels
 
     def call(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Any]:
         height, width = images.shape[1:3]

@@ -183,7 +183,8 @@ def _iou64(corners: np.ndarray, box: np.ndarray) -> np.ndarray:
     height = np.minimum(y2, box[3]) - np.maximum(y1, box[1])
     common = np.maximum(width, 0) * np.maximum(height, 0)
     union = (box[2] - box[0]) * (box[3] - box[1]) + (x2 - x1) * (y2 - y1) - common
-    return common / union
+    shares: np.ndarray = common / union
+    return shares
 
 
 def matterport_anchor_targets(

@@ -214,7 +214,8 @@ class _Writer:
         except av.FFmpegError as error:
             what = f"pictures of {width}×{height} in {self._prepare.pixel_format}"
             raise OutputError(f"{sink._encoder.name} cannot encode {what}: {reason(error)}") from error
-        return stream
+        video: av.VideoStream = stream
+        return video
 
     def write(self, picture: av.VideoFrame) -> None:
         frame = self._prepare.own(picture)

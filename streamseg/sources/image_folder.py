@@ -145,8 +145,10 @@ def _picture(path: Path) -> av.VideoFrame:
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     """Grey of 16 or 32 bits or floats as uint8: 16 bits lose their low byte, floats run from 0 to 1."""
     if pixels.dtype.kind == "f":
-        return (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return (np.clip(pixels, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+        from_floats: np.ndarray = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
+        return from_floats
+    from_integers: np.ndarray = (np.clip(pixels, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    return from_integers
 
 
 def _complaint(path: Path) -> str:

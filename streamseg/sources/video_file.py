@@ -268,9 +268,10 @@ class VideoFile:
         stream = self._stream
         if _has_whole_index(self._container, stream) and packet.dts is not None:
             entries = stream.index_entries
-            position = entries.search_timestamp(packet.dts)
+            position: int = entries.search_timestamp(packet.dts)
             if position >= 0 and entries[position].pos == packet.pos:
-                return position - sum(entry.is_discard for entry in entries[:position])
+                unshown: int = sum(entry.is_discard for entry in entries[:position])
+                return position - unshown
         number = 0
         with av.open(f"file:{self.path}", metadata_errors="replace") as again:
             read = telling(again) or [again.streams[stream.index]]

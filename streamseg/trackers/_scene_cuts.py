@@ -70,7 +70,8 @@ def thumbnail(frame: Frame) -> np.ndarray:
     picture = frame.picture
     plane = _luma(picture)
     if plane is None:
-        return frame.rgb(32, 18).mean(axis=2)
+        brightness: np.ndarray = frame.rgb(32, 18).mean(axis=2)
+        return brightness
     height, width = plane.shape
     rows = ((np.arange(36) + 0.5) * height / 36).astype(np.intp)
     columns = ((np.arange(256) + 0.5) * width / 256).astype(np.intp)
@@ -79,7 +80,8 @@ def thumbnail(frame: Frame) -> np.ndarray:
     bits = components[0].bits
     if bits > 8 and len(components) == 3 and components[1].plane == components[2].plane:
         bits = 16  # p010 and its kin keep their bits at the top of 16
-    return samples.reshape(18, 2, 32, 8).mean(axis=(1, 3)) / 2.0 ** (bits - 8)
+    grey: np.ndarray = samples.reshape(18, 2, 32, 8).mean(axis=(1, 3)) / 2.0 ** (bits - 8)
+    return grey
 
 
 def _luma(picture: av.VideoFrame) -> np.ndarray | None:
@@ -98,4 +100,5 @@ def _luma(picture: av.VideoFrame) -> np.ndarray | None:
     stride = plane.line_size // values.itemsize
     if len(values) < stride * plane.height:
         return None
-    return values[: stride * plane.height].reshape(plane.height, stride)[:, : plane.width]
+    luma: np.ndarray = values[: stride * plane.height].reshape(plane.height, stride)[:, : plane.width]
+    return luma

@@ -122,7 +122,8 @@ class Tracks:
     @property
     def size(self) -> np.ndarray:
         """Mean of the whole object's width and height, (T, 1)."""
-        return self.extent.mean(axis=1, keepdims=True)
+        mean_side: np.ndarray = self.extent.mean(axis=1, keepdims=True)
+        return mean_side
 
     def predict(self, seconds: float) -> None:
         """Move every track on by the time that has passed: constant velocity, with white noise as acceleration.
@@ -173,7 +174,8 @@ class Tracks:
     def moved_boxes(self) -> np.ndarray:
         """The last detected box of every track, moved as it is predicted to have moved since, (T, 4) float32 xyxy."""
         moved = self.centre - self.seen_centre
-        return (self.boxes + np.concatenate([moved, moved], axis=1)).astype(np.float32)
+        predicted: np.ndarray = (self.boxes + np.concatenate([moved, moved], axis=1)).astype(np.float32)
+        return predicted
 
     def nearness(self, boxes: np.ndarray) -> np.ndarray:
         """How near every track is expected to every box (N, 4): (T, N), 1 at the same place, 0 or less out of reach.
@@ -194,17 +196,19 @@ class Tracks:
         # In sizes a second: what only jitters at an edge stays.
         vx, vy = (self.velocity / self.size).T
         margin_x, margin_y = max(2.0, 0.01 * width), max(2.0, 0.01 * height)
-        return (
+        over_an_edge: np.ndarray = (
             ((x1 <= margin_x) & (vx < -OUTWARDS))
             | ((x2 >= width - margin_x) & (vx > OUTWARDS))
             | ((y1 <= margin_y) & (vy < -OUTWARDS))
             | ((y2 >= height - margin_y) & (vy > OUTWARDS))
         )
+        return over_an_edge
 
     def outside(self, width: int, height: int) -> np.ndarray:
         """Tracks of whose moved box nothing lies inside the picture, (T,) bool."""
         x1, y1, x2, y2 = self.moved_boxes().T
-        return (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+        beyond: np.ndarray = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+        return beyond
 
 
 def centre_and_extent(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

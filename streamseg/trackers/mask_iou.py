@@ -256,7 +256,8 @@ class MaskIou:
         """Nearness to the predicted place (T, N), 0 out of reach and where a coincidence is too likely."""
         same_class = tracks.class_ids[:, None] == detections.class_ids
         near = np.maximum(tracks.nearness(detections.boxes), 0)
-        return near * (same_class & self._sure(tracks, detections))
+        likely: np.ndarray = near * (same_class & self._sure(tracks, detections))
+        return likely
 
     def _sure(self, tracks: Tracks, detections: Instances) -> np.ndarray:
         """Pairs (T, N) of which the track is confirmed, or both have a high score."""
@@ -274,7 +275,8 @@ class MaskIou:
         most_missed = np.where(tracks.ids > 0, self.max_missed, min(1, self.max_missed))
         alive = self._may_be_found(tracks, frame) & (tracks.missed <= most_missed)
         alive &= ~tracks.outside(frame.width, frame.height)
-        return alive | (tracks.missed == 0)
+        kept: np.ndarray = alive | (tracks.missed == 0)
+        return kept
 
     def _may_be_found(self, tracks: Tracks, frame: Frame) -> np.ndarray:
         """Tracks that were seen so lately that they may be found again once they are missed, (T,) bool."""

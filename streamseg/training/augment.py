@@ -166,7 +166,8 @@ def change_colour(rgb: np.ndarray, rng: np.random.Generator, *, augment: Augment
         offset = offset + rng.uniform(-augment.channel_shift, augment.channel_shift, 3)
     elif not augment.colour:
         return rgb
-    return cv2.transform(rgb, np.concatenate([matrix, offset[:, None]], axis=1).astype(np.float32))
+    recoloured: np.ndarray = cv2.transform(rgb, np.concatenate([matrix, offset[:, None]], axis=1).astype(np.float32))
+    return recoloured
 
 
 def visible(boxes: np.ndarray, size: int, *, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

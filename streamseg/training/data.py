@@ -32,7 +32,8 @@ def read_rgb(sample: Sample) -> np.ndarray:
             f"{sample.path}: expected {sample.width}x{sample.height} pixels as annotated, "
             f"got {bgr.shape[1]}x{bgr.shape[0]}"
         )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rgb: np.ndarray = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def open_datasets(components: Sequence[Component], class_names: Sequence[str]) -> Joined:

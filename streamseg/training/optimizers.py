@@ -54,7 +54,8 @@ class _Trained(keras.optimizers.Optimizer):
         """Clipped by the norm of the whole batch's gradients: TensorFlow's replicas add up theirs only afterwards."""
         replicas = num_replicas()
         if replicas == 1:
-            return super()._clip_gradients(grads)
+            clipped: list[Any] = super()._clip_gradients(grads)
+            return clipped
         import tensorflow as tf
 
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, grads)
