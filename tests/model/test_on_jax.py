@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize(
     ("names", "quick"),
     [
