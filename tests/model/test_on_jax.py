@@ -14,17 +14,13 @@ HERE = Path(__file__).resolve().parent
 CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
+@pytest.mark.thorough
 @pytest.mark.longest
 @pytest.mark.parametrize(
     ("names", "quick"),
     [
         pytest.param(("boxes", "roi_align", "targets", "losses"), True, id="model"),
-        pytest.param(
-            ("matterport_parity", "matterport_training", "matterport_losses"),
-            False,
-            id="matterport",
-            marks=pytest.mark.thorough,
-        ),
+        pytest.param(("matterport_parity", "matterport_training", "matterport_losses"), False, id="matterport"),
     ],
 )
 def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], quick: bool) -> None:
