@@ -293,7 +293,8 @@ def plot_overlaps(
     gt_class_ids = np.asarray(gt_class_ids)[np.asarray(gt_class_ids) != 0][: overlaps.shape[1]]
     pred_class_ids = np.asarray(pred_class_ids)[: overlaps.shape[0]]
     figure, ax = _axes(None, (12, 10))
-    ax.imshow(overlaps, interpolation="nearest", cmap="Blues")
+    if overlaps.size:  # of a picture in which nothing was found there is nothing to show
+        ax.imshow(overlaps, interpolation="nearest", cmap="Blues")
     labels = [f"{class_names[c]} ({score:.2f})" for c, score in zip(pred_class_ids, pred_scores, strict=False)]
     ax.set_yticks(np.arange(len(pred_class_ids)), labels)
     ax.set_xticks(np.arange(len(gt_class_ids)), [class_names[c] for c in gt_class_ids], rotation=90)

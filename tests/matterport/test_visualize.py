@@ -204,6 +204,13 @@ def test_overlaps_say_match_or_wrong() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
 
 
+def test_overlaps_of_nothing_are_an_empty_plot() -> None:
+    """A warning would be an error here; matplotlib warns of pictures without a row or column."""
+    nothing = np.zeros(0, np.int32)
+    assert texts(visualize.plot_overlaps(np.array([1, 2]), nothing, nothing, np.zeros((0, 2)), NAMES)) == []
+    assert texts(visualize.plot_overlaps(nothing, np.array([1]), np.array([0.9]), np.zeros((1, 0)), NAMES)) == []
+
+
 def test_colours_are_all_different() -> None:
     assert len(set(visualize.random_colors(12))) == 12 and visualize.random_colors(0) == []
     assert max(max(color) for color in visualize.random_colors(5, bright=False)) == pytest.approx(0.7)
