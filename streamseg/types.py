@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import av
 import numpy as np
@@ -83,6 +84,7 @@ class Frame:
     captured_at  `time.monotonic()` when it was decoded
     stream       the name of its stream
     pixel_aspect width of a pixel over its height, 1 for square pixels
+    damaged      decoded from damaged data, or since then and before the next keyframe: shown as such, not looked at
     """
 
     picture: av.VideoFrame
@@ -91,6 +93,7 @@ class Frame:
     captured_at: float
     stream: str
     pixel_aspect: float = 1.0
+    damaged: bool = False
 
     @property
     def width(self) -> int:
@@ -238,12 +241,27 @@ class StreamInfo:
     live: bool = False
 
 
+StateName = Literal["connecting", "live", "stalled", "lost", "refused"]
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """How a live source is doing.
+
+    cause: why, in words and without credentials, "" where it is live · since: `time.monotonic()` of the change
+    """
+
+    name: StateName
+    cause: str = ""
+    since: float = field(default_factory=time.monotonic)
+
+
 @runtime_checkable
 class Source(Protocol):
     """A context manager that yields the frames of one stream; a wrong input raises InputError when it is entered.
 
     `info` holds once entered. `warnings` maps what went wrong on the way ("damaged packets skipped") to how often;
-    `drops` the frames that were lost, by cause.
+    `drops` the frames that were lost, by cause. One whose class says `live` is a `LiveSource`.
     """
 
     info: StreamInfo
@@ -252,6 +270,21 @@ class Source(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
     def __iter__(self) -> Iterator[Frame]: ...
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that goes on for ever: what it loses comes back, and an absent camera is a state, no error.
+
+    `info` holds when the first frame is out. `on_state` is set by the flow before it enters, and called in the reading
+    thread with each new `state`. `interrupt()`, from any thread, lets the iteration end soon.
+    """
+
+    live: bool
+    state: SourceState
+    on_state: Callable[[SourceState], None] | None
+
+    def interrupt(self) -> None: ...
 
 
 @runtime_checkable
@@ -328,6 +361,47 @@ class Sink(Protocol):
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None: ...
     def start(self, info: StreamInfo) -> None: ...
     def write(self, picture: av.VideoFrame, result: Result) -> None: ...
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a publisher tells of one stream.
+
+    body: of an event, its record; of counts, the running totals by kind and `now`, the objects in sight by class; of a
+    state, `state`, `cause` and `at` · id: of an event, the same however often it is sent
+    """
+
+    kind: Literal["event", "counts", "state"]
+    stream: str
+    body: Mapping[str, Any]
+    id: str = ""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Tells somebody else, or a file, what happens in all streams of a pipeline; works in a thread of its own.
+
+    Entering opens the file or the connection. `send` returns when the peer or the disk has the messages; an OutputError
+    of either is tried again later, with the same messages in the same order.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears what happens in a pipeline, each in the thread in which it happens; returns at once and raises nothing.
+
+    on_open: the first frame is there · on_result: drawn, on its way to the sinks, its events complete · on_state: of a
+    live source · on_end: with what went wrong, if anything did
+    """
+
+    def on_open(self, stream: str, info: StreamInfo) -> None: ...
+    def on_result(self, result: Result) -> None: ...
+    def on_state(self, stream: str, state: SourceState) -> None: ...
+    def on_end(self, stream: str, error: str | None) -> None: ...
 
 
 @dataclass(frozen=True)
