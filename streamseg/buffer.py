@@ -71,6 +71,29 @@ class Buffer(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
+    def offer(self, item: T) -> int:
+        """Adds the item without waiting, in place of the oldest if need be; how many had to go. Raises Closed."""
+        with self._changed:
+            if self.closed:
+                raise Closed
+            num_lost = max(0, len(self._items) + 1 - self.capacity)
+            for _ in range(num_lost):
+                self._items.popleft()
+            self._items.append(item)
+            self._changed.notify_all()
+        return num_lost
+
+    def clear(self) -> int:
+        """Forgets what waits; how many that were."""
+        with self._changed:
+            num_lost = len(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+        return num_lost
+
+    def __len__(self) -> int:
+        return len(self._items)
+
     def get(self) -> T:
         """The oldest item, waited for. Once closed and empty, raises the failure's error, or Closed without one."""
         with self._changed:
@@ -141,8 +164,8 @@ class Lane(Generic[T, S]):
         self._changed = threading.Condition()
         self._bell = bell
 
-    def put(self, item: T) -> None:
-        """Adds the item; waits for room unless `live`. Raises Closed."""
+    def put(self, item: T, *, look: bool = True) -> None:
+        """Adds the item; waits for room unless `live`. Raises Closed. look: False: it is not for the engine."""
         with self._changed:
             if not self.live:
                 self._changed.wait_for(lambda: self.closed or len(self._slots) < self.capacity)
@@ -150,7 +173,7 @@ class Lane(Generic[T, S]):
                 raise Closed
             if len(self._slots) >= self.capacity:
                 self._drop()
-            self._slots.append(Slot(item, self))
+            self._slots.append(Slot(item, self, place=Place.WAITING if look else Place.READY))
             self.num_put += 1
             self._changed.notify_all()
         self._ring()

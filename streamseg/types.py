@@ -390,12 +390,30 @@ class Publisher(Protocol):
     def send(self, messages: Sequence[Message]) -> None: ...
 
 
+OutputState = Literal["ok", "retrying", "failed"]
+
+
+@dataclass(frozen=True)
+class OutputStatus:
+    """How a sink of a live stream, or a publisher, is doing.
+
+    state: whether it works, is tried again, or was given up · cause: why, "" where it works · dropped: pictures or
+    messages that it never had · waiting: those that wait for it
+    """
+
+    name: str
+    state: OutputState = "ok"
+    cause: str = ""
+    dropped: int = 0
+    waiting: int = 0
+
+
 @runtime_checkable
 class Listener(Protocol):
     """Hears what happens in a pipeline, each in the thread in which it happens; returns at once and raises nothing.
 
-    on_open: the first frame is there · on_result: drawn, on its way to the sinks, its events complete · on_state: of a
-    live source · on_end: with what went wrong, if anything did
+    on_open: the first frame is there · on_result: counted and drawn, on its way to the sinks; without a picture where
+    the frame is too old to be shown · on_state: of a live source · on_end: with what went wrong, if anything did
     """
 
     def on_open(self, stream: str, info: StreamInfo) -> None: ...

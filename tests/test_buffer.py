@@ -125,6 +125,17 @@ def test_discarding_forgets_what_waits_and_is_then_no_orderly_end() -> None:
         buffer.get()
 
 
+def test_what_is_offered_never_waits_and_takes_the_place_of_the_oldest() -> None:
+    buffer: Buffer[int] = Buffer(2)
+    assert [buffer.offer(item) for item in range(4)] == [0, 0, 1, 1]
+    assert len(buffer) == 2 and [buffer.get(), buffer.get()] == [2, 3]
+    buffer.offer(4)
+    assert buffer.clear() == 1 and len(buffer) == 0
+    buffer.close()
+    with pytest.raises(Closed):
+        buffer.offer(5)
+
+
 def test_a_thousand_items_of_two_producers_all_arrive_in_each_ones_order() -> None:
     buffer: Buffer[tuple[str, int]] = Buffer(3)
 
@@ -178,6 +189,18 @@ def test_a_cameras_newest_item_is_looked_at_and_those_before_it_are_passed_over(
     assert Waiting(lane.get).still
     slot.fill("c")
     assert answered(lane) == 4
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_item_that_is_not_for_the_engine_comes_out_in_its_order_without_an_answer(live: bool) -> None:
+    lane: Lane[int, str] = Lane(3, live=live)
+    lane.put(0, look=False)
+    lane.put(1)
+    lane.put(2, look=False)
+    slot = lane.take(fits=lambda _: True)
+    assert slot is not None and slot.item == 1 and lane.take(fits=lambda _: True) is None
+    slot.fill("seen")
+    assert [lane.get() for _ in range(3)] == [(0, None), (1, "seen"), (2, None)]
 
 
 def test_a_full_lane_of_a_file_makes_its_producer_wait() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from streamseg.buffer import Buffer, Closed, Failure, Junction, Threads
 from streamseg.flow.report import StreamSummary, Summary, said
 from streamseg.flow.stream import Flow, Found, Stopped, Stream
-from streamseg.types import Engine, Frame, InputError, Result, UsageError
+from streamseg.types import Engine, Frame, InputError, Listener, Result, UsageError
 from streamseg.words import nearest
 
 RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
@@ -40,7 +40,8 @@ class Pipeline:
 
     batch_wait: seconds to wait for a fuller batch · parallel: files worked on at a time; live streams run all at once ·
     min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds after which
-    a live frame is dropped instead of shown, None for none · progress: called with the stream's name, frames done and
+    a live frame is dropped instead of shown, None for none · max_fps: frames a second that are taken of each live
+    source, None for all · listeners: who hears what happens · progress: called with the stream's name, frames done and
     frames expected (None if unknown), about ten times a second, in the stream's thread.
 
     Streams may also come and go while it runs: `start()`, then `add` and `remove`, `close()` when no more will come,
@@ -56,14 +57,19 @@ class Pipeline:
         parallel: int = 2,
         min_score: float | None = None,
         max_age: float | None = None,
+        max_fps: float | None = None,
+        listeners: Sequence[Listener] = (),
         progress: Progress | None = None,
     ) -> None:
-        _check(streams, batch_wait=batch_wait, parallel=parallel, min_score=min_score, max_age=max_age)
+        _check(streams, parallel=parallel, batch_wait=batch_wait, min_score=min_score)
+        _check_positive(max_age=max_age, max_fps=max_fps)
         self.engine = engine
         self.batch_wait = batch_wait
         self.parallel = parallel
         self.min_score = engine.min_score if min_score is None else min_score
         self.max_age = max_age
+        self.max_fps = max_fps
+        self.listeners = tuple(listeners)
         self.progress = progress
         self._threads = Threads()
         self._junction: Junction[Frame, Found] = Junction()
@@ -91,7 +97,8 @@ class Pipeline:
                 if flow.num_read == 0:
                     flow.open(source.info, frame.picture)
                     self._log_start(flow, frame)
-                flow.lane.put(frame)
+                if flow.is_taken(frame):
+                    flow.lane.put(frame, look=not frame.damaged)
         if flow.num_read == 0:
             raise InputError(f"{source.info.path or flow.name}: no frame could be decoded")
 
@@ -108,7 +115,7 @@ class Pipeline:
                     slot.fill((instances, seconds))
 
     def _write(self, flow: Flow) -> None:
-        with flow.sinks(flow.opened.get()):
+        with flow.sinks(flow.opened.get(), self._threads):
             for result in flow.results():
                 flow.put_out(result)
                 self._report(flow)
@@ -151,6 +158,8 @@ class Pipeline:
             batch_size=self.engine.batch_size,
             min_score=self.min_score,
             max_age=self.max_age,
+            max_fps=self.max_fps,
+            listeners=self.listeners,
         )
         with self._lock:
             if self._closed:
@@ -343,9 +352,7 @@ def _signals_told_to(threads: Threads) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check(
-    streams: Sequence[Stream], *, batch_wait: float, parallel: int, min_score: float | None, max_age: float | None
-) -> None:
+def _check(streams: Sequence[Stream], *, parallel: int, batch_wait: float, min_score: float | None) -> None:
     for name, number in Tally(stream.name for stream in streams).items():
         if number > 1:
             raise UsageError(f"stream names must differ, got {name!r} {number} times")
@@ -355,5 +362,9 @@ def _check(
         raise UsageError(f"batch_wait: expected 0 seconds or more, got {batch_wait}")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"min_score: expected 0 to 1, got {min_score}")
-    if max_age is not None and max_age <= 0:
-        raise UsageError(f"max_age: expected more than 0 seconds, got {max_age}")
+
+
+def _check_positive(**limits: float | None) -> None:
+    for name, limit in limits.items():
+        if limit is not None and limit <= 0:
+            raise UsageError(f"{name}: expected more than 0, got {limit}")

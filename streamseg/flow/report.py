@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from streamseg.records import plain
-from streamseg.types import StreamsegError, Totals
+from streamseg.types import OutputStatus, SourceState, StreamsegError, Totals
 
 KINDS = ("objects", "lines", "zones")
 """Totals that every summary names, also where nothing counts them."""
@@ -20,7 +20,7 @@ class StreamSummary:
     read, written: frames · dropped: frames by cause · seconds: from its start to its end · stages: busy seconds,
     without waiting · totals: of all counters, by kind · num_events: of all counters · outputs: where they lie now,
     those of a stream with an error under their part names · warnings: what was wrong in the input, how often · error,
-    exception: why it did not reach its end
+    exception: why it did not reach its end · sinks, state: of a live stream, how its outputs and its camera are doing
     """
 
     read: int = 0
@@ -35,6 +35,8 @@ class StreamSummary:
     warnings: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     exception: BaseException | None = None
+    sinks: tuple[OutputStatus, ...] = ()
+    state: SourceState | None = None
 
     @property
     def fps(self) -> float:
@@ -57,6 +59,7 @@ class StreamSummary:
             "events": self.num_events,
             "notes": list(self.notes),
             "warnings": dict(self.warnings),
+            "sinks": [asdict(status) for status in self.sinks if status.state != "ok" or status.dropped],
             "error": self.error,
         }
         return {

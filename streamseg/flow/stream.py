@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -14,17 +15,22 @@ from typing import Any, TypeVar
 
 import av
 
-from streamseg.buffer import Bell, Buffer, Failure, Lane
-from streamseg.canvas import Canvas
+from streamseg.buffer import Bell, Buffer, Failure, Lane, Threads
+from streamseg.flow.drawing import drawn
+from streamseg.flow.events import completed
+from streamseg.flow.outbox import Outbox
 from streamseg.flow.report import StreamSummary, merged, said
 from streamseg.types import (
     Counter,
     Effect,
     Frame,
     Instances,
+    Listener,
+    OutputError,
     Result,
     Sink,
     Source,
+    SourceState,
     StreamInfo,
     StreamsegError,
     Tracker,
@@ -36,6 +42,8 @@ LIVE_BYTES = 250e6  # of a live source's pictures; 20 frames of 4K, while the en
 LIVE_SECONDS = 2  # an engine that takes longer is too slow for it
 
 TOO_OLD = "too old"
+
+log = logging.getLogger(__name__)
 
 Found = tuple[Instances, float]  # with the frame's share of the engine's seconds
 R = TypeVar("R")
@@ -68,23 +76,36 @@ class Flow:
 
     lane: its frames past the engine · opened: what it is, once its first frame is there · last: its newest Result, for
     who asks from outside · batch_size: of the engine · min_score: what a detection needs where no tracker decides ·
-    max_age: seconds after which a live frame is no longer shown, None for none · reading: its reader is at work ·
-    removed: why it was ended before its end, if it was
+    max_age: seconds after which a live frame is no longer shown, None for none · max_fps: frames a second that are
+    taken of a live source, None for all · listeners: who hears of it · reading: its reader is at work · removed: why it
+    was ended before its end, if it was
     """
 
-    def __init__(self, stream: Stream, bell: Bell, *, batch_size: int, min_score: float, max_age: float | None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        bell: Bell,
+        *,
+        batch_size: int,
+        min_score: float,
+        max_age: float | None = None,
+        max_fps: float | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
         self.stream = stream
         self.name = stream.name
         self.live = bool(getattr(stream.source, "live", False))
         self.opened: Buffer[StreamInfo] = Buffer(1)
         self.lane: Lane[Frame, Found] = Lane(FILE_FRAMES, live=self.live, bell=bell)
-        self.batch_size, self.min_score, self.max_age = batch_size, min_score, max_age
+        self.batch_size, self.min_score = batch_size, min_score
+        self.max_age, self.max_fps, self.listeners = max_age, max_fps, listeners
         self.num_expected: int | None = None
         self.num_written = self.num_events = 0
         self.dropped: Tally[str] = Tally()
         self.stages = dict.fromkeys(("source", "engine", "tracker", "counters", "effects", "sinks"), 0.0)
         self.last: Result | None = None
         self.entered: list[Sink] = []
+        self.outboxes: list[Outbox] = []
         self.began: float | None = None
         self.ended: float | None = None
         self.reported = 0.0
@@ -93,6 +114,10 @@ class Flow:
         self.reading = False
         self.removed: Stopped | None = None
         self._looked_at: Instances | None = None
+        self._due = 0.0  # time of the next frame to be taken, where they are limited
+        self._untold: tuple[Mapping[str, Any], ...] = ()  # events of frames that were not shown
+        if self.live:
+            stream.source.on_state = partial(self.tell, "on_state", self.name)  # type: ignore[attr-defined]
 
     @property
     def num_read(self) -> int:
@@ -109,7 +134,30 @@ class Flow:
         finally:
             self.stages[stage] += time.monotonic() - began
 
+    def tell(self, what: str, *args: Any) -> None:
+        """Let every listener hear it; one that fails is no matter of the stream's."""
+        for listener in self.listeners:
+            try:
+                getattr(listener, what)(*args)
+            except Exception:
+                log.exception("%s: %s failed to hear %s", self.name, type(listener).__name__, what)
+
+    @property
+    def state(self) -> SourceState | None:
+        """Of a live source; a file has none."""
+        return getattr(self.stream.source, "state", None)
+
     # Reading
+
+    def is_taken(self, frame: Frame) -> bool:
+        """Whether the frame is read at all: of a live source as many a second as are wanted, evenly."""
+        if not self.live or self.max_fps is None:
+            return True
+        interval = 1 / self.max_fps
+        if frame.time < self._due - interval / 4:  # a camera's frames come a little early and a little late
+            return False
+        self._due = max(self._due, frame.time - interval) + interval
+        return True
 
     def open(self, info: StreamInfo, picture: av.VideoFrame) -> None:
         """The first frame is there: the lane gets its length, and the sinks may open."""
@@ -124,6 +172,7 @@ class Flow:
             # A whole batch must find room while the one before it is still being written.
             self.lane.capacity = max(fit, self.batch_size) + max(fit, 2 * self.batch_size)
         self.opened.put(info)
+        self.tell("on_open", self.name, info)
 
     def end_reading(self, failure: Failure | None) -> None:
         """The reader has left; what it read goes on."""
@@ -147,10 +196,26 @@ class Flow:
                 self.dropped[TOO_OLD] += 1
             if old and instances is None:
                 continue
-            result = self.timed("tracker", self._tracked, frame, instances)
-            self.last = result = self.timed("counters", self._counted, result)
-            if not old:
-                yield self.timed("effects", _drawn, self.stream.effects, result)
+            if frame.damaged:
+                result = self._unknown(frame)
+            else:
+                result = self.timed("tracker", self._tracked, frame, instances)
+                result = self.timed("counters", self._counted, result)
+            self.last = result
+            if old:
+                self._untold += result.events
+                self.tell("on_result", result)
+            else:
+                result = self.timed("effects", drawn, self.stream.effects, result)
+                self.tell("on_result", result)
+                yield replace(result, events=self._untold + result.events) if self._untold else result
+                self._untold = ()
+
+    def _unknown(self, frame: Frame) -> Result:
+        """What is known of a damaged frame: nothing but what was counted before."""
+        last = self.last
+        names = ("background",) if last is None else last.instances.class_names
+        return Result(frame, Instances.empty(names), counts={} if last is None else last.counts)
 
     def _tracked(self, frame: Frame, instances: Instances | None) -> Result:
         if instances is not None and self.stream.classes:
@@ -164,17 +229,44 @@ class Flow:
     def _counted(self, result: Result) -> Result:
         updates = [counter.update(result) for counter in self.stream.counters]
         counts = merged(totals for totals, _ in updates)
-        events = tuple(event for _, events in updates for event in events)
+        events = [event for _, events in updates for event in events]
         self.num_events += len(events)
-        return replace(result, counts=counts, events=events)
+        return replace(result, counts=counts, events=completed(events, result.frame, live=self.live))
 
     def put_out(self, result: Result) -> None:
         """Give the result to every sink."""
-        self.timed("sinks", _put_out, self.stream.sinks, result)
+        self.timed("sinks", _put_out, self.outboxes if self.live else self.stream.sinks, result)
         self.num_written += 1
 
+    def sinks(self, info: StreamInfo, threads: Threads) -> AbstractContextManager[None]:
+        """All sinks, at work; those of a live stream each in a thread of its own."""
+        return self._boxed(info, threads) if self.live else self._entered(info)
+
     @contextmanager
-    def sinks(self, info: StreamInfo) -> Iterator[None]:
+    def _boxed(self, info: StreamInfo, threads: Threads) -> Iterator[None]:
+        """Every sink in an outbox; OutputError at the end where one of them could not do its work."""
+        # A whole lane may come out at once, after the engine took long over a frame.
+        self.outboxes = [Outbox(sink, info, capacity=self.lane.capacity) for sink in self.stream.sinks]
+        self.entered = list(self.stream.sinks)
+        for box in self.outboxes:
+            box.start(threads, stream=self.name)
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            for box in self.outboxes:
+                box.close(error)
+            for box in self.outboxes:
+                box.wait()
+        for status in (box.status for box in self.outboxes):
+            if status.state != "ok":
+                raise OutputError(f"{status.name}: {status.cause}")
+
+    @contextmanager
+    def _entered(self, info: StreamInfo) -> Iterator[None]:
         """All sinks, entered and started; each is left on its own, whatever another one does."""
         with ExitStack() as leaving:
             for sink in self.stream.sinks:
@@ -201,6 +293,12 @@ class Flow:
         reason = None if self.live else failure
         self.opened.close(reason)
         self.lane.close(reason, lose="everything" if discard else "nothing")
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Wake a live source that waits for its camera."""
+        if self.live:
+            getattr(self.stream.source, "interrupt", lambda: None)()
 
     def end(self, failure: Failure | None) -> None:
         """The writer has left. What failed before it came first; a stop is no failure beside a real one."""
@@ -211,6 +309,8 @@ class Flow:
         self.ended = time.monotonic()
         self.opened.close(failure, discard=True)
         self.lane.close(failure, lose="everything")
+        self._interrupt()
+        self.tell("on_end", self.name, self.error)
 
     @property
     def error(self) -> str | None:
@@ -240,6 +340,8 @@ class Flow:
             stages=stages,
             totals=self.last.counts if self.last else {},
             num_events=self.num_events,
+            sinks=tuple(box.status for box in self.outboxes),
+            state=self.state,
             outputs=tuple(str(path) for path in paths if path.exists() or not lost),
             notes=tuple(dict.fromkeys([*self.stream.notes, *noted])),
             warnings=dict(getattr(source, "warnings", {})),
@@ -248,16 +350,7 @@ class Flow:
         )
 
 
-def _drawn(effects: Sequence[Effect], result: Result) -> Result:
-    if not effects:
-        return replace(result, picture=result.frame.picture)
-    canvas = Canvas(result.frame.picture)
-    for effect in effects:
-        effect.draw(canvas, result)
-    return replace(result, picture=canvas.picture)
-
-
-def _put_out(sinks: Sequence[Sink], result: Result) -> None:
+def _put_out(sinks: Sequence[Sink | Outbox], result: Result) -> None:
     picture = result.frame.picture if result.picture is None else result.picture
     for sink in sinks:
         sink.write(picture, result)

@@ -1,0 +1,136 @@
+"""A thread of its own for each sink of a live stream, so that what is slow or broken there costs the camera nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import av
+
+from streamseg import backoff
+from streamseg.buffer import Buffer, Closed, Failure, Threads
+from streamseg.flow.report import said
+from streamseg.types import OutputState, OutputStatus, Result, Sink, StreamInfo, StreamsegError, UsageError
+
+SECONDS_TO_FINISH = 5.0
+"""For what waits at the end of a stream; then a sink that can be interrupted is."""
+
+log = logging.getLogger(__name__)
+
+Item = tuple[av.VideoFrame, Result]
+
+
+class Outbox:
+    """Hands pictures on to one sink: `write` never waits, and its oldest picture goes where the sink is too slow.
+
+    What goes wrong in the sink never reaches the stream. The sink is left with the error and, after a while, entered
+    and started again, with the pictures of then. A picture of a new size begins anew where the sink can (`resized`),
+    else it is scaled to the size of the first.
+
+    capacity: pictures that may wait · delays: makes the seconds before each further attempt
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        info: StreamInfo,
+        *,
+        capacity: int,
+        delays: Callable[[], Iterator[float]] = backoff.delays,
+    ) -> None:
+        self.sink = sink
+        self.name = type(sink).__name__.lower()
+        self.ended = threading.Event()
+        self._info = info
+        self._waiting: Buffer[Item] = Buffer(capacity)
+        self._closing = threading.Event()
+        self._error: BaseException | None = None
+        self._delays = delays
+        self._state: OutputState = "ok"
+        self._cause = ""
+        self._dropped = 0
+
+    @property
+    def status(self) -> OutputStatus:
+        """How the sink is doing; may be asked from any thread."""
+        return OutputStatus(self.name, self._state, self._cause, self._dropped, len(self._waiting))
+
+    def start(self, threads: Threads, *, stream: str) -> None:
+        """Begins to work in one of these threads."""
+        threads.start(f"{self.name} of {stream}", self._work, at_end=self._end)
+
+    def write(self, picture: av.VideoFrame, result: Result) -> None:
+        """For the sink, when it comes to it."""
+        try:
+            self._dropped += self._waiting.offer((picture, result))
+        except Closed:
+            self._dropped += 1
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Takes nothing more; the sink gets what waits and is left, with the error if there is one."""
+        self._error = error
+        self._waiting.close()
+        self._closing.set()
+
+    def wait(self) -> None:
+        """Until the sink has been left; one that takes too long is interrupted where it can be."""
+        if not self.ended.wait(SECONDS_TO_FINISH):
+            log.warning("%s: did not finish within %g s", self.name, SECONDS_TO_FINISH)
+            getattr(self.sink, "interrupt", lambda: None)()
+
+    def _work(self) -> None:
+        delays = self._delays()
+        while True:
+            try:
+                self._deliver()
+                return
+            except BaseException as error:
+                if error is self._error:
+                    return
+                self._judge(error)
+            if self._state == "failed" or self._closing.wait(next(delays)):
+                return
+            self._dropped += self._waiting.clear()  # what is shown again begins with now
+
+    def _judge(self, error: BaseException) -> None:
+        """What the world does may pass; wrong use and mistakes do not."""
+        if isinstance(error, StreamsegError | OSError) and not isinstance(error, UsageError):
+            self._say("retrying", str(error))
+        else:
+            self._say("failed", said(error))
+            log.debug("%s: given up", self.name, exc_info=error)
+
+    def _deliver(self) -> None:
+        with self.sink as sink:
+            sink.start(self._info)
+            for picture, result in self._waiting:
+                sink.write(self._fitted(picture), result)
+                self._say("ok")
+            if self._error:
+                raise self._error
+
+    def _fitted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture in the size that the sink knows of, or the sink told of a new one."""
+        if (picture.width, picture.height) == (self._info.width, self._info.height):
+            return picture
+        resized = getattr(self.sink, "resized", None)
+        if resized is None:
+            return picture.reformat(width=self._info.width, height=self._info.height)
+        self._info = replace(self._info, width=picture.width, height=picture.height)
+        resized(self._info)
+        return picture
+
+    def _say(self, state: OutputState, cause: str = "") -> None:
+        if (state, cause) == (self._state, self._cause):
+            return
+        self._state, self._cause = state, cause
+        (log.info if state == "ok" else log.warning)("%s: %s%s", self.name, state, cause and f", {cause}")
+
+    def _end(self, failure: Failure | None) -> None:
+        with suppress(Closed):
+            self._waiting.close(failure)
+        self._dropped += self._waiting.clear()
+        self.ended.set()
