@@ -5,9 +5,9 @@ same. The state of a component says whose it is:
 
     {"of": "counter per_class", "version": 1, …}
 
-and the document of a stream holds those of all its components under names that its owner gives them:
+and the file of a run holds those of each stream's components under names that their owner gives them:
 
-    {"version": 1, "components": {"tracker": {…}, "counters.0": {…}}}
+    {"version": 1, "streams": {"door": {"per_class": {…}, "line gate": {…}}}}
 """
 
 from __future__ import annotations
@@ -18,21 +18,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from streamseg.types import InputError, OutputError, State, UsageError
 
 VERSION = 1
-"""Of the document around the states; each component counts its own."""
-
-
-class Stateful(Protocol):
-    """What can be kept: every tracker, every counter."""
-
-    def state(self) -> State: ...
-    def restore(self, state: State) -> None: ...
+"""Of the file around the states; each component counts its own."""
 
 
 # A component's state.
@@ -73,36 +66,15 @@ def unpacked(plain: Mapping[str, Any]) -> np.ndarray:
     return values.reshape(plain["shape"]).copy()
 
 
-# A stream's.
+# A run's.
 
 
-def gathered(components: Mapping[str, Stateful]) -> dict[str, Any]:
-    """The document of a stream: the states of its components, by name."""
-    return {"version": VERSION, "components": {name: part.state() for name, part in components.items()}}
-
-
-def give_back(document: State, components: Mapping[str, Stateful]) -> None:
-    """Hand every component its state out of a document that was loaded or gathered.
-
-    UsageError where it is of other components, or a component refuses its state. Then others may have theirs already,
-    and nothing is to be done with any of them.
-    """
-    states = document["components"]
-    if states.keys() != components.keys():
-        raise UsageError(f"the kept state is of {_listed(states)}, but this stream has {_listed(components)}")
-    for name, component in components.items():
-        try:
-            component.restore(states[name])
-        except UsageError as error:
-            raise UsageError(f"{name}: {error}") from error
-
-
-def save(path: str | os.PathLike[str], document: State) -> None:
-    """Write the document; what was there before stays whole until the new one is, also through a loss of power."""
+def save(path: str | os.PathLike[str], streams: Mapping[str, Mapping[str, State]]) -> None:
+    """Write the states by stream and component; what was there stays whole until they are, also at a loss of power."""
     path = Path(path)
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        text = json.dumps(document, separators=(",", ":"))
+        text = json.dumps({"version": VERSION, "streams": streams}, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path} cannot be written: the state is not plain data ({error})") from error
     try:
@@ -112,27 +84,39 @@ def save(path: str | os.PathLike[str], document: State) -> None:
             file.flush()
             os.fsync(file.fileno())  # else the name may reach the disk before the text does
         os.replace(part, path)
+        _sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             part.unlink()
         raise OutputError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The document in a file; InputError where there is none, UsageError where it is of another version."""
+def load(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """The states in a file, by stream and component; InputError for another file, UsageError for another version."""
     try:
         document = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
     except ValueError as error:
-        raise InputError(f"{path}: expected the kept state of a stream, got no whole JSON ({error})") from error
-    states = document.get("components") if isinstance(document, dict) else None
-    if not isinstance(states, dict) or "version" not in document:
-        raise InputError(f"{path}: expected the kept state of a stream, got other JSON")
+        raise InputError(f"{path}: expected the kept state of a run, got no whole JSON ({error})") from error
+    streams = document.get("streams") if isinstance(document, dict) else None
+    if not isinstance(streams, dict) or "version" not in document:
+        raise InputError(f"{path}: expected the kept state of a run, got other JSON")
     if document["version"] != VERSION:
         raise UsageError(f"{path}: expected kept state of version {VERSION}, got version {document['version']!r}")
-    kept: dict[str, Any] = document
-    return kept
+    if not all(isinstance(states, dict) for states in streams.values()):
+        raise InputError(f"{path}: expected the kept state of a run, got other JSON")
+    return streams
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the folder's new names to the disk, where a folder can be opened at all."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _reason(error: OSError) -> str:
@@ -145,7 +129,3 @@ def _label(state: Any) -> tuple[Any, Any] | None:
 
 def _said(label: tuple[Any, Any] | None) -> str:
     return "no state at all" if label is None or label[0] is None else f"one of {label[0]}, version {label[1]}"
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) or "no component"

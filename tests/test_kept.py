@@ -44,51 +44,64 @@ def test_an_array_comes_back_to_the_bit_and_can_be_written_to(array: np.ndarray)
     assert back.flags.writeable
 
 
-def test_a_stream_goes_on_from_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "street.json"
-    kept.save(path, kept.gathered({"tracker": Number("tracker a", 5), "counters.0": Number("counter b", 6)}))
-    parts = {"tracker": Number("tracker a"), "counters.0": Number("counter b")}
-    kept.give_back(kept.load(path), parts)
-    assert [part.value for part in parts.values()] == [5, 6]
-    assert json.loads(path.read_text())["version"] == 1
-    assert [each.name for each in path.parent.iterdir()] == ["street.json"]
+def states(value: int) -> dict[str, Any]:
+    return {"door": {"a": Number("counter a", value).state()}}
+
+
+def test_a_run_goes_on_from_the_file(tmp_path: Path) -> None:
+    path, part = tmp_path / "new" / "shop.json", Number("counter a")
+    kept.save(path, states(5))
+    part.restore(kept.load(path)["door"]["a"])
+    assert part.value == 5
+    assert [each.name for each in path.parent.iterdir()] == ["shop.json"]
 
 
 def test_a_newer_state_replaces_the_older_and_one_that_cannot_be_written_leaves_it(tmp_path: Path) -> None:
     path = tmp_path / "street.json"
     for value in (1, 2):
-        kept.save(path, kept.gathered({"a": Number("counter a", value)}))
+        kept.save(path, states(value))
     with pytest.raises(UsageError, match=f"{path} cannot be written: the state is not plain data"):
-        kept.save(path, {"version": 1, "components": {"a": {"value": {1, 2}}}})
-    assert kept.load(path)["components"]["a"]["value"] == 2
+        kept.save(path, {"door": {"a": {"value": {1, 2}}}})
+    assert kept.load(path)["door"]["a"]["value"] == 2
 
 
 def test_a_full_disk_is_told_by_the_files_name_and_leaves_what_was_there(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     path = tmp_path / "street.json"
-    kept.save(path, kept.gathered({}))
+    kept.save(path, {})
     (tmp_path / "street.part.json").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=f"{path} cannot be written: no space left"):
-        kept.save(path, kept.gathered({"a": Number("counter a", 3)}))
-    assert kept.load(path)["components"] == {}
+        kept.save(path, states(3))
+    assert kept.load(path) == {}
     assert [each.name for each in tmp_path.iterdir()] == ["street.json"]
 
 
 def test_every_truncated_file_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "street.json"
-    kept.save(path, kept.gathered({"a": Number("counter a", 3)}))
+    kept.save(path, states(3))
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=f"{path}: expected the kept state of a stream"):
+        with pytest.raises(InputError, match=f"{path}: expected the kept state of a run"):
             kept.load(path)
 
 
-@pytest.mark.parametrize("text", ["[1]", "5", "null", "{}", '{"components": {}}', '{"version": 1, "components": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "5",
+        "null",
+        "{}",
+        '{"streams": {}}',
+        '{"version": 1, "streams": []}',
+        '{"version": 1, "streams": {"a": 1}}',
+    ],
+)
 def test_a_foreign_file_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match=r"a\.json: expected the kept state of a stream"):
+    with pytest.raises(InputError, match=r"a\.json: expected the kept state of a run"):
         kept.load(tmp_path / "a.json")
 
 
@@ -101,30 +114,21 @@ def test_binary_and_missing_files_are_refused_by_their_names(tmp_path: Path) -> 
 
 
 def test_a_document_of_another_version_is_refused_naming_both(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"version": 2, "components": {}}')
+    (tmp_path / "a.json").write_text('{"version": 2, "streams": {}}')
     with pytest.raises(UsageError, match=r"a\.json: expected kept state of version 1, got version 2"):
         kept.load(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
-    ("parts", "message"),
+    ("other", "message"),
     [
-        ({"b": Number("counter b")}, "the kept state is of a, but this stream has b"),
-        ({}, "the kept state is of a, but this stream has no component"),
-        (
-            {"a": Number("counter b")},
-            "a: expected a state of counter b, version 1, got one of counter a, version 1",
-        ),
-        (
-            {"a": Number("counter a", version=2)},
-            "a: expected a state of counter a, version 2, got one of counter a, version 1",
-        ),
+        (Number("counter b"), "expected a state of counter b, version 1, got one of counter a, version 1"),
+        (Number("counter a", version=2), "expected a state of counter a, version 2, got one of counter a, version 1"),
     ],
 )
-def test_a_state_of_other_components_is_refused_naming_both(parts: dict[str, Number], message: str) -> None:
-    document = kept.gathered({"a": Number("counter a", 3)})
+def test_a_state_of_another_component_or_version_is_refused_naming_both(other: Number, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        kept.give_back(document, parts)
+        other.restore(Number("counter a", 3).state())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""What was counted survives a restart: the counters' states in one file, soon after each event and at the end."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from streamseg import kept
+from streamseg.buffer import Failure, Threads
+from streamseg.types import (
+    Counter,
+    InputError,
+    OutputError,
+    Result,
+    SourceState,
+    State,
+    StreamInfo,
+    Totals,
+    UsageError,
+)
+
+SECONDS_BETWEEN = 0.5
+"""Between two writings, however much happens: so what was counted is on the disk within a second."""
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps the states of the counters of each stream in a file; entering gives them back what an earlier run kept.
+
+    A listener of the pipeline: it asks a counter for its state in the thread that uses it. A counter that was not there
+    in the earlier run begins with nothing, and what belongs to a stream that is not there now stays in the file. A file
+    of another version, or a damaged one, is kept aside, and said so.
+    """
+
+    def __init__(self, path: str | Path, streams: Mapping[str, Sequence[Counter]]) -> None:
+        self.path = Path(path)
+        self._counters = {stream: dict(_named(counters)) for stream, counters in streams.items()}
+        self._states: dict[str, dict[str, State]] = {}
+        self._totals: dict[str, Totals] = {}
+        self._changed = threading.Condition()
+        self._due = self._closed = False
+        self._threads = Threads()
+        self._failing = False
+
+    def __enter__(self) -> Self:
+        self._states = self._loaded()
+        for stream, counters in self._counters.items():
+            for name, counter in counters.items():
+                self._give_back(stream, name, counter)
+        kept.save(self.path, self._states)  # whether it can be is known before the first frame
+        self._threads.start(f"keep {self.path.name}", self._write, at_end=_nothing)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._threads.wait()
+
+    def on_open(self, stream: str, info: StreamInfo) -> None:
+        pass
+
+    def on_result(self, result: Result) -> None:
+        """Take the states over where something was counted."""
+        stream = result.frame.stream
+        if not result.events and result.counts == self._totals.get(stream):
+            return
+        self._totals[stream] = result.counts
+        self._take(stream)
+
+    def on_state(self, stream: str, state: SourceState) -> None:
+        pass
+
+    def on_end(self, stream: str, error: str | None) -> None:
+        self._take(stream)
+
+    def _take(self, stream: str) -> None:
+        states = {name: counter.state() for name, counter in self._counters.get(stream, {}).items()}
+        with self._changed:
+            self._states[stream] = {**self._states.get(stream, {}), **states}
+            self._due = True
+            self._changed.notify_all()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._due or self._closed)
+                if not self._due:
+                    return
+                states, self._due = {stream: dict(each) for stream, each in self._states.items()}, False
+            self._save(states)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, SECONDS_BETWEEN)
+
+    def _save(self, states: Mapping[str, Mapping[str, State]]) -> None:
+        try:
+            kept.save(self.path, states)
+        except OutputError as error:
+            if not self._failing:
+                log.error("%s; counting goes on, and this is tried again", error)
+            self._failing = True
+            with self._changed:
+                self._due = not self._closed
+        else:
+            self._failing = False
+
+    def _loaded(self) -> dict[str, dict[str, State]]:
+        if not self.path.exists():
+            return {}
+        try:
+            return {stream: dict(states) for stream, states in kept.load(self.path).items()}
+        except (InputError, UsageError) as error:
+            self._keep_aside(str(error))
+            return {}
+
+    def _give_back(self, stream: str, name: str, counter: Counter) -> None:
+        state = self._states.get(stream, {}).pop(name, None)
+        if state is None:
+            return
+        try:
+            counter.restore(state)
+        except UsageError as error:
+            self._keep_aside(f"{self.path}: {stream}, {name}: {error}")
+        else:
+            self._states[stream][name] = state
+
+    def _keep_aside(self, why: str) -> None:
+        """Copy the file to a name of its own, so that nothing is lost by what is written next."""
+        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}")
+        try:
+            shutil.copyfile(self.path, aside)
+        except OSError as error:
+            raise OutputError(f"{why}; it cannot be kept aside as {aside}: {error.strerror}") from error
+        log.warning("%s; counted anew, and the old file is kept as %s", why, aside)
+
+
+def _named(counters: Sequence[Counter]) -> Iterator[tuple[str, Counter]]:
+    """Each counter under its kind and, of a line or a zone, its name."""
+    seen: Tally[str] = Tally()
+    for counter in counters:
+        kind, own = type(counter).__name__, getattr(counter, "name", "")
+        name = f"{kind} {own}".strip()
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), counter
+
+
+def _nothing(failure: Failure | None) -> None:
+    if failure:
+        log.error("the states of the counters are no longer kept", exc_info=failure.error)
