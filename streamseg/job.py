@@ -8,11 +8,12 @@ from typing import Any
 
 from streamseg import plugins
 from streamseg.config import Component, PipelineConfig, StreamConfig
+from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.flow.stream import Stream
 from streamseg.plan import Plan
-from streamseg.types import UsageError
+from streamseg.types import Listener, UsageError
 from streamseg.words import nearest
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int | None], None]
 
 
-def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
+def assemble(planned: Plan, *, listeners: Sequence[Listener] = (), progress: Progress | None = None) -> Pipeline:
     """The pipeline with every part made; the engine last, because it takes longest."""
     config = planned.config
     if not planned.streams:
@@ -49,20 +50,38 @@ def assemble(planned: Plan, *, progress: Progress | None = None) -> Pipeline:
         )
         for name, made in parts.items()
     ]
+    if config.state is not None:
+        listeners = [Keeper(config.state, {stream.name: stream.counters for stream in streams}), *listeners]
     return Pipeline(
         engine,
         streams,
         parallel=config.parallel,
         batch_wait=config.batch_wait,
         min_score=min_score,
+        max_age=config.max_age,
+        max_fps=config.max_fps,
+        listeners=listeners,
         progress=progress,
     )
 
 
-def run(planned: Plan, *, progress: Progress | None = None) -> Summary:
-    """Do all of it and say how it went; inputs that could not be done at all count as streams that failed."""
-    nothing = Summary({}, seconds=0.0, error=None, exit_code=0)
-    summary = assemble(planned, progress=progress).run() if planned.streams else nothing
+def run(
+    planned: Plan,
+    *,
+    listeners: Sequence[Listener] = (),
+    progress: Progress | None = None,
+    on_ready: Callable[[Pipeline], None] | None = None,
+) -> Summary:
+    """Do all of it and say how it went; inputs that could not be done at all count as streams that failed.
+
+    on_ready: is given the pipeline before it runs
+    """
+    summary = Summary({}, seconds=0.0, error=None, exit_code=0)
+    if planned.streams:
+        pipeline = assemble(planned, listeners=listeners, progress=progress)
+        if on_ready:
+            on_ready(pipeline)
+        summary = pipeline.run()
     if not planned.refused:
         return summary
     failed = {name: StreamSummary(error=str(error), exception=error) for name, error in planned.refused.items()}

@@ -49,6 +49,9 @@ from streamseg.words import nearest
 ENCODING = ("codec", "quality", "preset")
 """Options of a run that go to every sink which takes them all: those that encode a video."""
 
+LIVE = ("max_fps", "max_age", "segment", "keep")
+"""Options of a run that only live streams have a use for."""
+
 COPY = "copy"
 """What stands in a default name for the effect where nothing is drawn."""
 
@@ -103,6 +106,7 @@ def plan(request: Request) -> Plan:
         else:
             streams[source.name] = stream
     _check_components(config, streams)
+    _check_live(config, streams, request)
     return Plan(config, streams, refused, names.notes)
 
 
@@ -157,6 +161,7 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
         "parallel": request.parallel,
         "min_score": request.min_score,
         "classes": tuple(request.classes) or None,
+        **{key: getattr(request, key) for key in (*LIVE, "state", "web")},
     }
     for key, value in changes.items():
         if value is not None:
@@ -183,7 +188,7 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
         ]
     made: list[tuple[Input, StreamConfig]] = []
     for given, template in pairs:
-        stream = _stream(given, template, request, names, num_inputs=len(pairs))
+        stream = _stream(given, template, request, names, num_inputs=len(pairs), web=config.web is not None)
         made.append((given, stream))
         names.taken.update(_paths(stream))
         if _is_video_of_one_picture(given, stream):
@@ -227,10 +232,13 @@ def _stems_before(stem: str) -> list[str]:
     return stems
 
 
-def _stream(given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int) -> StreamConfig:
+def _stream(
+    given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int, web: bool
+) -> StreamConfig:
     source = _with_range(given.source, request)
-    effects = _effects(template, request)
+    effects = _effects(template, request, web=web)
     sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)
+    _check_shown(sinks, request, web=web)
     tracker = template.tracker
     if tracker and request.min_score is not None:
         tracker = _with_if_taken(tracker, "trackers", "min_score", request.min_score)
@@ -240,10 +248,10 @@ def _stream(given: Input, template: StreamConfig, request: Request, names: _Name
     )
 
 
-def _effects(template: StreamConfig, request: Request) -> tuple[Any, ...]:
+def _effects(template: StreamConfig, request: Request, *, web: bool) -> tuple[Any, ...]:
     if request.effects is None:
         wanted = [Output.parse(text).sink for text in request.outputs]
-        drawn = any(map(_wants_pictures, wanted)) if wanted else request.writes
+        drawn = web or (any(map(_wants_pictures, wanted)) if wanted else request.writes)
         shown = drawn and "effects" not in template.model_fields_set
         return DEFAULT_EFFECTS if shown else template.effects
     made: list[Any] = []
@@ -274,7 +282,7 @@ def _sinks(
             else output.of(given, default_name=default_name)
             for output in outputs
         ]
-    elif "sinks" in template.model_fields_set or not request.writes:
+    elif "sinks" in template.model_fields_set or not request.writes or is_live(given.source):
         sinks = [Component(name=each.name, options=_filled(each.options, given)) for each in template.sinks]
     else:
 
@@ -286,12 +294,42 @@ def _sinks(
     if encoding and not any(_encodes(sink.name) for sink in sinks):
         raise UsageError(f"--{next(iter(encoding))}: expected a video output ({_outputs_of(_encodes)})")
     sinks = [_with(sink, encoding) if _encodes(sink.name) else sink for sink in sinks]
-    # From Python, where nothing needs to be written, the results show what was drawn.
-    if request.effects and request.writes and not any(_wants_pictures(sink.name) for sink in sinks):
-        given_paths = ", ".join(str(sink.options.get("path", sink.name)) for sink in sinks) or "none"
-        expected = f"expected an output with pictures ({_outputs_of(_wants_pictures)})"
-        raise UsageError(f"--effect: {expected}, got {given_paths}")
     return tuple(_with_if_taken(sink, "sinks", "overwrite", True) if request.overwrite else sink for sink in sinks)
+
+
+def is_live(source: Component | None) -> bool:
+    """Whether the pictures of this source come when they come."""
+    return source is not None and plugins.said("sources", source.name).live
+
+
+def _check_shown(sinks: Sequence[Component], request: Request, *, web: bool) -> None:
+    """What is drawn is shown somewhere; from Python, where nothing needs to be written, the results do."""
+    if request.effects and request.writes and not web and not any(_wants_pictures(sink.name) for sink in sinks):
+        given_paths = ", ".join(str(sink.options.get("path", sink.name)) for sink in sinks) or "none"
+        expected = f"expected an output with pictures ({_outputs_of(_wants_pictures)}) or --web"
+        raise UsageError(f"--effect: {expected}, got {given_paths}")
+
+
+def _check_live(config: PipelineConfig, streams: Mapping[str, StreamConfig], request: Request) -> None:
+    """A camera has no end: what it gives goes somewhere, and not into one file that grows a line with each picture."""
+    live = {name: stream for name, stream in streams.items() if is_live(stream.source)}
+    for option in LIVE:
+        if getattr(request, option) is not None and not live:
+            flag = {"max_fps": "--fps"}.get(option, f"--{option.replace('_', '-')}")
+            raise UsageError(f"{flag}: expected a live INPUT ({', '.join(_live_inputs())}), got none")
+    for name, stream in live.items():
+        if request.writes and not (stream.sinks or config.web):
+            raise UsageError(f"{name}: a live INPUT needs an -o OUTPUT, a --publish TARGET or a --web HOST:PORT")
+        for sink in stream.sinks:
+            said = plugins.said("sinks", sink.name)
+            if config.segment is None and said.on_disk and not said.wants_pictures:
+                path = sink.options.get("path", sink.name)
+                raise UsageError(f"{path}: a record for each picture of a live INPUT needs --segment, such as 10m")
+
+
+def _live_inputs() -> list[str]:
+    live = [name for name in rooms.names("sources") if rooms.said("sources", name).live]
+    return rooms.spellings("sources", of=live)
 
 
 def _encodes(sink: str) -> bool:
@@ -381,6 +419,7 @@ def _check_outputs_differ(pairs: Sequence[tuple[Input, StreamConfig]]) -> None:
 
 def _refusal(stream: StreamConfig) -> OutputError | None:
     """An output that is there already, in the making or cannot be, said before an engine is loaded for it."""
+    live = is_live(stream.source)  # whose files carry the time at which they begin in their names
     for sink in stream.sinks:
         said = plugins.said("sinks", sink.name)
         if "path" not in sink.options or not said.on_disk:
@@ -388,6 +427,8 @@ def _refusal(stream: StreamConfig) -> OutputError | None:
         path = Path(str(sink.options["path"]))
         if problem := _impossible(path):
             return problem
+        if live:
+            continue
         if is_taken(part_folder_of(path) if said.folder else part_file_of(path)):
             return OutputError(being_written(path))
         if sink.options.get("overwrite"):

@@ -44,6 +44,17 @@ def seconds(text: str) -> float:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m`, `12h` or `7d`; ValueError for anything else."""
+    shape = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not shape or not float(shape[1]):
+        raise ValueError(f"expected a duration such as 90s, 10m, 12h or 7d, got {text!r}")
+    return float(shape[1]) * _UNITS[shape[2] or "s"]
+
+
 def names_of(text: str | None) -> tuple[str, ...]:
     """The names in `person, car`."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
@@ -59,7 +70,8 @@ class Request:
     """What a person asks of one run. From Python the values are what the texts of the command line mean.
 
     effects may be `{"splash": {"classes": ["person"]}}` or objects with a `draw` too; None: the pipeline's, or overlay
-    and labels · start, end: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside the input
+    and labels · start, end, max_age, segment, keep: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside
+    the input
     """
 
     inputs: Sequence[str] = _option(default=(), several=True, metavar="INPUT", help="What to work on.")
@@ -106,6 +118,28 @@ class Request:
     stride: int | None = _option(
         "--stride", kind=int, least=1, metavar="N", help="Keep every Nth frame, at its own time."
     )
+    max_fps: float | None = _option(
+        "--fps", kind=float, least=0, metavar="N", help="Live: take at most so many pictures a second."
+    )
+    max_age: float | None = _option(
+        "--max-age",
+        read=duration,
+        metavar="SECONDS",
+        help="Live: drop a picture that is older when it could be shown. Default: 0.5.",
+    )
+    segment: float | None = _option(
+        "--segment", read=duration, metavar="TIME", help="Live: begin a new file every 10m, 1h, ..."
+    )
+    keep: float | None = _option(
+        "--keep", read=duration, metavar="TIME", help="Live: remove recordings that are older than 7d, ..."
+    )
+    state: str | None = _option(
+        "--state", metavar="FILE", help="Keep what was counted here, and go on from it after a restart."
+    )
+    web: str | None = _option(
+        "--web", metavar="HOST:PORT", help="A page with the pictures and counts, and an API: 127.0.0.1:8080"
+    )
+    show: bool = _option("--show", default=False, kind=bool, help="Open that page in the browser.")
     codec: str | None = _option("--codec", help="h264 (default), h265, av1, vp9, ...")
     quality: str | float | None = _option(
         "--quality", read=quality_of, metavar="CRF", help="The encoder's CRF, or lossless."

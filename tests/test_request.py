@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from streamseg.cli import app
 from streamseg.cli.options import filling_in, taking
-from streamseg.request import Request, names_of, quality_of, seconds
+from streamseg.request import Request, duration, names_of, quality_of, seconds
 
 
 def request_of(*arguments: str, fails: bool = False) -> Any:
@@ -85,3 +85,16 @@ def test_texts_that_stand_for_other_values() -> None:
     assert (names_of(" a, b,"), names_of(None), names_of("")) == (("a", "b"), (), ())
     assert (quality_of("18"), quality_of("lossless"), quality_of("1.5.2")) == (18.0, "lossless", "1.5.2")
     assert seconds("1:00:00.5") == 3600.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("0.5", 0.5), ("1.5s", 1.5), ("10m", 600), ("12h", 43200), ("7d", 604800)]
+)
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, expected: float) -> None:
+    assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "-1", "1:30", "10 minutes", "7w", "nan", "inf"])
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration such as 90s, 10m, 12h or 7d, got "):
+        duration(text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from streamseg.config.knobs import Knobs
 from streamseg.config.model import MAX_LOG_SCALE, ModelConfig
-from streamseg.config.pipeline import Component, PipelineConfig, StreamConfig
+from streamseg.config.pipeline import Component, PipelineConfig, StreamConfig, WebConfig
 from streamseg.config.settings import setting, with_setting, with_settings
 from streamseg.config.training import AugmentConfig, ExperimentConfig, StageConfig, TrainingConfig
 from streamseg.config.yaml_file import YamlFile, config_file, read_config, read_yaml, ready_files, yaml_value
@@ -28,6 +28,7 @@ __all__ = [
     "StageConfig",
     "StreamConfig",
     "TrainingConfig",
+    "WebConfig",
     "YamlFile",
     "config_file",
     "read_config",

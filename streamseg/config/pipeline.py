@@ -41,6 +41,19 @@ class StreamConfig(Knobs):
     sinks: tuple[Component, ...] = Field((), description="where it goes; {stem} and {folder} are the input's own")
 
 
+class WebConfig(Knobs):
+    """The page of a run; in YAML `127.0.0.1:8080`, or `{address: "0.0.0.0:8080", token: "${STREAMSEG_TOKEN}"}`."""
+
+    address: str = Field(description="HOST:PORT to listen at")
+    token: str | None = Field(None, description="what a viewer has to know off loopback; null: one is made up")
+    hosts: tuple[str, ...] = Field((), description="further names under which the page is reached")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"address": value} if isinstance(value, str) else value
+
+
 class PipelineConfig(StreamConfig):
     """One engine and the streams that share it: one in the flat form, several under `streams`."""
 
@@ -50,6 +63,14 @@ class PipelineConfig(StreamConfig):
     min_score: Share | None = Field(None, description="score of a firm detection; null: the model's own")
     parallel: Positive = Field(2, description="files open at a time; live streams run all at once")
     batch_wait: float = Field(0.01, ge=0, description="seconds to wait for a fuller batch")
+    max_age: float | None = Field(
+        0.5, gt=0, description="seconds after which a live picture is dropped instead of shown; null: never"
+    )
+    max_fps: float | None = Field(None, gt=0, description="pictures a second taken of a live source; null: all")
+    segment: float | None = Field(None, gt=0, description="seconds of a live recording's file; null: one file")
+    keep: float | None = Field(None, gt=0, description="seconds after which live recordings go; null: never")
+    state: str | None = Field(None, description="file in which counters survive a restart; null: none")
+    web: WebConfig | None = Field(None, description="the page of the run; null: none")
 
     @model_validator(mode="after")
     def _one_form(self) -> PipelineConfig:

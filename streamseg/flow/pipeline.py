@@ -16,7 +16,7 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,8 @@ class Pipeline:
     batch_wait: seconds to wait for a fuller batch · parallel: files worked on at a time; live streams run all at once ·
     min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds after which
     a live frame is dropped instead of shown, None for none · max_fps: frames a second that are taken of each live
-    source, None for all · listeners: who hears what happens · progress: called with the stream's name, frames done and
+    source, None for all · listeners: who hears what happens; one that is a context manager is entered before the first
+    frame and left after the last · progress: called with the stream's name, frames done and
     frames expected (None if unknown), about ten times a second, in the stream's thread.
 
     Streams may also come and go while it runs: `start()`, then `add` and `remove`, `close()` when no more will come,
@@ -72,6 +73,7 @@ class Pipeline:
         self.listeners = tuple(listeners)
         self.progress = progress
         self._threads = Threads()
+        self._listening = ExitStack()
         self._junction: Junction[Frame, Found] = Junction()
         self._finished: Buffer[Result] = Buffer(RESULTS_AHEAD)
         self._lock = threading.RLock()  # who waits, runs and has ended
@@ -143,6 +145,9 @@ class Pipeline:
         with self._lock:
             if self._began is not None:
                 raise RuntimeError("a pipeline runs once; make a new one for another run")
+            for listener in self.listeners:
+                if isinstance(listener, AbstractContextManager):
+                    self._listening.enter_context(listener)
             self._began = time.monotonic()
             self._threads.start("engine", self._infer, at_end=self._end_of_engine)
             self._start_waiting()
@@ -213,6 +218,7 @@ class Pipeline:
                     break
                 self._signal = self._signal or signal.Signals(told)
                 self._stop(f"stopped by {self._signal.name} before its end", discard=num_signals > 1)
+        self._listening.close()
         return self.summary()
 
     def results(self) -> Iterator[Result]:
@@ -229,6 +235,7 @@ class Pipeline:
         finally:
             self._stop("stopped by the caller before its end", discard=True)
             self._threads.wait()
+            self._listening.close()
         for failure in self._failures():
             failure.error.add_note(f"in thread '{failure.thread}'")
             raise failure.error

@@ -12,6 +12,7 @@ engine: tests.end_to_end.live_parts:SlowEngine
 source: {"tests.end_to_end.live_parts:Camera": {seconds: 4.0}}
 effects: [labels]
 sinks: [{video_file: {path: out.mp4}}, {jsonl: {path: out.jsonl}}]
+segment: 600
 """
 
 

@@ -32,8 +32,7 @@ def until(true: Callable[[], bool]) -> None:
 def run(path: Path, counters: dict[str, list[Any]], *, num_frames: int = 4) -> dict[str, Any]:
     """The totals by stream after a run of so many frames with an object each."""
     streams = [Stream(name, FakeSource(num_frames, name=name), counters=each) for name, each in counters.items()]
-    with Keeper(path, counters) as keeper:
-        summary = Pipeline(FakeEngine(), streams, listeners=[keeper]).run()
+    summary = Pipeline(FakeEngine(), streams, listeners=[Keeper(path, counters)]).run()
     assert summary.exit_code == 0
     return {name: stream.totals for name, stream in summary.streams.items()}
 
