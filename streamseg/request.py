@@ -70,8 +70,8 @@ class Request:
     """What a person asks of one run. From Python the values are what the texts of the command line mean.
 
     effects may be `{"splash": {"classes": ["person"]}}` or objects with a `draw` too; None: the pipeline's, or overlay
-    and labels · start, end, max_age, segment, keep: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside
-    the input
+    and labels · start, end, max_age, segment, keep: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4`
+    beside the input
     """
 
     inputs: Sequence[str] = _option(default=(), several=True, metavar="INPUT", help="What to work on.")

@@ -39,11 +39,11 @@ class Pipeline:
     """One engine and the streams that share it; runs once, by `run()` or by iterating over `results()`.
 
     batch_wait: seconds to wait for a fuller batch · parallel: files worked on at a time; live streams run all at once ·
-    min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds after which
-    a live frame is dropped instead of shown, None for none · max_fps: frames a second that are taken of each live
-    source, None for all · listeners: who hears what happens; one that is a context manager is entered before the first
-    frame and left after the last · progress: called with the stream's name, frames done and
-    frames expected (None if unknown), about ten times a second, in the stream's thread.
+    min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds, beside
+    those of one look of the engine, after which a live frame is dropped instead of shown, None for none · max_fps:
+    frames a second that are taken of each live source, None for all · listeners: who hears what happens; one that is a
+    context manager is entered before the first frame and left after the last · progress: called with the stream's name,
+    frames done and frames expected (None if unknown), about ten times a second, in the stream's thread.
 
     Streams may also come and go while it runs: `start()`, then `add` and `remove`, `close()` when no more will come,
     and `wait()` for the end.
@@ -109,12 +109,12 @@ class Pipeline:
         while batch := self._junction.take(most=engine.batch_size, patience=self.batch_wait, kind=engine.input_size):
             began = time.monotonic()
             found = engine.predict([slot.item for slot in batch])
-            seconds = (time.monotonic() - began) / len(batch)
+            seconds = time.monotonic() - began
             if len(found) != len(batch):
                 raise RuntimeError(f"{type(engine).__name__} was given {len(batch)} frames and answered {len(found)}")
             for slot, instances in zip(batch, found, strict=True):
                 with suppress(Closed):  # that stream has ended; the others go on
-                    slot.fill((instances, seconds))
+                    slot.fill(Found(instances, seconds, share=seconds / len(batch)))
 
     def _write(self, flow: Flow) -> None:
         with flow.sinks(flow.opened.get(), self._threads):

@@ -45,8 +45,16 @@ TOO_OLD = "too old"
 
 log = logging.getLogger(__name__)
 
-Found = tuple[Instances, float]  # with the frame's share of the engine's seconds
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the engine says of a frame. seconds: of the whole call, and the frame's share of them."""
+
+    instances: Instances
+    seconds: float
+    share: float
 
 
 class Stopped(StreamsegError):
@@ -76,9 +84,9 @@ class Flow:
 
     lane: its frames past the engine · opened: what it is, once its first frame is there · last: its newest Result, for
     who asks from outside · batch_size: of the engine · min_score: what a detection needs where no tracker decides ·
-    max_age: seconds after which a live frame is no longer shown, None for none · max_fps: frames a second that are
-    taken of a live source, None for all · listeners: who hears of it · reading: its reader is at work · removed: why it
-    was ended before its end, if it was
+    max_age: seconds, beside those of one look, after which a live frame is no longer shown, None for none · max_fps:
+    frames a second that are taken of a live source, None for all · listeners: who hears of it · reading: its reader is
+    at work · removed: why it was ended before its end, if it was
     """
 
     def __init__(
@@ -114,6 +122,7 @@ class Flow:
         self.reading = False
         self.removed: Stopped | None = None
         self._looked_at: Instances | None = None
+        self._look = 0.0  # seconds of a look of the engine, of late
         self._due = 0.0  # time of the next frame to be taken, where they are limited
         self._untold: tuple[Mapping[str, Any], ...] = ()  # events of frames that were not shown
         if self.live:
@@ -189,9 +198,8 @@ class Flow:
         looked at still reaches tracker and counters, which must miss nothing.
         """
         for frame, found in self.lane:
-            instances, seconds = found or (None, 0.0)
-            self.stages["engine"] += seconds
-            old = self.live and self.max_age is not None and time.monotonic() - frame.captured_at > self.max_age
+            instances = self._looked(found)
+            old = self._is_too_old(frame)
             if old:
                 self.dropped[TOO_OLD] += 1
             if old and instances is None:
@@ -210,6 +218,22 @@ class Flow:
                 self.tell("on_result", result)
                 yield replace(result, events=self._untold + result.events) if self._untold else result
                 self._untold = ()
+        if self._untold and self.last is not None:  # the last is shown after all, for what happened in it
+            self.dropped[TOO_OLD] -= 1
+            yield replace(self.timed("effects", drawn, self.stream.effects, self.last), events=self._untold)
+
+    def _looked(self, found: Found | None) -> Instances | None:
+        if found is None:
+            return None
+        self.stages["engine"] += found.share
+        self._look = max(found.seconds, 0.9 * self._look)  # a long one is soon forgotten
+        return found.instances
+
+    def _is_too_old(self, frame: Frame) -> bool:
+        """Older than `max_age`, not counting the look that it had to wait for."""
+        if not self.live or self.max_age is None:
+            return False
+        return time.monotonic() - frame.captured_at > self.max_age + self._look
 
     def _unknown(self, frame: Frame) -> Result:
         """What is known of a damaged frame: nothing but what was counted before."""

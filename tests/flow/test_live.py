@@ -17,7 +17,7 @@ from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.stream import Flow, Stream
 from streamseg.types import Frame, Result, SourceState, StreamInfo
 from tests.clips import numbered_picture
-from tests.fakes import FakeCounter, FakeEngine, FakeSink, FakeSource, FakeTracker, Fault, frame
+from tests.fakes import FakeCounter, FakeEffect, FakeEngine, FakeSink, FakeSource, FakeTracker, Fault, frame
 
 
 class Camera(FakeSource):
@@ -142,21 +142,12 @@ def test_a_file_is_taken_whole_whatever_a_live_stream_may_have() -> None:
 def test_events_of_frames_that_are_too_old_to_be_shown_reach_listeners_and_sinks_none_the_less() -> None:
     ear, sink = Ear(), FakeSink()
 
-    class Late(FakeEngine):
-        def predict(self, frames: object) -> object:  # type: ignore[override]
-            found = super().predict(frames)  # type: ignore[arg-type]
-            if len(self.batches) <= 2:
-                time.sleep(0.3)  # those before have grown too old when the answer comes
-            return found
+    class Slowly(FakeEffect):
+        def draw(self, canvas: object, result: Result) -> None:
+            time.sleep(0.02)
 
-    class Slowly(Camera):
-        def __iter__(self) -> Iterator[Frame]:
-            for each in super().__iter__():
-                yield replace(each, captured_at=time.monotonic())
-                time.sleep(0.05)
-
-    stream = Stream("door", Slowly(20), sinks=[sink], counters=[FakeCounter()])
-    went = Pipeline(Late(), [stream], max_age=0.1, listeners=[ear]).run().streams["door"]
+    stream = Stream("door", Camera(30), sinks=[sink], counters=[FakeCounter()], effects=[Slowly()])
+    went = Pipeline(FakeEngine(), [stream], max_age=0.1, listeners=[ear]).run().streams["door"]
     assert went.dropped["too old"] > 0 and went.read == went.written + sum(went.dropped.values())
     heard = [event["id"] for result in ear.results for event in result.events]
     written = [event["id"] for result in sink.results for event in result.events]

@@ -242,10 +242,26 @@ def test_without_a_tracker_the_objects_of_the_last_look_stay() -> None:
     assert shown == expected
 
 
+class SlowEffect:
+    """Draws nothing, in a fiftieth of a second."""
+
+    def draw(self, canvas: object, result: Result) -> None:
+        time.sleep(0.02)
+
+
+def test_the_seconds_of_a_look_are_not_those_of_an_old_frame() -> None:
+    sink = FakeSink()
+    went = Pipeline(
+        FakeEngine(seconds=0.2), [stream(source=live_source(20, rate=10), sinks=(sink,))], max_age=0.1
+    ).run()
+    assert went.streams["street"].dropped == {} and sink.indices == list(range(20))
+
+
 def test_a_live_frame_older_than_allowed_is_dropped_and_counted_but_a_look_at_it_reaches_the_tracker() -> None:
     source, tracker, sink = live_source(40, rate=10), FakeTracker(), FakeSink()
-    engine = FakeEngine(seconds=0.1)
-    went = Pipeline(engine, [stream(source=source, tracker=tracker, sinks=(sink,))], max_age=0.05).run()
+    engine = FakeEngine(seconds=0.05)
+    parts = {"source": source, "tracker": tracker, "sinks": (sink,), "effects": (SlowEffect(),)}
+    went = Pipeline(engine, [stream(**parts)], max_age=0.05).run()  # type: ignore[arg-type]
     street = went.streams["street"]
     assert street.dropped.keys() == {"too old"} and street.read == street.written + street.dropped["too old"] == 40
     assert sink.indices == sorted(sink.indices) and 0 < len(sink.indices) < 40
