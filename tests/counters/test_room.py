@@ -16,7 +16,10 @@ from tests.contract import check_states, options, through_json
 
 NAMES = rooms.names("counters")
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "line": {"name": "gate", "ends": [0.5, 0, 0.5, 1], "patience": 0.2},
+    "zone": {"name": "shop", "corners": [0.4, 0, 0.8, 0, 0.8, 1, 0.4, 1], "patience": 0.2},
+}
 """Counter -> the options to make one with, where it has an option without a default."""
 
 Counted = tuple[Any, list[Any]]
