@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from streamseg.canvas import shapes
 from streamseg.canvas.blending import EDGE, INSIDE, blurred, lay, lift, mix, mosaic, share, tint_table
 from streamseg.canvas.colours import Color, values_of
 from streamseg.canvas.letters import lettering, panel
@@ -158,6 +159,29 @@ class Canvas:
     def text(self, x: int, y: int, text: str, color: Color, *, size: int, weight: int = 500) -> None:
         """A line of text whose line box has its upper left corner at (x, y); `text_size` says how large that box is."""
         self.stamp(lettering(text, size=size, weight=weight), color, x=x, y=y)
+
+    def line(self, points: np.ndarray, color: Color, *, thickness: float, opacity: float = 1.0) -> None:
+        """A line through points (K, 2) in pixels; its weights are kept for the next frame, where it lies again."""
+        given = tuple((float(x), float(y)) for x, y in points)
+        weight = round(opacity * 255)
+        for x, y, weights in shapes.line(
+            given, thickness=thickness, width=self.width, height=self.height, weight=weight
+        ):
+            self.stamp(weights, color, x=x, y=y)
+
+    def trail(self, points: np.ndarray, color: Color, *, thickness: float, opacity: float = 1.0) -> None:
+        """A line through points (K, 2) in pixels that fades in from the first to the last; one point is a dot."""
+        weight = round(opacity * 255)
+        for x, y, weights in shapes.path(
+            points, thickness=thickness, width=self.width, height=self.height, weight=weight, fading=True
+        ):
+            self.stamp(weights, color, x=x, y=y)
+
+    def polygon(self, corners: np.ndarray, color: Color, *, opacity: float) -> None:
+        """Lay a colour over the inside of an outline with corners (K, 2) in pixels."""
+        patch = shapes.polygon(corners, width=self.width, height=self.height, weight=round(opacity * 255))
+        if patch:
+            self.stamp(patch[2], color, x=patch[0], y=patch[1])
 
     # ---- RGB --------------------------------------------------------------------------------------------------------
 

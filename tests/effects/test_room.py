@@ -26,14 +26,20 @@ WITHOUT_OBJECTS = {
     "counts": "as it was",
     "cutout": "changed",
     "labels": "as it was",
+    "lines": "changed",
     "overlay": "as it was",
     "pixelate": "as it was",
     "splash": "changed",
+    "trails": "as it was",
+    "zones": "changed",
 }
 """Effect -> what becomes of a picture in which there is nothing, before anything was seen."""
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {}
-"""Effect -> the options to make one with, where it has an option without a default."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "lines": {"ends": {"gate": [0.1, 0.9, 0.8, 0.2]}},
+    "zones": {"corners": {"shop": [0.1, 0.1, 0.9, 0.2, 0.5, 0.9]}},
+}
+"""Effect -> the options to make one with, where it has an option without a default or draws nothing without it."""
 
 COLOURLESS = {("splash", "gr"), ("splash", "ya")}
 """Effects and the beginnings of pixel formats that hold nothing which they could change."""
