@@ -31,6 +31,7 @@ from streamseg.config import (
     yaml_value,
 )
 from streamseg.pictures import is_picture
+from streamseg.places import line_of, named, zone_of
 from streamseg.request import Request
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
 from streamseg.spelling import (
@@ -56,6 +57,9 @@ COPY = "copy"
 """What stands in a default name for the effect where nothing is drawn."""
 
 DEFAULT_EFFECTS = (Component(name="overlay"), Component(name="labels"))
+
+PLACES = {"line": ("ends", "lines", line_of), "zone": ("corners", "zones", zone_of)}
+"""Counter of a place -> its option that says where, the effect that draws it, and what checks it."""
 
 
 @dataclass(frozen=True)
@@ -236,16 +240,16 @@ def _stream(
     given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int, web: bool
 ) -> StreamConfig:
     source = _with_range(given.source, request)
+    counters = _counters(template, request)
     effects = _effects(template, request, web=web)
-    sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)
+    sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)  # called after what was asked for
+    effects = _with_places(effects, counters)
     _check_shown(sinks, request, web=web)
     tracker = template.tracker
     if tracker and request.min_score is not None:
         tracker = _with_if_taken(tracker, "trackers", "min_score", request.min_score)
     # Not validated: an effect may be a ready-made object.
-    return StreamConfig.model_construct(
-        source=source, tracker=tracker, counters=template.counters, effects=effects, sinks=sinks
-    )
+    return StreamConfig.model_construct(source=source, tracker=tracker, counters=counters, effects=effects, sinks=sinks)
 
 
 def _effects(template: StreamConfig, request: Request, *, web: bool) -> tuple[Any, ...]:
@@ -265,6 +269,50 @@ def _effects(template: StreamConfig, request: Request, *, web: bool) -> tuple[An
         else:
             raise UsageError(f"effects: expected a name, {{name: options}} or an object with a draw, got {each!r}")
     return tuple(made)
+
+
+def _counters(template: StreamConfig, request: Request) -> tuple[Component, ...]:
+    """The pipeline's own and one for each line and zone that was asked for; no two of a kind have one name."""
+    counters = [*template.counters]
+    for kind, given in (("line", request.lines), ("zone", request.zones)):
+        option, _, check = PLACES[kind]
+        pairs = given.items() if isinstance(given, Mapping) else [named(text, kind) for text in given]
+        for name, numbers in pairs:
+            check(numbers, name=name)
+            counters.append(Component(name=kind, options={"name": name, option: list(numbers)}))
+    taken = [(each.name, str(each.options.get("name"))) for each in counters if each.name in PLACES]
+    for kind, called in taken:
+        if taken.count((kind, called)) > 1:
+            raise UsageError(f"{kind} {called}: expected a name of its own for each {kind}, got two of this name")
+    return tuple(counters)
+
+
+def _with_places(effects: tuple[Any, ...], counters: Sequence[Component]) -> tuple[Any, ...]:
+    """The effects with those that draw the lines and zones which are counted, below and above all others.
+
+    They are added where the effects are the default or show counts, and told where the places are.
+    """
+    names = [effect.name for effect in effects if isinstance(effect, Component)]
+    adds = effects == DEFAULT_EFFECTS or "counts" in names
+    for kind, (option, drawn_by, _) in PLACES.items():
+        places = {
+            each.options["name"]: each.options[option]
+            for each in counters
+            if each.name == kind and {"name", option} <= set(each.options)
+        }
+        if places and adds and drawn_by not in names:
+            added = (Component(name=drawn_by),)
+            effects = (*added, *effects) if kind == "zone" else (*effects, *added)
+        if places:
+            effects = tuple(_told(effect, drawn_by, {option: places}) for effect in effects)
+    return effects
+
+
+def _told(effect: Any, name: str, options: Mapping[str, Any]) -> Any:
+    """The effect, if it is the one of this name, with these options where it has none of its own."""
+    if not isinstance(effect, Component) or effect.name != name or effect.options.keys() & options.keys():
+        return effect
+    return _with(effect, options)
 
 
 def _sinks(

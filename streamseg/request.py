@@ -6,7 +6,7 @@ Nothing heavy is imported here, because `--help` asks too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ class Request:
     """What a person asks of one run. From Python the values are what the texts of the command line mean.
 
     effects may be `{"splash": {"classes": ["person"]}}` or objects with a `draw` too; None: the pipeline's, or overlay
-    and labels · start, end, max_age, segment, keep: seconds · outputs: none: the pipeline's, or `STEM_EFFECT.mp4`
-    beside the input
+    and labels · lines, zones may be `{"gate": [0.72, 0, 0.72, 1]}` too · start, end, max_age, segment, keep: seconds ·
+    outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside the input
     """
 
     inputs: Sequence[str] = _option(default=(), several=True, metavar="INPUT", help="What to work on.")
@@ -94,6 +94,20 @@ class Request:
     pipeline: str | Path | None = _option("--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file.")
     classes: Sequence[str] = _option(
         "--classes", default=(), read=names_of, metavar="A,B", help="Keep only these classes."
+    )
+    lines: Sequence[str] | Mapping[str, Sequence[float]] = _option(
+        "--line",
+        default=(),
+        several=True,
+        metavar="NAME=X1,Y1,X2,Y2",
+        help="Count who crosses this line, in and out; shares of the picture, 0 to 1. May stand several times.",
+    )
+    zones: Sequence[str] | Mapping[str, Sequence[float]] = _option(
+        "--zone",
+        default=(),
+        several=True,
+        metavar="NAME=X1,Y1,X2,Y2,X3,Y3,...",
+        help="Count who is in this zone, enters and leaves it. May stand several times.",
     )
     model: str | None = _option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
     class_names: Sequence[str] = _option(

@@ -395,3 +395,61 @@ def test_a_component_misspelt_is_wrong_use(text: str) -> None:
     else:
         with pytest.raises(UsageError, match="--effect splash"):
             parse_component(text, what="--effect")
+
+
+GATE = {"name": "gate", "ends": [0.72, 0, 0.72, 1]}
+SHOP = {"name": "shop", "corners": [0, 0, 1, 0, 1, 1]}
+
+
+@pytest.mark.parametrize("lines", [["gate=0.72,0,0.72,1"], {"gate": [0.72, 0, 0.72, 1]}])
+def test_every_line_and_zone_becomes_a_counter_of_every_stream(lines: Any) -> None:
+    made = planned(inputs=["street.mp4", "dog.mkv"], lines=lines, zones=["shop=0,0,1,0,1,1"])
+    counters = [Component(name="per_class"), Component(name="line", options=GATE), Component(name="zone", options=SHOP)]
+    assert [list(stream.counters) for stream in made.streams.values()] == [counters, counters]
+
+
+@pytest.mark.parametrize("asked", [None, ["counts"], ["blur", "counts"]])
+def test_lines_and_zones_are_drawn_around_the_default_effects_and_around_counts(asked: list[str] | None) -> None:
+    stream = only(planned(effects=asked, lines=["gate=0.72,0,0.72,1"], zones=["shop=0,0,1,0,1,1"]))
+    assert [effect.name for effect in stream.effects] == ["zones", *(asked or ["overlay", "labels"]), "lines"]
+    assert stream.effects[0].options == {"corners": {"shop": SHOP["corners"]}}
+    assert stream.effects[-1].options == {"ends": {"gate": GATE["ends"]}}
+    assert outputs(planned(effects=asked, zones=["shop=0,0,1,0,1,1"])) == [f"street_{(asked or ['overlay'])[0]}.mp4"]
+
+
+def test_lines_are_drawn_where_they_are_asked_for_and_nothing_is_added_to_other_effects() -> None:
+    line = ["gate=0.72,0,0.72,1"]
+    assert [effect.name for effect in only(planned(effects=["blur"], lines=line)).effects] == ["blur"]
+    (lines, labels) = only(planned(effects=["lines", "labels"], lines=line)).effects
+    assert lines.options == {"ends": {"gate": GATE["ends"]}} and labels.options == {}
+    own = planned(effects=["lines:ends={door: [0, 0, 1, 1]}"], lines=line)
+    assert only(own).effects[0].options == {"ends": {"door": [0, 0, 1, 1]}}
+    assert only(planned(effects=None, outputs=["street.jsonl"], lines=line)).effects == ()
+
+
+def test_lines_of_a_pipeline_are_drawn_and_counted_beside_those_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "gate.yaml"
+    file.write_text("counters: [{line: {name: door, ends: [0, 0, 0, 1]}}]\neffects: [counts]\n")
+    stream = only(planned(pipeline=file, effects=None, lines=["gate=0.72,0,0.72,1"]))
+    assert [each.options["name"] for each in stream.counters] == ["door", "gate"]
+    assert stream.effects[1].options == {"ends": {"door": [0, 0, 0, 1], "gate": GATE["ends"]}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lines": ["gate=0,0,1,1", "gate=0,0,0,1"]}, "line gate: expected a name of its own for each line, got two"),
+        ({"zones": ["a=0,0,1,0,1,1", "a=0,0,1,0,0,1"]}, "zone a: expected a name of its own for each zone, got two"),
+        ({"lines": ["gate=0,0,1,2"]}, "line gate: expected shares of the picture from 0 to 1, got 2"),
+        ({"lines": ["gate"]}, "--line gate: expected NAME=X1,Y1,X2,Y2"),
+        ({"zones": ["=0,0,1,0,1,1"]}, "zone: expected a name, got none"),
+        ({"zones": {"shop": [0, 0, 1, 1, 1, 0, 0, 1]}}, "zone shop: expected an outline that does not cross itself"),
+    ],
+)
+def test_a_wrong_line_or_zone_is_refused_before_anything_is_opened(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        planned(**wrong)
+
+
+def test_a_line_and_a_zone_may_have_one_name() -> None:
+    assert len(only(planned(lines=["a=0,0,1,1"], zones=["a=0,0,1,0,1,1"])).counters) == 3

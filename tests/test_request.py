@@ -47,6 +47,7 @@ def test_nothing_said_is_the_request_as_it_is_from_python() -> None:
 def test_texts_of_the_command_line_become_the_values_that_python_gives() -> None:
     said = "a.mp4 b.mp4 -o out --output x.gif --effect splash --effect labels:a=1 --classes a,b --stride 2 --start 1:30"
     said += " --quality 18.5 --min-score 0.25 --overwrite --set a.b=1 --set c=2 --parallel 3 --codec av1 --preset fast"
+    said += " --line gate=0,0,1,1 --line door=0,1,1,0 --zone shop=0,0,1,0,1,1"
     assert request_of(*said.split()) == Request(
         inputs=("a.mp4", "b.mp4"),
         outputs=("out", "x.gif"),
@@ -61,6 +62,8 @@ def test_texts_of_the_command_line_become_the_values_that_python_gives() -> None
         parallel=3,
         codec="av1",
         preset="fast",
+        lines=("gate=0,0,1,1", "door=0,1,1,0"),
+        zones=("shop=0,0,1,0,1,1",),
     )
 
 
