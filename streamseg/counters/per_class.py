@@ -15,16 +15,21 @@ NAME, VERSION = "counter per_class", 1
 class PerClass:
     """Running totals `{"objects": {class name: confirmed tracks}}`, classes in the order of their first appearance.
 
-    A track is counted once, in the frame where it is confirmed (`track_ids` at least 0). It makes no events.
+    A track is counted once, in the frame where it is confirmed (`track_ids` at least 0). Where time steps back, as it
+    does in a new run that was given the numbers of an earlier one, the ids of tracks mean others. It makes no events.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._counted = _Numbers()
+        self._time: float | None = None  # of the last frame
 
     def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]:
         """The totals after this frame, and no events."""
-        instances = result.instances
+        instances, time = result.instances, result.frame.time
+        if self._time is not None and time < self._time:
+            self._counted = _Numbers()
+        self._time = time
         for track_id, name in zip(instances.track_ids.tolist(), instances.names, strict=True):
             if track_id >= 0 and self._counted.add(track_id):
                 self._counts[name] = self._counts.get(name, 0) + 1
@@ -36,14 +41,17 @@ class PerClass:
 
     def state(self) -> State:
         """The totals and which tracks are in them, as plain data."""
-        return labelled(NAME, version=VERSION, objects=dict(self._counts), counted=self._counted.state())
+        return labelled(
+            NAME, version=VERSION, objects=dict(self._counts), counted=self._counted.state(), time=self._time
+        )
 
     def restore(self, state: State) -> None:
         """Go on from the `state()` of another one; UsageError where it is no such state."""
         with reading(state, of=NAME, version=VERSION) as fields:
             counts = {str(name): int(number) for name, number in fields["objects"].items()}
             counted = _Numbers.from_state(fields["counted"])
-        self._counts, self._counted = counts, counted
+            time = None if fields["time"] is None else float(fields["time"])
+        self._counts, self._counted, self._time = counts, counted, time
 
 
 class _Numbers:

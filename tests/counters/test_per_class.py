@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -110,3 +111,17 @@ def test_a_state_that_is_not_its_own_is_refused_and_changes_nothing(wrong: dict[
 
 def test_it_is_a_counter() -> None:
     assert isinstance(PerClass(), Counter)
+
+
+def test_the_tracks_of_a_new_run_are_counted_beside_those_that_were_kept() -> None:
+    before, after = PerClass(), PerClass()
+    for time in (0.0, 0.1):
+        before.update(at(seen([1, 2]), time))
+    after.restore(json.loads(json.dumps(before.state())))
+    for time in (0.0, 0.1):
+        totals, _ = after.update(at(seen([1, 2, 3]), time))
+    assert totals == {"objects": {"person": 5}}
+
+
+def at(result: Result, time: float) -> Result:
+    return replace(result, frame=replace(result.frame, time=time))
