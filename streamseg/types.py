@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -214,6 +215,13 @@ class Result:
     counts: Totals = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     picture: av.VideoFrame | None = None
+
+    @property
+    def in_sight(self) -> dict[str, int]:
+        """How many objects of each class are in the picture: confirmed tracks, or all objects where nothing tracks."""
+        ids = self.instances.track_ids
+        tracked = "objects" in self.counts or bool((ids >= 0).any())
+        return dict(Tally(self.instances[ids >= 0].names if tracked else self.instances.names))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Literal, get_args
 
 from streamseg.canvas import DARK, WHITE, Canvas, color_of, text_size
@@ -65,13 +64,10 @@ class Counts:
 
     def _rows(self, result: Result) -> tuple[list[tuple[str, int, int]], bool]:
         """Class, now and total of every class seen, in the model's order; and whether totals are known."""
-        shown = result.instances.of(*(self.classes or ()))
-        if (shown.track_ids >= 0).any() or "objects" in result.counts:
-            shown = shown[shown.track_ids >= 0]
-        now = Counter(shown.names)
+        now = result.in_sight
         totals = dict(result.counts.get("objects", {}))
         order = {name: i for i, name in enumerate(result.instances.class_names)}
         names = sorted({*now, *totals}, key=lambda name: (order.get(name, len(order)), name))
         if self.classes:
             names = [name for name in names if name in self.classes]
-        return [(name, now[name], int(totals.get(name, 0))) for name in names], "objects" in result.counts
+        return [(name, now.get(name, 0), int(totals.get(name, 0))) for name in names], "objects" in result.counts
