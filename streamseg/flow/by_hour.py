@@ -1,0 +1,119 @@
+"""What a stream counted in each hour and on each local day, for charts and spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter as Tally
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, Literal
+
+from streamseg.kept import labelled, reading
+from streamseg.types import State, Totals
+
+NAME, VERSION = "by_hour", 1
+"""What a kept state is labelled with; a state of another form gets another version."""
+
+HOURS = 400 * 24
+"""Hours that are remembered, the newest of those in which anything was counted: more than a year."""
+
+Every = Literal["hour", "day"]
+
+
+class ByHour:
+    """Adds up by the hour of the clock what the running totals of a stream grow by, whatever its counters count.
+
+    A number that fell, as when counting began anew, adds what it is now. How many are somewhere `now` is no sum and is
+    left out. Hours are those of the local clock, so that days end at midnight there.
+
+    zone: of the clock, None for the machine's own
+    """
+
+    def __init__(self, *, zone: tzinfo | None = None, hours: int = HOURS) -> None:
+        self.zone, self.hours = zone, hours
+        self._before: dict[str, int] = {}
+        self._counts: dict[int, Tally[str]] = {}  # by the unix seconds at which the hour begins
+
+    def add(self, at: float, totals: Totals) -> None:
+        """The totals at this time, in unix seconds; called with every frame, or whenever anything was counted."""
+        now = dict(_columns(totals))
+        grown = {column: number - self._lasting(column, number) for column, number in now.items()}
+        self._before.update(now)
+        if any(grown.values()):
+            hour = int(self._begin_of_hour(at).timestamp())
+            self._counts.setdefault(hour, Tally()).update(
+                {column: number for column, number in grown.items() if number}
+            )
+            while len(self._counts) > self.hours:
+                del self._counts[min(self._counts)]
+
+    def rows(self, every: Every = "hour") -> list[dict[str, Any]]:
+        """A row for every hour or day from the first to the last in which anything was counted: `begins` and numbers.
+
+        `begins` is the local time with its offset from UTC, or the date; the numbers are named like `objects person`,
+        `lines gate person in`, and each row has all of them.
+        """
+        columns = dict.fromkeys(column for hour in sorted(self._counts) for column in self._counts[hour])
+        rows: dict[str, dict[str, Any]] = {}
+        for hour in self._every_hour():
+            begin = datetime.fromtimestamp(hour, self.zone).astimezone(self.zone)
+            begins = begin.isoformat(timespec="minutes") if every == "hour" else begin.date().isoformat()
+            row = rows.setdefault(begins, {"begins": begins, **dict.fromkeys(columns, 0)})
+            for column, number in self._counts.get(hour, {}).items():
+                row[column] += number
+        return list(rows.values())
+
+    def csv(self, every: Every = "hour") -> str:
+        """The rows as a table with a head, empty where nothing was counted."""
+        rows = self.rows(every)
+        if not rows:
+            return ""
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        return text.getvalue()
+
+    def state(self) -> State:
+        """The sums of every hour, and the totals so far, as plain data."""
+        hours = {str(hour): dict(counts) for hour, counts in self._counts.items()}
+        return labelled(NAME, version=VERSION, hours=hours, before=dict(self._before))
+
+    def restore(self, state: State) -> None:
+        """Go on from the `state()` of another one; UsageError where it is no such state."""
+        with reading(state, of=NAME, version=VERSION) as fields:
+            counts = {
+                int(hour): Tally({str(column): int(number) for column, number in numbers.items()})
+                for hour, numbers in fields["hours"].items()
+            }
+            before = {str(column): int(number) for column, number in fields["before"].items()}
+        self._counts, self._before = counts, before
+
+    def _lasting(self, column: str, number: int) -> int:
+        """How much of this number was there before."""
+        before = self._before.get(column, 0)
+        return before if before <= number else 0
+
+    def _begin_of_hour(self, at: float) -> datetime:
+        local = datetime.fromtimestamp(at, self.zone).astimezone(self.zone)
+        past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        return datetime.fromtimestamp(at - past.total_seconds(), self.zone).astimezone(self.zone)
+
+    def _every_hour(self) -> Iterator[int]:
+        """The beginnings of all hours from the first to the last one, those without a count too."""
+        if self._counts:
+            hour, last = min(self._counts), max(self._counts)
+            while hour <= last:
+                yield hour
+                hour += 3600
+
+
+def _columns(totals: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+    """Every number that can only grow, after the keys that lead to it."""
+    if isinstance(totals, Mapping):
+        for key, inside in totals.items():
+            if key != "now":
+                yield from _columns(inside, (*path, str(key)))
+    elif isinstance(totals, int) and not isinstance(totals, bool):
+        yield " ".join(path), totals
