@@ -100,7 +100,10 @@ def plan(request: Request) -> Plan:
     of_streams = [text for text in request.settings if setting(text)[0][0] in StreamConfig.model_fields]
     config = with_settings(config, [text for text in request.settings if text not in of_streams])
     names = _Names()
-    pairs = [(source, with_settings(stream, of_streams)) for source, stream in _streams(config, request, names)]
+    pairs = [
+        (source, _showing_places(with_settings(stream, of_streams)))
+        for source, stream in _streams(config, request, names)
+    ]
     _check_outputs_differ(pairs)
     streams: dict[str, StreamConfig] = {}
     refused: dict[str, StreamsegError] = {}
@@ -240,16 +243,16 @@ def _stream(
     given: Input, template: StreamConfig, request: Request, names: _Names, *, num_inputs: int, web: bool
 ) -> StreamConfig:
     source = _with_range(given.source, request)
-    counters = _counters(template, request)
     effects = _effects(template, request, web=web)
-    sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)  # called after what was asked for
-    effects = _with_places(effects, counters)
+    sinks = _sinks(given, template, effects, request, names, num_inputs=num_inputs)
     _check_shown(sinks, request, web=web)
     tracker = template.tracker
     if tracker and request.min_score is not None:
         tracker = _with_if_taken(tracker, "trackers", "min_score", request.min_score)
     # Not validated: an effect may be a ready-made object.
-    return StreamConfig.model_construct(source=source, tracker=tracker, counters=counters, effects=effects, sinks=sinks)
+    return StreamConfig.model_construct(
+        source=source, tracker=tracker, counters=_counters(template, request), effects=effects, sinks=sinks
+    )
 
 
 def _effects(template: StreamConfig, request: Request, *, web: bool) -> tuple[Any, ...]:
@@ -272,7 +275,7 @@ def _effects(template: StreamConfig, request: Request, *, web: bool) -> tuple[An
 
 
 def _counters(template: StreamConfig, request: Request) -> tuple[Component, ...]:
-    """The pipeline's own and one for each line and zone that was asked for; no two of a kind have one name."""
+    """The pipeline's own and one for each line and zone that was asked for."""
     counters = [*template.counters]
     for kind, given in (("line", request.lines), ("zone", request.zones)):
         option, _, check = PLACES[kind]
@@ -280,24 +283,22 @@ def _counters(template: StreamConfig, request: Request) -> tuple[Component, ...]
         for name, numbers in pairs:
             check(numbers, name=name)
             counters.append(Component(name=kind, options={"name": name, option: list(numbers)}))
-    taken = [(each.name, str(each.options.get("name"))) for each in counters if each.name in PLACES]
-    for kind, called in taken:
-        if taken.count((kind, called)) > 1:
-            raise UsageError(f"{kind} {called}: expected a name of its own for each {kind}, got two of this name")
     return tuple(counters)
 
 
-def _with_places(effects: tuple[Any, ...], counters: Sequence[Component]) -> tuple[Any, ...]:
-    """The effects with those that draw the lines and zones which are counted, below and above all others.
+def _showing_places(stream: StreamConfig) -> StreamConfig:
+    """The stream with the effects that draw its lines and zones, told where these are.
 
-    They are added where the effects are the default or show counts, and told where the places are.
+    They are added, zones below and lines above all others, where the effects are the default or show counts.
     """
+    _check_names_differ(stream.counters)
+    effects: tuple[Any, ...] = stream.effects
     names = [effect.name for effect in effects if isinstance(effect, Component)]
     adds = effects == DEFAULT_EFFECTS or "counts" in names
     for kind, (option, drawn_by, _) in PLACES.items():
         places = {
             each.options["name"]: each.options[option]
-            for each in counters
+            for each in stream.counters
             if each.name == kind and {"name", option} <= set(each.options)
         }
         if places and adds and drawn_by not in names:
@@ -305,7 +306,14 @@ def _with_places(effects: tuple[Any, ...], counters: Sequence[Component]) -> tup
             effects = (*added, *effects) if kind == "zone" else (*effects, *added)
         if places:
             effects = tuple(_told(effect, drawn_by, {option: places}) for effect in effects)
-    return effects
+    return stream.model_copy(update={"effects": effects})
+
+
+def _check_names_differ(counters: Sequence[Component]) -> None:
+    taken = [(each.name, str(each.options.get("name"))) for each in counters if each.name in PLACES]
+    for kind, called in taken:
+        if taken.count((kind, called)) > 1:
+            raise UsageError(f"{kind} {called}: expected a name of its own for each {kind}, got two of this name")
 
 
 def _told(effect: Any, name: str, options: Mapping[str, Any]) -> Any:

@@ -451,5 +451,11 @@ def test_a_wrong_line_or_zone_is_refused_before_anything_is_opened(wrong: dict[s
         planned(**wrong)
 
 
+def test_a_line_that_is_set_elsewhere_is_drawn_there() -> None:
+    stream = only(planned(effects=["counts"], lines=["gate=0,0,1,1"], settings=["counters.1.ends=[0.5, 0, 0.5, 1]"]))
+    assert stream.counters[1].options == {"name": "gate", "ends": [0.5, 0, 0.5, 1]}
+    assert stream.effects[1].options == {"ends": {"gate": [0.5, 0, 0.5, 1]}}
+
+
 def test_a_line_and_a_zone_may_have_one_name() -> None:
     assert len(only(planned(lines=["a=0,0,1,1"], zones=["a=0,0,1,0,1,1"])).counters) == 3
