@@ -20,7 +20,7 @@ _SHIFT = 4
 """Bits of a pixel's fraction that OpenCV draws by: a sixteenth of a pixel."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def line(points: Points, *, thickness: float, width: int, height: int, weight: int) -> tuple[Patch, ...]:
     """A line through points in pixels, in pieces that do not overlap; kept, for what stands still is drawn often."""
     made = tuple(path(np.array(points), thickness=thickness, width=width, height=height, weight=weight))
