@@ -1,0 +1,1 @@
+"""Shows in a browser what the cameras see and what was counted, and tells other programs the same."""
