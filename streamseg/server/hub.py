@@ -99,7 +99,9 @@ class Hub:
     # What happens in the pipeline.
 
     def on_open(self, stream: str, info: StreamInfo) -> None:
-        if not info.live:  # of a live source `on_state` tells
+        with self._lock:
+            told = info.live and self._stream(stream).state != "connecting"
+        if not told:  # a file has no states of its own
             self._change(stream, SourceState("live"))
 
     def on_state(self, stream: str, state: SourceState) -> None:

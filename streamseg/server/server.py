@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
 import re
 import secrets
@@ -22,6 +24,8 @@ from streamseg.server.audience import Audience
 from streamseg.server.hub import Hub
 from streamseg.server.pictures import Pictures
 from streamseg.types import OutputError, UsageError
+
+log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 SECONDS_TO_START = 10.0
@@ -103,7 +107,8 @@ class Server:
             timeout_graceful_shutdown=1,
         )
         self._uvicorn = uvicorn.Server(config)
-        self._threads.start("web", lambda: self._uvicorn.run(sockets=[bound]), at_end=self._end)
+        _hear(logging.getLogger("uvicorn.error"))
+        self._threads.start("web", lambda: asyncio.run(self._serve(bound)), at_end=self._end)
         answers = self._audience.opened.wait(SECONDS_TO_START)
         if self._failure or not answers:
             self.__exit__()
@@ -124,6 +129,12 @@ class Server:
         with suppress(webbrowser.Error):
             return webbrowser.open(self.url)
         return False
+
+    async def _serve(self, bound: socket.socket) -> None:
+        await self._uvicorn.serve(sockets=[bound])
+        for connection in list(self._uvicorn.server_state.connections):
+            connection.transport.abort()  # of a viewer that does not even read that this is the end
+        await asyncio.sleep(0)
 
     def _end(self, failure: Failure | None) -> None:
         self._failure = failure
@@ -150,6 +161,17 @@ class Server:
             bound.close()
             raise UsageError(f"web address {self.address}: {_said(error)}") from None
         return bound
+
+
+def _hear(theirs: logging.Logger) -> None:
+    """What the library warns of comes out where our own log does; that it parts from a stuck viewer is no news."""
+    theirs.parent = log
+    theirs.setLevel(logging.WARNING)
+    theirs.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Cancel %s running task")
 
 
 def _said(error: OSError) -> str:

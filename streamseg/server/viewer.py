@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -56,30 +58,29 @@ class Viewer:
         self._places: dict[str, tuple[Picture, float]] = {}  # the picture to send, and since when it waits
         self._emptied: dict[str, asyncio.Event] = {}
         self._sent_at: dict[str, float] = {}
-        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._watching: dict[str, anyio.CancelScope] = {}
         self._width = 0
 
     async def serve(self) -> None:
         """Until the browser leaves, says something wrong, or the server ends."""
-        sending = asyncio.create_task(self._send())
-        listening = asyncio.create_task(self._listen())
-        try:
-            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, listening, *self._watching.values()):
-                task.cancel()
-            await asyncio.gather(sending, listening, *self._watching.values(), return_exceptions=True)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._until_the_end_of, self._listen)
+            self._tasks.start_soon(self._until_the_end_of, self._send)
+
+    async def _until_the_end_of(self, work: Callable[[], Awaitable[None]]) -> None:
+        with suppress(WebSocketDisconnect):
+            await work()
+        self._tasks.cancel_scope.cancel()
 
     async def _listen(self) -> None:
-        with suppress(WebSocketDisconnect):
-            while True:
-                text = await self._socket.receive_text()
-                try:
-                    self._watch(Watch.model_validate_json(text))
-                except ValidationError as error:
-                    reason = f'expected {{"watch": [NAME, …], "width": 640}}: {error.errors()[0]["msg"]}'
-                    await self._socket.close(WRONG_MESSAGE, reason.encode()[:120].decode(errors="ignore"))
-                    return
+        while True:
+            text = await self._socket.receive_text()
+            try:
+                self._watch(Watch.model_validate_json(text))
+            except ValidationError as error:
+                reason = f'expected {{"watch": [NAME, …], "width": 640}}: {error.errors()[0]["msg"]}'
+                await self._socket.close(WRONG_MESSAGE, reason.encode()[:120].decode(errors="ignore"))
+                return
 
     def _watch(self, wanted: Watch) -> None:
         """Watches what is wanted now; a name that no stream has is left out."""
@@ -90,27 +91,28 @@ class Viewer:
             self._places.pop(name, None)
         self._width = width
         for name in names - self._watching.keys():
-            self._watching[name] = asyncio.create_task(self._fill(name, width))
+            scope = self._watching[name] = anyio.CancelScope()
+            self._tasks.start_soon(self._fill, name, width, scope)
 
-    async def _fill(self, name: str, width: int) -> None:
+    async def _fill(self, name: str, width: int, scope: anyio.CancelScope) -> None:
         emptied = self._emptied[name] = asyncio.Event()
         number = 0
-        while True:
-            picture = await next_picture(self._pictures, name, width, after=number)
-            number = picture.number
-            self._places[name] = picture, time.monotonic()
-            self._ear.changed.set()
-            emptied.clear()
-            await emptied.wait()
+        with scope:
+            while True:
+                picture = await next_picture(self._pictures, name, width, after=number)
+                number = picture.number
+                self._places[name] = picture, time.monotonic()
+                self._ear.changed.set()
+                emptied.clear()
+                await emptied.wait()
 
     async def _send(self) -> None:
-        with suppress(WebSocketDisconnect):
-            while not self._ear.closed:
-                await self._ear.changed.wait()
-                self._ear.changed.clear()
-                while await self._sent_news() or await self._sent_picture():
-                    pass
-            await self._socket.close(GOING_AWAY)
+        while not self._ear.closed:
+            await self._ear.changed.wait()
+            self._ear.changed.clear()
+            while await self._sent_news() or await self._sent_picture():
+                pass
+        await self._socket.close(GOING_AWAY)
 
     async def _sent_news(self) -> bool:
         news = self._ear.take()
