@@ -176,7 +176,9 @@ class Guard:
     def _refusal(self, asked: HTTPConnection) -> Response | None:
         host = asked.headers.get("host", "")
         if not self._gate.knows_host(host):
-            return _refused(403, "the server is not known under this host name; `--web-host NAME` makes it known")
+            return _refused(
+                403, "the server is not known under this host name; `--set web.hosts=[NAME]` makes it known"
+            )
         changes = asked.scope["type"] == "websocket" or asked.scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and not _same_origin(asked.headers, host):
             return _refused(403, "a page of another site may not do this")

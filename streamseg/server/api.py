@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -92,7 +93,7 @@ def _add_numbers(app: FastAPI, hub: Hub) -> None:
         return hub.events(stream=None if stream is None else _known(hub, stream), limit=limit, before=before)
 
     @app.get(
-        "/api/events/{event_id}/thumbnail.jpg",
+        "/api/events/{event_id:path}/thumbnail.jpg",
         response_class=Response,
         responses={**JPEG, **UNKNOWN},
         tags=["numbers"],
@@ -203,7 +204,7 @@ def _add_health(app: FastAPI, hub: Hub, pictures: Pictures, audience: Audience) 
         states = {stream["name"]: stream["state"] for stream in hub.streams()}
         healthy = all(state in ("live", "ended") for state in states.values())
         response.status_code = 200 if healthy else 503
-        return {"healthy": healthy, "streams": states, "publishers": hub.publishers() if hub.publishers else []}
+        return {"healthy": healthy, "streams": states, "publishers": [asdict(status) for status in hub.publishers()]}
 
     @app.get(
         "/metrics",

@@ -8,15 +8,16 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from streamseg.flow.report import Summary
 from streamseg.records import plain
 from streamseg.server.history import Column, History
 from streamseg.server.thumbnail import of_event
-from streamseg.types import OutputError, Result, SourceState, StreamInfo
+from streamseg.types import OutputError, OutputStatus, Result, SourceState, StreamInfo
 
 STATES = ("connecting", "live", "stalled", "lost", "refused", "ended", "failed")
 """Those of a live source; `ended` and `failed` are streams that no more pictures will come from."""
@@ -27,9 +28,6 @@ SECONDS_OF_FPS = 5.0
 FRESH = 0.25  # seconds for which one look at the streams serves everybody who asks
 
 log = logging.getLogger(__name__)
-
-Status = Mapping[str, Any]
-"""How a sink or a publisher is doing: {"name", "state", "cause", "dropped"}."""
 
 
 class Watcher(Protocol):
@@ -42,13 +40,18 @@ class Watcher(Protocol):
 
 @dataclass
 class _Stream:
-    """What is known of one stream. `since` in unix seconds · `times` of the last pictures shown, monotonic."""
+    """What is known of one stream.
+
+    since: unix seconds · last: what was counted last · shown: the last one with a picture, which one that is too old
+    has not · times: when the last pictures were shown, monotonic
+    """
 
     name: str
     state: str = "connecting"
     cause: str = ""
     since: float = field(default_factory=time.time)
-    newest: Result | None = None
+    last: Result | None = None
+    shown: Result | None = None
     num_shown: int = 0
     times: deque[float] = field(default_factory=deque)
     history: History = field(default_factory=History)
@@ -73,8 +76,8 @@ class Hub:
     It answers before there is a pipeline: then every stream of `stream_names` is `connecting`. A stream that joins
     later is added when something is heard of it.
 
-    summary: `Pipeline.summary`, for frames and drops · sinks: how those of a stream are doing, by its name ·
-    publishers: how those of the pipeline are doing; all three may be set later
+    summary: `Pipeline.summary`, for frames, drops and sinks · publishers: how those of the pipeline are doing; both may
+    be set later
     """
 
     def __init__(
@@ -82,10 +85,9 @@ class Hub:
         stream_names: Iterable[str] = (),
         *,
         summary: Callable[[], Summary] | None = None,
-        sinks: Callable[[str], Sequence[Status]] | None = None,
-        publishers: Callable[[], Sequence[Status]] | None = None,
+        publishers: Callable[[], Sequence[OutputStatus]] = tuple,
     ) -> None:
-        self.summary, self.sinks, self.publishers = summary, sinks, publishers
+        self.summary, self.publishers = summary, publishers
         self.watchers: tuple[Watcher, ...] = ()
         self._lock = threading.Lock()  # around the streams and their events; nobody waits while holding it
         self._streams = {name: _Stream(name) for name in stream_names}
@@ -127,11 +129,13 @@ class Hub:
         now = time.monotonic()
         with self._lock:
             stream = self._stream(result.frame.stream)
-            stream.newest = result
-            stream.num_shown += 1
-            stream.times.append(now)
-            while now - stream.times[0] > SECONDS_OF_FPS:
-                stream.times.popleft()
+            stream.last = result
+            if result.picture is not None:
+                stream.shown = result
+                stream.num_shown += 1
+                stream.times.append(now)
+                while now - stream.times[0] > SECONDS_OF_FPS:
+                    stream.times.popleft()
             if stream.history.due(time.time()):
                 stream.history.add(time.time(), _numbers(result))
             events = [self._kept(result, event) for event in result.events]
@@ -143,9 +147,9 @@ class Hub:
     def _kept(self, result: Result, event: Mapping[str, Any]) -> _Event:
         """The event among the last ones; lock held."""
         record = {"stream": result.frame.stream, **_plain(event)}
-        record.setdefault("id", uuid.uuid4().hex)
-        record["thumbnail"] = f"/api/events/{record['id']}/thumbnail.jpg"
-        kept = _Event(record, result)
+        record["id"] = str(record.get("id") or uuid.uuid4().hex)
+        record["thumbnail"] = f"/api/events/{quote(record['id'], safe='')}/thumbnail.jpg"
+        kept = _Event(record, result if result.picture is not None else None)
         self._events.append(kept)
         self._waiting.append(kept)
         if len(self._waiting) > WAITING:
@@ -164,10 +168,10 @@ class Hub:
             return list(self._streams)
 
     def newest(self, name: str) -> Result | None:
-        """The stream's last result; None before its first, and of a stream that nobody knows."""
+        """The stream's last result with a picture; None before its first, and of a stream that nobody knows."""
         with self._lock:
             stream = self._streams.get(name)
-            return stream.newest if stream else None
+            return stream.shown if stream else None
 
     def streams(self) -> list[dict[str, Any]]:
         """All streams as `/api/streams` answers; several who ask within a quarter of a second get the same."""
@@ -186,21 +190,21 @@ class Hub:
         run = summary.streams.get(name) if summary else None
         with self._lock:
             stream = self._streams[name]
-            result, shown = stream.newest, stream.num_shown
+            last, shown, num_shown = stream.last, stream.shown, stream.num_shown
             said = stream.said()
             fps = _rate(stream.times, time.monotonic())
-        counts = _plain(result.counts) if result else {}
+        counts = _plain(last.counts) if last else {}
         return said | {
-            "width": result.frame.width if result else None,
-            "height": result.frame.height if result else None,
+            "width": shown.frame.width if shown else None,
+            "height": shown.frame.height if shown else None,
             "fps": round(fps, 1),
-            "age": round(max(0.0, time.monotonic() - result.frame.captured_at), 3) if result else None,
-            "read": run.read if run else shown,
-            "shown": run.written if run else shown,
+            "age": round(max(0.0, time.monotonic() - shown.frame.captured_at), 3) if shown else None,
+            "read": run.read if run else num_shown,
+            "shown": run.written if run else num_shown,
             "dropped": dict(run.dropped) if run else {},
-            "now": dict(in_sight(result)) if result else {},
+            "now": dict(in_sight(last)) if last else {},
             "counts": {kind: {} for kind in ("objects", "lines", "zones")} | counts,
-            "sinks": [dict(status) for status in self.sinks(name)] if self.sinks else [],
+            "sinks": [asdict(status) for status in run.sinks] if run else [],
         }
 
     def events(self, *, stream: str | None = None, limit: int = 50, before: str | None = None) -> list[dict[str, Any]]:

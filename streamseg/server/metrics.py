@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,11 +13,10 @@ from prometheus_client.exposition import choose_encoder
 from streamseg.server.audience import Audience
 from streamseg.server.hub import STATES, Hub, counted
 from streamseg.server.pictures import Pictures
+from streamseg.types import OutputState
 
 Row = tuple[Sequence[str], float]
 """The values of the labels, and the number."""
-
-SINK_STATES = ("ok", "retrying", "failed")
 
 
 class Metrics:
@@ -37,7 +37,7 @@ class Metrics:
         streams, summary = self._hub.look()
         yield from _of_frames(streams)
         yield from _of_counts(streams)
-        yield from _of_outputs(streams, self._hub.publishers() if self._hub.publishers else ())
+        yield from _of_outputs(streams, map(asdict, self._hub.publishers()))
         stages = [
             ((name, stage), seconds)
             for name, run in (summary.streams.items() if summary else ())
@@ -92,9 +92,13 @@ def _of_counts(streams: Iterable[dict[str, Any]]) -> Iterator[Metric]:
 def _of_outputs(streams: Iterable[dict[str, Any]], publishers: Iterable[Any]) -> Iterator[Metric]:
     outputs = [((stream["name"], sink["name"]), sink) for stream in streams for sink in stream["sinks"]]
     outputs += [(("", publisher["name"]), publisher) for publisher in publishers]
-    dropped = [(labels, output.get("dropped", 0)) for labels, output in outputs]
+    dropped = [(labels, output["dropped"]) for labels, output in outputs]
     yield _counter("output_dropped", "What a sink or publisher had to drop.", ("stream", "output"), dropped)
-    states = [((*labels, state), output["state"] == state) for labels, output in outputs for state in SINK_STATES]
+    waiting = [(labels, output["waiting"]) for labels, output in outputs]
+    yield _gauge("output_waiting", "What waits for a sink or publisher.", ("stream", "output"), waiting)
+    states = [
+        ((*labels, state), output["state"] == state) for labels, output in outputs for state in get_args(OutputState)
+    ]
     yield _gauge("output_state", "1 for the state of the output.", ("stream", "output", "state"), states)
 
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import av
 import cv2
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -170,8 +169,10 @@ def width_for(asked: int) -> int:
 
 
 def encoded(result: Result, width: int, *, reformatter: VideoReformatter) -> bytes:
-    """What was drawn, or else the frame, as a JPEG of square pixels, `width` pixels wide at most."""
-    picture: av.VideoFrame = result.picture or result.frame.picture
+    """What was drawn as a JPEG of square pixels, `width` pixels wide at most."""
+    picture = result.picture
+    if picture is None:  # never the frame itself: what an effect blurs stays blurred
+        raise ValueError("there is no picture")
     shown = picture.width * result.frame.pixel_aspect
     width = max(1, min(width, round(shown)))
     height = max(1, round(width * picture.height / shown))

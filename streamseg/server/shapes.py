@@ -6,16 +6,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamseg.types import OutputState
+
 Name = Literal["connecting", "live", "stalled", "lost", "refused", "ended", "failed"]
 
 
-class Connected(BaseModel):
-    """A sink or a publisher."""
+class Output(BaseModel):
+    """How a sink of a live stream, or a publisher, is doing."""
 
     name: str
-    state: str = Field(description="ok, retrying or failed")
-    cause: str = ""
-    dropped: int = 0
+    state: OutputState
+    cause: str = Field(description="why; empty while it works")
+    dropped: int = Field(description="pictures or messages that it never had")
+    waiting: int = Field(description="those that wait for it")
 
 
 class StreamStatus(BaseModel):
@@ -34,7 +37,7 @@ class StreamStatus(BaseModel):
     dropped: dict[str, int] = Field(description="frames by cause")
     now: dict[str, int] = Field(description="objects in sight by class")
     counts: dict[str, Any] = Field(description="running totals: objects by class, lines and zones by name and class")
-    sinks: list[Connected]
+    sinks: list[Output]
 
 
 class Event(BaseModel):
@@ -61,7 +64,7 @@ class Health(BaseModel):
 
     healthy: bool
     streams: dict[str, Name]
-    publishers: list[Connected]
+    publishers: list[Output]
 
 
 class Alive(BaseModel):

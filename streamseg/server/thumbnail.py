@@ -15,7 +15,9 @@ ROOM = 0.4  # of the object's longer side, on each side of it
 
 def of_event(result: Result, event: Mapping[str, Any], *, side: int = 160) -> bytes | None:
     """A JPEG of `side` pixels on its longer side: the event's track, or the whole picture; None if none can be had."""
-    picture = result.picture or result.frame.picture
+    picture = result.picture
+    if picture is None:  # what an effect blurs stays blurred
+        return None
     rgb = rgb_of(picture, width=picture.width, height=picture.height)
     found = result.instances
     boxes = found.boxes[found.track_ids == event.get("track", -1)] if "track" in event else found.boxes[:0]

@@ -22,7 +22,7 @@ from streamseg.flow.report import StreamSummary, Summary
 from streamseg.server.hub import Hub
 from streamseg.server.server import Server
 from streamseg.sources.test_pattern import TestPattern
-from streamseg.types import Frame, Instances, Result, SourceState, StreamInfo
+from streamseg.types import Frame, Instances, OutputStatus, Result, SourceState, StreamInfo
 
 CLASS_NAMES = ("background", "person", "dog")
 SIZES = ("640x360", "1280x720", "480x640", "768x576")
@@ -56,7 +56,7 @@ def result(frame: Frame, *, num: int = 2, totals: dict[str, Any] | None = None, 
         track_ids=np.arange(num),
         class_names=CLASS_NAMES,
     )
-    return Result(frame, found, counts=totals or {}, events=events)
+    return Result(frame, found, counts=totals or {}, events=events, picture=frame.picture)
 
 
 def crossing(name: str, number: int, *, direction: str = "in", track: int = 0) -> dict[str, Any]:
@@ -127,6 +127,10 @@ class Camera:
             written=self.num_read - self.num_dropped,
             dropped={"slow engine": self.num_dropped} if self.num_dropped else {},
             stages={"engine": self.num_read * 0.02},
+            sinks=(
+                OutputStatus(f"{self.name}.mp4"),
+                OutputStatus("rtsp://10.0.0.9/out", "retrying", "connection refused", dropped=12, waiting=3),
+            ),
         )
 
 
@@ -136,10 +140,6 @@ def cameras(hub: Hub, num: int) -> list[Camera]:
         Camera(hub, name, size=SIZES[i % 4], fps=10 + i % 3 * 5, fails=i % 4 == 3) for i, name in enumerate(NAMES[:num])
     ]
     hub.summary = lambda: Summary({camera.name: camera.summary() for camera in made}, 1.0, None, 0)
-    hub.sinks = lambda name: [
-        {"name": f"{name}.mp4", "state": "ok", "cause": "", "dropped": 0},
-        {"name": "rtsp://10.0.0.9/out", "state": "retrying", "cause": "connection refused", "dropped": 12},
-    ]
     for camera in made:
         hub.on_state(camera.name, SourceState("connecting"))
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamseg.server.hub import Hub
-from streamseg.types import SourceState
+from streamseg.types import OutputStatus, SourceState
 from tests import fakes
 from tests.server.conftest import Client
 from tests.server.fake import crossing, result
@@ -41,10 +42,11 @@ def test_streams_say_what_was_counted(hub: Hub, client: Client) -> None:
 
 
 def test_an_event_comes_whole_and_with_its_picture(hub: Hub, client: Client) -> None:
-    shown(hub, events=(crossing("street", 1),))
+    shown(hub, num=1, events=({**crossing("street", 1), "id": "street/1"},))
     browser = client()
     (event,) = browser.get("/api/events").json()
-    assert event == {**crossing("street", 1), "at": event["at"], "thumbnail": "/api/events/street-1/thumbnail.jpg"}
+    place = "/api/events/street%2F1/thumbnail.jpg"
+    assert event == {**crossing("street", 1), "id": "street/1", "at": event["at"], "thumbnail": place}
     picture = browser.get(event["thumbnail"])
     assert picture.headers["content-type"] == "image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR)
@@ -117,9 +119,9 @@ def test_health_is_that_of_the_worst_stream(hub: Hub, client: Client) -> None:
 
 
 def test_publishers_are_part_of_the_health(hub: Hub, client: Client) -> None:
-    hub.publishers = lambda: [{"name": "mqtt", "state": "retrying", "cause": "connection refused", "dropped": 3}]
-    (publisher,) = client().get("/healthz").json()["publishers"]
-    assert publisher == {"name": "mqtt", "state": "retrying", "cause": "connection refused", "dropped": 3}
+    mqtt = OutputStatus("mqtt", "retrying", "connection refused", dropped=3, waiting=9)
+    hub.publishers = lambda: [mqtt]
+    assert client().get("/healthz").json()["publishers"] == [asdict(mqtt)]
 
 
 def test_the_pages_are_there(client: Client) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.server.hub import EVENTS, WAITING, Hub
-from streamseg.types import Listener, SourceState
+from streamseg.types import Listener, OutputStatus, SourceState
 from tests import fakes
 from tests.server.fake import crossing, info, result
 
@@ -102,8 +102,27 @@ def test_many_who_ask_at_once_ask_the_pipeline_once() -> None:
 
 
 def test_sinks_say_how_they_are_doing() -> None:
-    hub = Hub(["street"], sinks=lambda name: [{"name": f"{name}.mp4", "state": "ok", "cause": "", "dropped": 0}])
-    assert hub.streams()[0]["sinks"] == [{"name": "street.mp4", "state": "ok", "cause": "", "dropped": 0}]
+    run = StreamSummary(sinks=(OutputStatus("rtsp", "retrying", "refused", dropped=4, waiting=1),))
+    hub = Hub(["street"], summary=lambda: Summary({"street": run}, 1.0, None, 0))
+    status = {"name": "rtsp", "state": "retrying", "cause": "refused", "dropped": 4, "waiting": 1}
+    assert hub.streams()[0]["sinks"] == [status]
+
+
+def test_of_a_frame_too_old_to_be_shown_counts_and_events_are_told_and_no_picture(hub: Hub) -> None:
+    hub.on_result(seen(0, num=1))
+    shown = hub.newest("street")
+    old = seen(1, num=3, totals={"objects": {"person": 3}}, events=(crossing("street", 1),))
+    hub.on_result(replace(old, picture=None))
+    assert hub.newest("street") is shown
+    (street,) = hub.streams()
+    assert (street["shown"], street["now"], street["counts"]["objects"]) == (1, {"person": 2, "dog": 1}, {"person": 3})
+    assert [event["thumbnail"] for event in hub.events()] == [None]
+
+
+def test_an_id_of_any_kind_has_a_thumbnail(hub: Hub) -> None:
+    hub.on_result(seen(events=({**crossing("street", 1), "id": "hall/door 2#7"},)))
+    assert hub.events()[0]["thumbnail"] == "/api/events/hall%2Fdoor%202%237/thumbnail.jpg"
+    assert hub.thumbnail("hall/door 2#7") is not None
 
 
 def test_events_come_newest_first_and_page_by_page(hub: Hub) -> None:

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.server.hub import Hub
-from streamseg.types import SourceState
+from streamseg.types import OutputStatus, SourceState
 from tests import fakes
 from tests.server.conftest import Client
 from tests.server.fake import result
@@ -25,9 +25,10 @@ def named(name: str, **labels: str) -> Sample:
 
 
 def street(hub: Hub) -> None:
-    run = StreamSummary(read=10, written=8, dropped={"slow engine": 2}, stages={"engine": 1.5})
+    sink = OutputStatus("rtsp", "retrying", "refused", dropped=4, waiting=5)
+    run = StreamSummary(read=10, written=8, dropped={"slow engine": 2}, stages={"engine": 1.5}, sinks=(sink,))
     hub.summary = lambda: Summary({"street": run}, 1.0, None, 0)
-    hub.sinks = lambda name: [{"name": "rtsp", "state": "retrying", "cause": "refused", "dropped": 4}]
+    hub.publishers = lambda: [OutputStatus("mqtt")]
     hub.on_state("street", SourceState("live"))
     totals = {
         "objects": {"person": 6},
@@ -55,6 +56,8 @@ def test_all_numbers_are_there(hub: Hub, client: Client) -> None:
         named("zone_passages_total", zone="shop", direction="entered", **{"class": "person"}): 9,
         named("zone_passages_total", zone="shop", direction="left", **{"class": "person"}): 7,
         named("output_dropped_total", output="rtsp"): 4,
+        named("output_waiting", output="rtsp"): 5,
+        named("output_state", output="mqtt", state="ok", stream=""): 1,
         named("output_state", output="rtsp", state="retrying"): 1,
         named("output_state", output="rtsp", state="ok"): 0,
         named("stage_seconds_total", stage="engine"): 1.5,

@@ -63,8 +63,10 @@ def test_a_picture_is_never_enlarged_and_its_pixels_are_square() -> None:
 
 def test_what_was_drawn_is_shown() -> None:
     shown = plain((0, 0, 0), width=64, height=48)
-    drawn = replace(shown, picture=plain((255, 255, 255), width=64, height=48).frame.picture)
+    drawn = replace(shown, picture=plain((255, 255, 255), width=64, height=48).picture)
     assert decoded(encoded(drawn, 64, reformatter=VideoReformatter())).mean() > 250
+    with pytest.raises(ValueError, match="no picture"):
+        encoded(replace(shown, picture=None), 64, reformatter=VideoReformatter())
 
 
 def test_any_width_is_asked_for_and_few_are_encoded() -> None:

@@ -75,7 +75,7 @@ class Pump:
         while not self._stop.wait(self.seconds_between):
             for name in self.names:
                 frame = fakes.frame(self.num_shown, stream=name)
-                self.hub.on_result(result(replace(frame, picture=self._picture)))
+                self.hub.on_result(replace(result(frame), picture=self._picture))
             self.num_shown += 1
 
 
