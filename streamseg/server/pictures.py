@@ -178,7 +178,13 @@ def encoded(result: Result, width: int, *, reformatter: VideoReformatter) -> byt
     height = max(1, round(width * picture.height / shown))
     # OpenCV knows no matrix but BT.601's, so the colours are turned to its BGR here
     bgr = reformatter.reformat(
-        picture, width, height, "bgr24", src_colorspace=matrix_of(picture), interpolation=Interpolation.BILINEAR
+        picture,
+        width,
+        height,
+        "bgr24",
+        src_colorspace=matrix_of(picture),
+        interpolation=Interpolation.BILINEAR,
+        threads=1,  # more would be no less work
     )
     done, coded = cv2.imencode(".jpg", bgr.to_ndarray(), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
