@@ -117,7 +117,7 @@ class Viewer:
     async def _sent_news(self) -> bool:
         news = self._ear.take()
         if news is not None:
-            await self._socket.send_text(f'{{"{news.kind}": {news.text}}}')
+            await self._socket.send_text(f'{{"{news.kind}": {news.text}, "time": {time.time():.3f}}}')
         return news is not None
 
     async def _sent_picture(self) -> bool:
