@@ -50,7 +50,7 @@ def test_an_event_comes_whole_and_with_its_picture(hub: Hub, client: Client) -> 
     picture = browser.get(event["thumbnail"])
     assert picture.headers["content-type"] == "image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded is not None and max(decoded.shape[:2]) == 160
+    assert decoded is not None and 0 < max(decoded.shape[:2]) <= 160
 
 
 def test_events_can_be_asked_for_by_stream_and_page(hub: Hub, client: Client) -> None:

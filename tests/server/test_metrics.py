@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.flow.report import StreamSummary, Summary
@@ -71,6 +74,13 @@ def test_every_metric_says_what_it_is(hub: Hub, client: Client) -> None:
     street(hub)
     for family in text_string_to_metric_families(client().get("/metrics").text):
         assert family.documentation and family.type in ("counter", "gauge"), family.name
+
+
+def test_the_documentation_lists_every_metric(hub: Hub, client: Client) -> None:
+    street(hub)
+    found = {name for name, _ in scraped(client().get("/metrics").text) if name.startswith("streamseg_")}
+    text = (Path(__file__).resolve().parents[2] / "docs" / "web.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(streamseg_\w+)`", text)) == {name for name in found if not name.endswith("_created")}
 
 
 def test_before_the_first_frame_there_is_a_state_and_no_age(client: Client) -> None:
