@@ -8,10 +8,12 @@ from typing import Any
 
 from streamseg import plugins
 from streamseg.config import Component, PipelineConfig, StreamConfig
+from streamseg.flow.by_hour import Hours
 from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.flow.stream import Stream
+from streamseg.kept import Stateful
 from streamseg.plan import Plan
 from streamseg.types import Listener, UsageError
 from streamseg.words import nearest
@@ -21,8 +23,17 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int | None], None]
 
 
-def assemble(planned: Plan, *, listeners: Sequence[Listener] = (), progress: Progress | None = None) -> Pipeline:
-    """The pipeline with every part made; the engine last, because it takes longest."""
+def assemble(
+    planned: Plan,
+    *,
+    listeners: Sequence[Listener] = (),
+    hours: Hours | None = None,
+    progress: Progress | None = None,
+) -> Pipeline:
+    """The pipeline with every part made; the engine last, because it takes longest.
+
+    hours: is told what is counted by hour, and is kept with the counters
+    """
     config = planned.config
     if not planned.streams:
         raise next(iter(planned.refused.values()))
@@ -51,7 +62,11 @@ def assemble(planned: Plan, *, listeners: Sequence[Listener] = (), progress: Pro
         for name, made in parts.items()
     ]
     if config.state is not None:
-        listeners = [Keeper(config.state, {stream.name: stream.counters for stream in streams}), *listeners]
+        hours = hours or Hours(parts)
+        kept: dict[str, list[Stateful]] = {stream.name: [*stream.counters, hours.of[stream.name]] for stream in streams}
+        listeners = [Keeper(config.state, kept), *listeners]
+    if hours is not None:
+        listeners = [hours, *listeners]  # first, so that what is kept has this picture's counts
     return Pipeline(
         engine,
         streams,
@@ -69,6 +84,7 @@ def run(
     planned: Plan,
     *,
     listeners: Sequence[Listener] = (),
+    hours: Hours | None = None,
     progress: Progress | None = None,
     on_ready: Callable[[Pipeline], None] | None = None,
 ) -> Summary:
@@ -78,7 +94,7 @@ def run(
     """
     summary = Summary({}, seconds=0.0, error=None, exit_code=0)
     if planned.streams:
-        pipeline = assemble(planned, listeners=listeners, progress=progress)
+        pipeline = assemble(planned, listeners=listeners, hours=hours, progress=progress)
         if on_ready:
             on_ready(pipeline)
         summary = pipeline.run()

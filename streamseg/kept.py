@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,13 @@ from streamseg.types import InputError, OutputError, State, UsageError
 
 VERSION = 1
 """Of the file around the states; each component counts its own."""
+
+
+class Stateful(Protocol):
+    """What can be kept: every tracker, every counter."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 # A component's state.

@@ -368,6 +368,8 @@ def _check_shown(sinks: Sequence[Component], request: Request, *, web: bool) -> 
 
 def _check_live(config: PipelineConfig, streams: Mapping[str, StreamConfig], request: Request) -> None:
     """A camera has no end: what it gives goes somewhere, and not into one file that grows a line with each picture."""
+    if request.show and config.web is None:
+        raise UsageError("--show: expected a page to show, --web HOST:PORT")
     live = {name: stream for name, stream in streams.items() if is_live(stream.source)}
     for option in LIVE:
         if getattr(request, option) is not None and not live:

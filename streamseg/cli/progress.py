@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Self, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -157,9 +159,27 @@ def greetings_hidden() -> Iterator[None]:
         os.close(nowhere)
 
 
-def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
-    """What the library logs, as lines on stderr: notices normally, everything with `verbose`, errors with `quiet`."""
+class _AsJson(logging.Formatter):
+    """A log line as one JSON object: time in UTC, level, who says it, and what."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        said = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=False)
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool, as_json: bool = False) -> None:
+    """What the library logs, as lines on stderr: notices normally, everything with `verbose`, errors with `quiet`.
+
+    as_json: each line is an object, for a collector of logs
+    """
     logger = logging.getLogger("streamseg")
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
-    logger.handlers = [_AboveTheBar()]
+    handler: logging.Handler = _AboveTheBar()
+    if as_json:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_AsJson())
+    logger.handlers = [handler]
     logger.propagate = False

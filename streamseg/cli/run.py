@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,9 +13,14 @@ from streamseg.cli.options import taking
 from streamseg.request import Request
 
 if TYPE_CHECKING:
+    from streamseg.cli.progress import Progress
+    from streamseg.flow.pipeline import Pipeline
+    from streamseg.flow.report import Summary
     from streamseg.plan import Plan
+    from streamseg.server.hub import Hub
 
 INDENT = 18  # columns of an INPUT before what it is
+SECONDS_OF_A_HANG = 60.0  # that the engine may take for a call before the service manager is to restart the run
 
 _HELP = """Find objects, draw on them, write and count.
 
@@ -60,19 +67,19 @@ def run(
     as_json: bool = typer.Option(False, "--json", help="The summary as one JSON object, alone on stdout."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Say nothing but errors."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Say more."),
+    json_log: bool = typer.Option(False, "--json-log", help="The log as JSON objects, one a line, on stderr."),
 ) -> None:
-    from streamseg import job
     from streamseg.cli.progress import Progress, log_to_stderr
     from streamseg.cli.report import as_table
 
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(quiet=quiet, verbose=verbose, as_json=json_log)
     planned = _planned(asked)
     for problem in planned.refused.values():
         typer.echo(f"streamseg: {problem}", err=True)
     if not planned.streams and not as_json:
         raise typer.Exit(1)
-    with Progress(num_streams=len(planned.streams), quiet=quiet) as progress:
-        summary = job.run(planned, progress=progress)
+    with Progress(num_streams=len(planned.streams), quiet=quiet or json_log) as progress:
+        summary = _done(planned, progress, show=asked.show)
     for name, stream in summary.streams.items():
         if stream.error and name not in planned.refused:
             typer.echo(f"streamseg: {name}: {stream.error}", err=True)
@@ -85,6 +92,41 @@ def run(
     elif not quiet:
         typer.echo(as_table(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def _done(planned: Plan, progress: Progress, *, show: bool) -> Summary:
+    """The plan carried out, with its page beside it if it has one."""
+    from streamseg import job
+    from streamseg.cli.systemd import Watchdog
+
+    with ExitStack() as beside:
+        hub = beside.enter_context(_page(planned, show=show)) if planned.config.web else None
+
+        def begins(pipeline: Pipeline) -> None:
+            if hub is not None:
+                hub.summary = pipeline.summary
+            beside.enter_context(Watchdog(lambda: pipeline.seconds_looking < SECONDS_OF_A_HANG))
+
+        listeners, hours = ([hub], hub.hours) if hub else ([], None)
+        return job.run(planned, listeners=listeners, hours=hours, progress=progress, on_ready=begins)
+
+
+@contextmanager
+def _page(planned: Plan, *, show: bool) -> Iterator[Hub]:
+    """The page of a run, which answers from now on; it hears what happens as a listener of the pipeline."""
+    from streamseg.server.hub import Hub
+    from streamseg.server.server import Server
+
+    web = planned.config.web
+    assert web is not None
+    hub = Hub(planned.streams)
+    with Server(hub, web.address, token=web.token, hosts=web.hosts) as server:
+        typer.echo(f"streamseg: the page is at {server.url}", err=True)
+        if server.token_is_new:
+            typer.echo(f"streamseg: it asks for this token, made for this run: {server.token}", err=True)
+        if show and not server.show():
+            typer.echo("streamseg: there is no browser to show it in", err=True)
+        yield hub
 
 
 def _planned(request: Request) -> Plan:

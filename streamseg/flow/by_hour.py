@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal
 
+from streamseg.flow.events import wall_time
 from streamseg.kept import labelled, reading
-from streamseg.types import State, Totals
+from streamseg.types import Result, SourceState, State, StreamInfo, Totals
 
 NAME, VERSION = "by_hour", 1
 """What a kept state is labelled with; a state of another form gets another version."""
@@ -107,6 +109,42 @@ class ByHour:
             while hour <= last:
                 yield hour
                 hour += 3600
+
+
+class Hours:
+    """The sums by hour of every live stream, as a listener of its pipeline; may be asked from any thread.
+
+    of: by the stream's name
+    """
+
+    def __init__(self, streams: Iterable[str]) -> None:
+        self.of = {stream: ByHour() for stream in streams}
+        self._live: set[str] = set()
+        self._lock = threading.Lock()  # between the stream's thread and whoever asks
+
+    def csv(self, stream: str, every: Every = "hour") -> str:
+        """The rows of a stream as a table; empty for one that nobody knows."""
+        with self._lock:
+            return self.of[stream].csv(every) if stream in self.of else ""
+
+    def on_open(self, stream: str, info: StreamInfo) -> None:
+        if info.live:
+            with self._lock:
+                self.of.setdefault(stream, ByHour())
+            self._live.add(stream)
+
+    def on_result(self, result: Result) -> None:
+        """Add what was counted, at the time of day of the picture; a file has none."""
+        stream = result.frame.stream
+        if stream in self._live:
+            with self._lock:
+                self.of[stream].add(wall_time(result.frame), result.counts)
+
+    def on_state(self, stream: str, state: SourceState) -> None:
+        pass
+
+    def on_end(self, stream: str, error: str | None) -> None:
+        pass
 
 
 def _columns(totals: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:

@@ -14,7 +14,6 @@ from typing import Self
 from streamseg import kept
 from streamseg.buffer import Failure, Threads
 from streamseg.types import (
-    Counter,
     InputError,
     OutputError,
     Result,
@@ -32,16 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Keeps the states of the counters of each stream in a file; entering gives them back what an earlier run kept.
+    """Keeps the states of what counts in each stream in a file; entering gives them back what an earlier run kept.
 
-    A listener of the pipeline: it asks a counter for its state in the thread that uses it. A counter that was not there
+    A listener of the pipeline: it asks a part for its state in the thread that uses it. One that was not there
     in the earlier run begins with nothing, and what belongs to a stream that is not there now stays in the file. A file
     of another version, or a damaged one, is kept aside, and said so.
     """
 
-    def __init__(self, path: str | Path, streams: Mapping[str, Sequence[Counter]]) -> None:
+    def __init__(self, path: str | Path, streams: Mapping[str, Sequence[kept.Stateful]]) -> None:
         self.path = Path(path)
-        self._counters = {stream: dict(_named(counters)) for stream, counters in streams.items()}
+        self._parts = {stream: dict(_named(parts)) for stream, parts in streams.items()}
         self._states: dict[str, dict[str, State]] = {}
         self._totals: dict[str, Totals] = {}
         self._changed = threading.Condition()
@@ -51,9 +50,9 @@ class Keeper:
 
     def __enter__(self) -> Self:
         self._states = self._loaded()
-        for stream, counters in self._counters.items():
-            for name, counter in counters.items():
-                self._give_back(stream, name, counter)
+        for stream, parts in self._parts.items():
+            for name, part in parts.items():
+                self._give_back(stream, name, part)
         kept.save(self.path, self._states)  # whether it can be is known before the first frame
         self._threads.start(f"keep {self.path.name}", self._write, at_end=_nothing)
         return self
@@ -82,7 +81,7 @@ class Keeper:
         self._take(stream)
 
     def _take(self, stream: str) -> None:
-        states = {name: counter.state() for name, counter in self._counters.get(stream, {}).items()}
+        states = {name: part.state() for name, part in self._parts.get(stream, {}).items()}
         with self._changed:
             self._states[stream] = {**self._states.get(stream, {}), **states}
             self._due = True
@@ -120,12 +119,12 @@ class Keeper:
             self._keep_aside(str(error))
             return {}
 
-    def _give_back(self, stream: str, name: str, counter: Counter) -> None:
+    def _give_back(self, stream: str, name: str, part: kept.Stateful) -> None:
         state = self._states.get(stream, {}).pop(name, None)
         if state is None:
             return
         try:
-            counter.restore(state)
+            part.restore(state)
         except UsageError as error:
             self._keep_aside(f"{self.path}: {stream}, {name}: {error}")
         else:
@@ -141,14 +140,14 @@ class Keeper:
         log.warning("%s; counted anew, and the old file is kept as %s", why, aside)
 
 
-def _named(counters: Sequence[Counter]) -> Iterator[tuple[str, Counter]]:
-    """Each counter under its kind and, of a line or a zone, its name."""
+def _named(parts: Sequence[kept.Stateful]) -> Iterator[tuple[str, kept.Stateful]]:
+    """Each part under its kind and, of a line or a zone, its name."""
     seen: Tally[str] = Tally()
-    for counter in counters:
-        kind, own = type(counter).__name__, getattr(counter, "name", "")
+    for part in parts:
+        kind, own = type(part).__name__, getattr(part, "name", "")
         name = f"{kind} {own}".strip()
         seen[name] += 1
-        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), counter
+        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), part
 
 
 def _nothing(failure: Failure | None) -> None:

@@ -85,6 +85,7 @@ class Pipeline:
         self._closed = False  # no more streams will come
         self._stopped: Stopped | None = None
         self._signal: signal.Signals | None = None
+        self._looking_since: float | None = None
         self._began: float | None = None
         self._ended: float | None = None
         for stream in streams:
@@ -107,9 +108,9 @@ class Pipeline:
     def _infer(self) -> None:
         engine = self.engine
         while batch := self._junction.take(most=engine.batch_size, patience=self.batch_wait, kind=engine.input_size):
-            began = time.monotonic()
+            self._looking_since = began = time.monotonic()
             found = engine.predict([slot.item for slot in batch])
-            seconds = time.monotonic() - began
+            self._looking_since, seconds = None, time.monotonic() - began
             if len(found) != len(batch):
                 raise RuntimeError(f"{type(engine).__name__} was given {len(batch)} frames and answered {len(found)}")
             for slot, instances in zip(batch, found, strict=True):
@@ -239,6 +240,12 @@ class Pipeline:
         for failure in self._failures():
             failure.error.add_note(f"in thread '{failure.thread}'")
             raise failure.error
+
+    @property
+    def seconds_looking(self) -> float:
+        """How long the engine has been at its present call; 0 while it waits for frames."""
+        since = self._looking_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def summary(self) -> Summary:
         """How the run went so far; of a stream that was removed nothing."""

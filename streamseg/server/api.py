@@ -16,6 +16,7 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from streamseg import __version__
+from streamseg.flow.by_hour import Every
 from streamseg.server import shapes
 from streamseg.server.access import SECONDS_OF_A_LOGIN, Gate, Guard, address_of, checked
 from streamseg.server.audience import Audience, News
@@ -112,6 +113,21 @@ def _add_numbers(app: FastAPI, hub: Hub) -> None:
     ) -> Any:
         """What was in sight and what was counted over the last minutes; a day is kept."""
         return hub.history(_known(hub, stream), minutes=minutes)
+
+    @app.get(
+        "/api/counts.csv",
+        response_class=Response,
+        responses={200: {"content": {"text/csv": {}}, "description": "a row an hour or day"}, **UNKNOWN},
+        tags=["numbers"],
+    )
+    def counts(
+        stream: Annotated[str, Query(description="the stream's name")],
+        every: Annotated[Every, Query(description="what a row is of")] = "hour",
+    ) -> Response:
+        """What a live stream counted in each hour or on each local day, as a table; with `--state` over restarts."""
+        table = hub.hours.csv(_known(hub, stream), every)
+        said = {"Content-Disposition": f'attachment; filename="counts-by-{every}.csv"'}
+        return Response(table, media_type="text/csv", headers=said)
 
 
 def _add_pictures(app: FastAPI, hub: Hub, pictures: Pictures, audience: Audience) -> None:

@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from streamseg.flow.by_hour import Hours
 from streamseg.flow.report import Summary
 from streamseg.records import plain
 from streamseg.server.history import Column, History
@@ -77,7 +78,7 @@ class Hub:
     later is added when something is heard of it.
 
     summary: `Pipeline.summary`, for frames, drops and sinks · publishers: how those of the pipeline are doing; both may
-    be set later
+    be set later · hours: what is counted by hour, itself a listener of the pipeline
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Hub:
         self.watchers: tuple[Watcher, ...] = ()
         self._lock = threading.Lock()  # around the streams and their events; nobody waits while holding it
         self._streams = {name: _Stream(name) for name in stream_names}
+        self.hours = Hours(self._streams)
         self._events: deque[_Event] = deque(maxlen=EVENTS)
         self._waiting: deque[_Event] = deque()
         self._looking = threading.Lock()
@@ -202,7 +204,7 @@ class Hub:
             "read": run.read if run else num_shown,
             "shown": run.written if run else num_shown,
             "dropped": dict(run.dropped) if run else {},
-            "now": dict(in_sight(last)) if last else {},
+            "now": last.in_sight if last else {},
             "counts": {kind: {} for kind in ("objects", "lines", "zones")} | counts,
             "sinks": [asdict(status) for status in run.sinks] if run else [],
         }
@@ -248,16 +250,9 @@ class Hub:
             return self._streams[name].history.since(time.time() - 60 * minutes)
 
 
-def in_sight(result: Result) -> Counter[str]:
-    """How many objects of each class are in the picture: confirmed tracks, or all where nothing tracks."""
-    found = result.instances
-    tracked = (found.track_ids >= 0).any() or "objects" in result.counts
-    return Counter((found[found.track_ids >= 0] if tracked else found).names)
-
-
 def _numbers(result: Result) -> dict[Column, int]:
     """What the chart shows of a result: lines and zones over all classes."""
-    numbers: Counter[Column] = Counter({("now", name): n for name, n in in_sight(result).items()})
+    numbers: Counter[Column] = Counter({("now", name): n for name, n in result.in_sight.items()})
     for kind, shown in (("lines", ("in", "out")), ("zones", ("now",))):
         for name, _, what, number in counted(result.counts.get(kind)):
             if what in shown:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from streamseg.flow.by_hour import ByHour
-from streamseg.types import UsageError
+from streamseg.flow.by_hour import ByHour, Hours
+from streamseg.types import Result, StreamInfo, UsageError
+from tests.fakes import frame, instances
 
 
 def totals(objects: int, gate_in: int = 0) -> dict[str, Any]:
@@ -109,3 +113,18 @@ def test_a_restart_changes_nothing() -> None:
     with pytest.raises(UsageError, match="the state of by_hour is damaged: 'before' is missing"):
         after.restore({key: value for key, value in before.state().items() if key != "before"})
     assert after.rows() == whole.rows()
+
+
+def test_the_hours_of_a_live_stream_are_those_of_its_pictures_and_a_file_has_none() -> None:
+    hours = Hours(["door", "street"])
+    for stream, live in (("door", True), ("street", False)):
+        hours.on_open(stream, StreamInfo(stream, 16, 16, Fraction(1, 10), Fraction(10), live=live))
+        for number in (1, 2):
+            seen = replace(frame(number, stream=stream), captured_at=time.monotonic() - 7200)
+            hours.on_result(Result(seen, instances(), counts={"lines": {"gate": {"person": {"in": number}}}}))
+    (row,) = hours.of["door"].rows()
+    assert row["lines gate person in"] == 2
+    begins = datetime.fromisoformat(row["begins"]).timestamp()
+    assert 0 <= time.time() - 7200 - begins < 3601
+    assert hours.csv("door").splitlines()[0] == "begins,lines gate person in"
+    assert hours.csv("street") == hours.csv("nobody") == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from streamseg.server.hub import Hub
-from streamseg.types import OutputStatus, SourceState
+from streamseg.types import OutputStatus, SourceState, StreamInfo
 from tests import fakes
 from tests.server.conftest import Client
 from tests.server.fake import crossing, result
@@ -65,8 +66,27 @@ def test_events_can_be_asked_for_by_stream_and_page(hub: Hub, client: Client) ->
     assert ids(before="street-2", stream="street") == ["street-1", "street-0"]
 
 
+def test_what_was_counted_by_hour_is_a_table(hub: Hub, client: Client) -> None:
+    info = StreamInfo("street", 320, 180, Fraction(1, 10), Fraction(10), live=True)
+    hub.hours.on_open("street", info)
+    counted = result(fakes.frame(1), totals={"lines": {"gate": {"person": {"in": 6, "out": 0}}}})
+    hub.hours.on_result(counted)
+    for every in ("hour", "day"):
+        answer = client().get("/api/counts.csv", params={"stream": "street", "every": every})
+        assert answer.headers["content-type"].startswith("text/csv")
+        head, row = answer.text.splitlines()
+        assert head == "begins,lines gate person in" and row.endswith(",6")
+
+
 @pytest.mark.parametrize(
-    "path", ["/api/events?stream=stret", "/api/history?stream=stret", "/stream/stret.jpg", "/stream/stret.mjpg"]
+    "path",
+    [
+        "/api/counts.csv?stream=stret",
+        "/api/events?stream=stret",
+        "/api/history?stream=stret",
+        "/stream/stret.jpg",
+        "/stream/stret.mjpg",
+    ],
 )
 def test_an_unknown_stream_is_answered_with_the_nearest_name(client: Client, path: str) -> None:
     answer = client().get(path)
@@ -141,6 +161,7 @@ def test_the_description_names_everything_that_can_be_asked(client: Client) -> N
         "/api/events/{event_id}/thumbnail.jpg",
         "/api/events/stream",
         "/api/history",
+        "/api/counts.csv",
         "/stream/{name}.jpg",
         "/stream/{name}.mjpg",
         "/livez",

@@ -55,7 +55,7 @@ def fuzzed(description: Any, *, num_questions: int) -> Counter[tuple[str, str]]:
 
 def test_no_question_is_answered_by_an_error_of_the_server(description: Any) -> None:
     asked = fuzzed(description, num_questions=6)
-    assert len({path for path, mode in asked if mode == "positive"}) == 8
+    assert len({path for path, mode in asked if mode == "positive"}) == 9
     assert asked["/api/history", "negative"] >= 6
 
 
