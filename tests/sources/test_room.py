@@ -1,10 +1,16 @@
-"""What holds for every source: its frames are in order and described before they come, and a wrong input is named."""
+"""What holds for every source: its frames are in order and described, and a wrong input is named.
+
+Sources of files and live ones are held to a list each: only a file is described when it is entered, and ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +19,13 @@ import numpy as np
 import pytest
 
 from streamseg import plugins, rooms
-from streamseg.types import Frame, InputError, Source
+from streamseg.types import Frame, InputError, LiveSource, Source, SourceState
 from tests.clips import make_clip, plane_view
 from tests.contract import entry
+from tests.sources.http_camera import HttpCamera
 
-NAMES = rooms.names("sources")
+LIVE = [name for name in rooms.names("sources") if rooms.said("sources", name).live]
+NAMES = [name for name in rooms.names("sources") if name not in LIVE]
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,42 @@ INPUTS = {
     ),
     "video_file": Input(video, text, "text.mp4"),
 }
-"""Source -> its inputs. A new source adds its own."""
+"""Source of files -> its inputs. A new source adds its own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a live source finds a camera, and where there is none.
+
+    camera: options for pictures of 64×48 without end, about 20 a second, while the `with` block lasts, in an empty
+    folder · nothing: options that are well-formed and lead to no camera · cause: words of the state that this is
+    """
+
+    camera: Callable[[Path], AbstractContextManager[Mapping[str, Any]]]
+    nothing: Mapping[str, Any]
+    cause: str
+
+
+@contextmanager
+def at_an_address(folder: Path) -> Iterator[Mapping[str, Any]]:
+    with HttpCamera(folder) as camera:
+        yield {"url": camera.url("/mjpeg")}
+
+
+@contextmanager
+def drawn_by_ffmpeg(folder: Path) -> Iterator[Mapping[str, Any]]:
+    yield {"device": "testsrc=size=64x48:rate=20,realtime", "format": "lavfi"}
+
+
+PLACES = {
+    "camera": Place(drawn_by_ffmpeg, {"device": "/dev/video-none"}, "no such device"),
+    "rtsp": Place(at_an_address, {"url": "rtsp://127.0.0.1:1/none"}, "connection refused"),
+}
+"""Live source -> its place. A new one adds its own."""
+
+
+def place(name: str) -> Place:
+    return entry(PLACES, name, room="sources", called="PLACES", what="a Place: a camera, and where there is none")
 
 
 def inputs(name: str) -> Input:
@@ -87,8 +130,7 @@ def content(frames: list[Frame]) -> list[tuple[int, float, bytes]]:
 def test_info_describes_the_frames_before_the_first_one_comes(name: str, tmp_path: Path) -> None:
     with made(name, inputs(name).good(tmp_path)) as source:
         info = source.info
-        assert isinstance(source, Source)
-        assert info.live == rooms.said("sources", name).live
+        assert isinstance(source, Source) and not info.live
         frames = list(source)
         assert len(frames) == info.num_frames == 5 or info.num_frames is None
         assert {(each.width, each.height, each.stream) for each in frames} == {(64, 48, info.name)}
@@ -115,7 +157,7 @@ def test_an_input_without_fault_is_read_without_a_warning_or_a_drop(name: str, t
     assert dict(source.warnings) == {}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not rooms.said("sources", name).live])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_second_pass_is_the_same_also_after_one_that_was_cut_short(name: str, tmp_path: Path) -> None:
     source = made(name, inputs(name).good(tmp_path))
     with source:
@@ -137,9 +179,9 @@ def test_a_kept_frame_is_not_changed_by_those_after_it(name: str, tmp_path: Path
     assert content([kept]) == before
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rooms.names("sources"))
 def test_outside_of_its_with_block_nothing_is_read(name: str, tmp_path: Path) -> None:
-    source = made(name, inputs(name).good(tmp_path))
+    source = made(name, place(name).nothing if name in LIVE else inputs(name).good(tmp_path))
     with pytest.raises(RuntimeError, match="with"):
         next(iter(source))
     with source:
@@ -166,3 +208,95 @@ def test_an_error_of_who_reads_goes_through(name: str, tmp_path: Path) -> None:
 def test_a_stream_is_called_as_it_is_told(name: str, tmp_path: Path) -> None:
     with made(name, {**inputs(name).good(tmp_path), "name": "yard"}) as source:
         assert source.info.name == "yard" and next(iter(source)).stream == "yard"
+
+
+def living(name: str, options: Mapping[str, Any]) -> LiveSource:
+    source: LiveSource = plugins.build("sources", name, options)
+    return source
+
+
+def num_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_what_lives_says_how_it_is_and_describes_itself_by_its_first_frame(name: str, tmp_path: Path) -> None:
+    states: list[SourceState] = []
+    with place(name).camera(tmp_path) as options:
+        source = living(name, options)
+        source.on_state = states.append
+        assert source.state.name == "connecting"
+        with source:
+            assert states == [] and source.state.name == "connecting"
+            frames = list(islice(source, 5))
+    assert isinstance(source, LiveSource) and isinstance(source, Source)
+    assert [each.name for each in states] == ["connecting", "live"] and source.state == states[-1]
+    info = source.info
+    assert info.live and info.num_frames is None and info.path is None and info.average_rate > 0
+    assert {(each.width, each.height, each.stream) for each in frames} == {(64, 48, info.name)}
+    assert (info.width, info.height) == (64, 48)
+    assert {each.picture.time_base for each in frames} == {info.time_base}
+    assert {each.pixel_aspect for each in frames} == {float(info.pixel_aspect)}
+    assert dict(source.warnings) == {} and dict(source.drops) == {}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_live_frames_come_in_order_at_times_that_increase_and_stay_as_they_are(name: str, tmp_path: Path) -> None:
+    with place(name).camera(tmp_path) as options, living(name, options) as source:
+        frames = iter(source)
+        kept = next(frames)
+        before = content([kept])
+        following = list(islice(frames, 5))
+        assert content([kept]) == before
+    assert kept.time == 0 and [each.index for each in (kept, *following)] == [0, 1, 2, 3, 4, 5]
+    for earlier, later in pairwise([kept, *following]):
+        assert earlier.time < later.time and earlier.picture.pts < later.picture.pts
+        assert earlier.captured_at <= later.captured_at
+    assert len({samples for _, _, samples in content(following)}) > 1
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_an_absent_camera_is_a_state_and_with_a_limit_of_attempts_an_error(name: str) -> None:
+    source = living(name, {**place(name).nothing, "attempts": 1})
+    with source, pytest.raises(InputError, match=place(name).cause):
+        next(iter(source))
+    assert source.state.name == "lost" and place(name).cause in source.state.cause
+
+
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("present", [True, False])
+def test_an_interruption_from_another_thread_ends_it_and_leaves_nothing_open(
+    name: str, present: bool, tmp_path: Path
+) -> None:
+    told = threading.Event()
+    frames: list[Frame] = []
+
+    def read(source: LiveSource) -> None:
+        source.on_state = lambda state: told.set() if state.name != "connecting" else None
+        with source:
+            frames.extend(source)
+
+    with place(name).camera(tmp_path) as options:
+        descriptors = num_descriptors()
+        source = living(name, options if present else place(name).nothing)
+        reader = threading.Thread(target=read, args=[source])
+        reader.start()
+        assert told.wait(20)
+        source.interrupt()
+        reader.join(20)
+        assert not reader.is_alive() and bool(frames) <= present
+        # a server that lives in this process lets go of its end in its own time
+        assert num_descriptors() <= descriptors + 1
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_an_error_of_who_watches_goes_through(name: str, tmp_path: Path) -> None:
+    with place(name).camera(tmp_path) as options, pytest.raises(ZeroDivisionError), living(name, options) as source:
+        for _ in source:
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_a_live_stream_is_called_as_it_is_told(name: str, tmp_path: Path) -> None:
+    with place(name).camera(tmp_path) as options, living(name, {**options, "name": "yard"}) as source:
+        assert next(iter(source)).stream == "yard" and source.info.name == "yard"
