@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import plugins, rooms
+from streamseg.addresses import Address, without_credentials
 from streamseg.config import Component
 from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
@@ -21,6 +22,10 @@ CLIPS = frozenset((".gif",))  # videos, but in a folder often pictures beside th
 KEPT = frozenset((".mkv",))  # endings of an input that its output takes over
 SCHEME = re.compile(f"{rooms.SHAPES['schemes']}:")
 PLACEHOLDERS = ("folder", "stem")
+PLACEHOLDER = re.compile(r"(?<!\$)\{(\w*)\}")
+"""`{stem}` in an output; `${PASSWORD}` is a variable of its address."""
+NAME = r"[\w.-]+"
+"""What a stream can be called by whoever starts it: its name keys files, topics and pages."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Input:
     def fill(self, text: str) -> str:
         """The text with this input's `{folder}` and `{stem}` put in."""
         words = {"folder": str(self.folder), "stem": self.stem}
-        return re.sub(r"\{(\w*)\}", lambda found: words.get(found[1], found[0]), text)
+        return PLACEHOLDER.sub(lambda found: words.get(found[1], found[0]), text)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Output:
         served = rooms.served("sinks")
         if scheme := SCHEME.match(text):
             if scheme[0] not in served:
-                raise UsageError(f"-o {text}: expected {_outputs_in_words()}")
+                raise UsageError(f"-o {without_credentials(text)}: expected {_outputs_in_words()}")
             return cls._of_scheme(text, served[scheme[0]])
         if text == "-":
             raise UsageError(f"-o -: expected {_outputs_in_words()}; nothing is written to stdout")
@@ -138,7 +143,7 @@ def _spelled(room: str, name: str, text: str, whole: str) -> dict[str, Any]:
     try:
         return plugins.spelled(room, name, text)
     except (UsageError, ValueError) as error:
-        raise UsageError(f"{whole}: {error}") from None
+        raise UsageError(f"{without_credentials(whole)}: {error}") from None
 
 
 def _check_can_be_folder(path: str, text: str) -> None:
@@ -155,7 +160,7 @@ def _check_can_be_folder(path: str, text: str) -> None:
 
 def check_placeholders(text: str, *, what: str) -> None:
     """Raise UsageError for a `{word}` in an output's path that no input fills; `what` opens the message."""
-    for word in re.findall(r"\{(\w*)\}", text):
+    for word in PLACEHOLDER.findall(text):
         if word not in PLACEHOLDERS:
             raise UsageError(f"{what}: no placeholder is called {word!r}{nearest(word, PLACEHOLDERS)}")
 
@@ -167,8 +172,14 @@ def expand(texts: Sequence[str]) -> list[Input]:
     Raises UsageError for what cannot be an input at all.
     """
     found: list[Input] = []
-    taken: set[str] = set()
-    for given in (given for text in texts for given in _expand(text)):
+    expanded = [given for text in texts for given in _named(text)]
+    taken = {given.name for given in expanded if given.name}
+    for given in expanded:
+        if given.name:
+            if any(given.name == other.name for other in found):
+                raise UsageError(f"{given.name}=: expected a name of its own for each input, got it twice")
+            found.append(given)
+            continue
         if given.listed and any(given.path == other.path for other in found):
             continue
         name, number = given.stem, 2
@@ -201,6 +212,32 @@ def sample_path() -> Path:
     return folder / "pedestrians.mp4"
 
 
+def _named(text: str) -> Iterator[Input]:
+    """The streams of `yard=rtsp://camera/1`, of which there must be one then, or of an INPUT without a name.
+
+    A file that is called `a=b.mp4` is that file.
+    """
+    name, equals, rest = text.partition("=")
+    follows = (
+        re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", rest) or _scheme_of(rest) or os.path.exists(os.path.expanduser(rest))
+    )
+    if not equals or "/" in name or ":" in name or not follows or os.path.lexists(os.path.expanduser(text)):
+        yield from _expand(text)
+        return
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{name}=: expected a name of letters, digits, '.', '_' and '-'")
+    found = list(_expand(rest))
+    if len(found) != 1:
+        raise UsageError(f"{name}={rest}: expected one stream for the name, got {len(found)}")
+    yield replace(found[0], stem=name, name=name, listed=False)
+
+
+def _scheme_of(text: str) -> str | None:
+    """The `scheme:` that it begins with, if it is one of an INPUT."""
+    scheme = SCHEME.match(text)
+    return scheme[0] if scheme and (scheme[0] in rooms.served("sources") or text == "sample:") else None
+
+
 def _expand(text: str) -> Iterator[Input]:
     if not text:
         raise UsageError("expected an INPUT, got an empty text")
@@ -211,8 +248,8 @@ def _expand(text: str) -> Iterator[Input]:
     if text == "sample:":
         sample = sample_path()
         yield replace(_file(sample), folder=Path())
-    elif (scheme := SCHEME.match(text)) and scheme[0] in rooms.served("sources"):
-        yield _of_scheme(text, rooms.served("sources")[scheme[0]])
+    elif scheme := _scheme_of(text):
+        yield _of_scheme(text, rooms.served("sources")[scheme])
     elif problem := _dangling(path) or _unreachable(text):
         yield replace(_file(path), problem=problem)
     elif path.is_dir():
@@ -220,7 +257,7 @@ def _expand(text: str) -> Iterator[Input]:
     elif path.exists():
         yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
-        raise UsageError(f"{text}: expected {inputs_in_words()}")
+        raise UsageError(f"{without_credentials(text)}: expected {inputs_in_words()}")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):
@@ -307,9 +344,14 @@ def _player_of(folder: Path, **options: Any) -> Component:
 
 
 def _of_scheme(text: str, source: str) -> Input:
-    """The input of a source that is asked for by its scheme, and called after that."""
+    """The input of a source that is asked for by its scheme, and called after that, or after the host of an address."""
+    scheme, _, rest = text.partition(":")
+    stem = scheme
+    if rest.startswith("//"):
+        host = Address.parse(text, schemes=[scheme]).host
+        stem = re.sub(r"[^\w.-]+", "-", host.strip("[]")).strip("-") or scheme
     options = _spelled("sources", source, _after_scheme(text), text)
-    return Input(text.partition(":")[0], Path(), Component(name=source, options=options))
+    return Input(stem, Path(), Component(name=source, options=options))
 
 
 def _unreachable(text: str) -> InputError | None:

@@ -165,6 +165,68 @@ def test_what_stands_after_a_scheme_is_read_by_the_source_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "source", "options"),
+    [
+        ("yard=rtsp://admin:p@s/s@camera/1", "yard", "rtsp", {"url": "rtsp://admin:p@s/s@camera/1"}),
+        (
+            "rtsp://admin:p@s/s@camera.lan:554/1?a=b",
+            "camera.lan",
+            "rtsp",
+            {"url": "rtsp://admin:p@s/s@camera.lan:554/1?a=b"},
+        ),
+        ("http://[fe80::1]/1", "fe80-1", "rtsp", {"url": "http://[fe80::1]/1"}),
+        ("desk.2=camera:0", "desk.2", "camera", {"device": 0}),
+        ("camera:", "camera", "camera", {}),
+        ("left=test:64x48", "left", "test_pattern", {"size": "64x48"}),
+        ("left=clip2.mkv", "left", "video_file", {"path": "clip2.mkv"}),
+        ("left=frames", "left", "image_folder", {"path": "frames"}),
+    ],
+)
+def test_a_stream_is_called_as_it_is_named_or_after_its_place(
+    folder: Path, text: str, name: str, source: str, options: dict
+) -> None:
+    (given,) = expand([text])
+    assert (given.name, given.stem, given.source) == (name, name, Component(name=source, options=options))
+
+
+def test_a_file_with_an_equals_sign_in_its_name_is_that_file(folder: Path) -> None:
+    for name in ("a=clip2.mkv", "a=b.mp4"):
+        (folder / name).touch()
+    assert [given.path for given in expand(["a=b.mp4", "a=clip2.mkv"])] == [Path("a=b.mp4"), Path("a=clip2.mkv")]
+    (absent,) = expand(["a=c.mp4"])
+    assert "a=c.mp4: no such file" in str(absent.problem)
+
+
+def test_names_that_were_not_given_make_room_for_those_that_were(folder: Path) -> None:
+    assert [given.name for given in expand(["mixed/a.mp4", "a=cars/a.MOV", "cars/a.MOV"])] == ["a-2", "a", "a-3"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["yard=test:", "yard=sample:"], "yard=: expected a name of its own for each input, got it twice"),
+        (["back yard=test:"], "back yard=: expected a name of letters, digits, '.', '_' and '-'"),
+        (["=test:"], "=: expected a name of letters"),
+        (["yard=."], "yard=.: expected one stream for the name, got 2"),
+        (["yard=rtps://admin:sesame@camera/1"], "rtps://camera/1: expected a file, a folder"),
+        (["rtsp://admin:sesame@camera:0/1"], "rtsp://camera: expected a port from 1 to 65535"),
+        (["rtsp://admin:${NO_SUCH_WORD}@camera/1"], "the environment variable NO_SUCH_WORD is not set"),
+    ],
+)
+def test_a_name_or_an_address_that_cannot_be_is_wrong_use(folder: Path, texts: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        expand(texts)
+    assert words in str(error.value) and "sesame" not in str(error.value)
+
+
+def test_a_variable_of_an_address_is_no_placeholder() -> None:
+    with pytest.raises(UsageError) as error:
+        Output.parse("gopher://admin:${PASSWORD}@host/{stem}")
+    assert "placeholder" not in str(error.value) and "PASSWORD" not in str(error.value)
+    assert Input("street", Path()).fill("rtsp://a:${stem}@host/{stem}") == "rtsp://a:${stem}@host/street"
+
+
+@pytest.mark.parametrize(
     ("text", "sink", "path"),
     [
         ("out.mp4", "video_file", "out.mp4"),
