@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -95,9 +95,12 @@ class Address:
         return without_credentials(text)
 
 
-def filled(text: str) -> str:
-    """The text with the values of its `${VARIABLES}`; UsageError names one that is missing."""
-    return _VARIABLE.sub(lambda found: _value_of(found[1]), text)
+def filled(text: str, written: Callable[[str], str] = str) -> str:
+    """The text with the values of its `${VARIABLES}`; UsageError names one that is missing.
+
+    written: how a value is spelled there
+    """
+    return _VARIABLE.sub(lambda found: written(_value_of(found[1])), text)
 
 
 def without_credentials(text: str) -> str:

@@ -22,6 +22,7 @@ from streamseg import plugins, rooms
 from streamseg.types import Frame, InputError, LiveSource, Source, SourceState
 from tests.clips import make_clip, plane_view
 from tests.contract import entry
+from tests.live import needs
 from tests.sources.http_camera import HttpCamera
 
 LIVE = [name for name in rooms.names("sources") if rooms.said("sources", name).live]
@@ -98,14 +99,23 @@ def drawn_by_ffmpeg(folder: Path) -> Iterator[Mapping[str, Any]]:
     yield {"device": "testsrc=size=64x48:rate=20,realtime", "format": "lavfi"}
 
 
+@contextmanager
+def drawn_by_gstreamer(folder: Path) -> Iterator[Mapping[str, Any]]:
+    caps = "video/x-raw,format=I420,width=64,height=48,framerate=20/1"
+    yield {"launch": f"videotestsrc is-live=true ! {caps} ! appsink"}
+
+
 PLACES = {
     "camera": Place(drawn_by_ffmpeg, {"device": "/dev/video-none"}, "no such device"),
+    "gst": Place(drawn_by_gstreamer, {"launch": "rtsp://127.0.0.1:1/none"}, "Could not open resource"),
     "rtsp": Place(at_an_address, {"url": "rtsp://127.0.0.1:1/none"}, "connection refused"),
 }
 """Live source -> its place. A new one adds its own."""
 
 
 def place(name: str) -> Place:
+    if name == "gst":
+        needs.gstreamer()
     return entry(PLACES, name, room="sources", called="PLACES", what="a Place: a camera, and where there is none")
 
 
