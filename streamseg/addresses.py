@@ -108,6 +108,11 @@ def without_credentials(text: str) -> str:
     return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@", r"\1", text)
 
 
+def shown(text: str) -> str:
+    """A text that is an address, perhaps a wrong one, without user, password and query; another one as it is."""
+    return without_credentials(text).partition("?")[0] if "://" in text else text
+
+
 def _value_of(name: str, environment: Mapping[str, str] = os.environ) -> str:
     if name.startswith("file:"):
         return _first_line(Path(name.removeprefix("file:")).expanduser())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import plugins, rooms
-from streamseg.addresses import Address, without_credentials
+from streamseg.addresses import Address, shown
 from streamseg.config import Component
 from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
@@ -71,7 +71,7 @@ class Output:
         served = rooms.served("sinks")
         if scheme := SCHEME.match(text):
             if scheme[0] not in served:
-                raise UsageError(f"-o {without_credentials(text)}: expected {_outputs_in_words()}")
+                raise UsageError(f"-o {shown(text)}: expected {_outputs_in_words()}")
             return cls._of_scheme(text, served[scheme[0]])
         if text == "-":
             raise UsageError(f"-o -: expected {_outputs_in_words()}; nothing is written to stdout")
@@ -139,11 +139,15 @@ def _after_scheme(text: str) -> str:
 
 
 def _spelled(room: str, name: str, text: str, whole: str) -> dict[str, Any]:
-    """The options of a component from what stands after its scheme; `whole` opens the error message."""
+    """The options of a component from what stands after its scheme; `whole` opens the error message.
+
+    An address may hold a secret, so of that the message repeats what the component says alone.
+    """
     try:
         return plugins.spelled(room, name, text)
     except (UsageError, ValueError) as error:
-        raise UsageError(f"{without_credentials(whole)}: {error}") from None
+        opening = f"{whole}: " if "://" not in whole else ""
+        raise UsageError(f"{opening}{error}") from None
 
 
 def _check_can_be_folder(path: str, text: str) -> None:
@@ -257,7 +261,7 @@ def _expand(text: str) -> Iterator[Input]:
     elif path.exists():
         yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
-        raise UsageError(f"{without_credentials(text)}: expected {inputs_in_words()}")
+        raise UsageError(f"{shown(text)}: expected {inputs_in_words()}")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):
@@ -345,13 +349,17 @@ def _player_of(folder: Path, **options: Any) -> Component:
 
 def _of_scheme(text: str, source: str) -> Input:
     """The input of a source that is asked for by its scheme, and called after that, or after the host of an address."""
-    scheme, _, rest = text.partition(":")
-    stem = scheme
-    if rest.startswith("//"):
-        host = Address.parse(text, schemes=[scheme]).host
-        stem = re.sub(r"[^\w.-]+", "-", host.strip("[]")).strip("-") or scheme
     options = _spelled("sources", source, _after_scheme(text), text)
-    return Input(stem, Path(), Component(name=source, options=options))
+    return Input(_host(text) or text.partition(":")[0], Path(), Component(name=source, options=options))
+
+
+def _host(text: str) -> str:
+    """The host of an address as a name, "" for what is none."""
+    try:
+        host = Address.parse(text, schemes=[text.partition(":")[0]]).host
+    except UsageError:
+        return ""
+    return re.sub(r"[^\w.-]+", "-", host).strip("-")
 
 
 def _unreachable(text: str) -> InputError | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.addresses import Address, filled, without_credentials
+from streamseg.addresses import Address, filled, shown, without_credentials
 from streamseg.types import UsageError
 
 SCHEMES = ("rtsp", "rtsps", "http")
@@ -113,6 +113,11 @@ def test_every_spelling_of_a_password_is_taken_out_of_a_foreign_error() -> None:
         assert not any(secret in clean for secret in ("se/same", "se%2Fsame", "password=se", "abcd"))
     assert str(address) == "http://camera/…"
     assert without_credentials("at 'rtsp://a:b@c/1', rtsp://d/1") == "at 'rtsp://c/1', rtsp://d/1"
+
+
+def test_a_wrong_address_is_shown_without_what_may_be_secret() -> None:
+    assert shown("rtps://a:b?c@camera/1?token=abcd") == "rtps://camera/1"
+    assert shown("what?.mp4") == "what?.mp4"
 
 
 def test_a_host_in_letters_of_its_own_is_found_by_its_other_name() -> None:

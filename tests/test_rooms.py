@@ -41,7 +41,8 @@ def test_every_ending_and_scheme_leads_to_its_component() -> None:
 def test_spellings_begin_with_the_default_and_end_with_what_is_asked_for_by_a_scheme() -> None:
     assert rooms.spellings("sinks")[0] == ".mp4"
     assert rooms.spellings("sinks", of=["jsonl", "image_folder"]) == ["images:FOLDER", ".jsonl"]
-    assert rooms.addresses("sources") == ["test:1280x720@30"]
+    over_a_net = [f"{scheme}://HOST/PATH" for scheme in ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")]
+    assert rooms.addresses("sources") == ["camera:0", "gst:LAUNCH", *over_a_net, "test:1280x720@30"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`streamseg doctor`: what this machine has, what it lacks, and the command that adds it."""
+"""`streamseg doctor`: what this machine has and lacks, with the command that adds it; and what a camera sends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from streamseg.sources._look import Look
 
 GSTREAMER = (
     "apt-get install -y --no-install-recommends python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
@@ -26,23 +30,30 @@ ENCODERS = {
 }
 UNDER_THE_GPL = ("libx264", "libx265")
 
-_HELP = """Say what this machine has and what it lacks.
+_HELP = """Say what this machine has and what it lacks, or what a camera sends.
 
-What is missing comes with the command that adds it.
+What is missing comes with the command that adds it. Of an address it says codec, size, rate, how far apart the
+keyframes are, sound and transport, after a look of some seconds.
 
-Exits with 1 when something is missing without which nothing runs.
+Exits with 1 when something is missing without which nothing runs, or when a camera shows nothing.
 
 \b
-Example:
+Examples:
   streamseg doctor
+  streamseg doctor 'rtsp://admin:${CAM_PASSWORD}@192.168.1.20/1'
 """
+
+FAR_APART = 4.0
+"""Seconds between keyframes from which on they are too far apart: for so long a reconnection shows nothing."""
+
+_CLOSER = "set one every 1 to 2 s in the camera; until the next one, a reconnection shows nothing"
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line: what was looked for, what was found, and how to get it when it is missing.
 
-    needed: nothing runs without it; else it only adds something.
+    needed: nothing runs without it; else it only adds something · hint: what else to do about it.
     """
 
     what: str
@@ -50,20 +61,96 @@ class Finding:
     present: bool = True
     fix: str = ""
     needed: bool = False
+    hint: str = ""
 
 
-def doctor() -> None:
-    findings = [*machine(), *gpu(), *engines(), *codecs(), *gstreamer(), *models()]
+def doctor(
+    addresses: Annotated[
+        list[str] | None, typer.Argument(metavar="[ADDRESS]...", help="Of cameras, as of `streamseg run`.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="How long to look at a camera.")] = 5.0,
+) -> None:
+    findings = [finding for address in addresses or () for finding in camera(address, seconds=seconds)]
+    if not addresses:
+        findings = [*machine(), *gpu(), *engines(), *codecs(), *gstreamer(), *models()]
     for finding in findings:
         mark = "ok" if finding.present else "MISSING" if finding.needed else "-"
         typer.echo(f"{mark:8}{finding.what:14}{finding.found}")
         if finding.fix and not finding.present:
             typer.echo(f"{'':22}to add it: {finding.fix}")
+        if finding.hint and not finding.present:
+            typer.echo(f"{'':22}{finding.hint}")
     if any(finding.needed and not finding.present for finding in findings):
         raise typer.Exit(1)
 
 
 doctor.__doc__ = _HELP
+
+
+def camera(text: str, *, seconds: float) -> Iterator[Finding]:
+    """What comes from an address."""
+    from streamseg.sources._live import Finite, Trouble
+    from streamseg.sources._look import look
+    from streamseg.sources.rtsp import address_of, way_to
+
+    address = address_of(_url_of(text))
+    looks: dict[str, Look] = {}
+    problems: dict[str, str] = {}
+    for transport in ("tcp", "udp") if address.scheme.startswith("rtsp") else ("tcp",):
+        try:
+            wanted = {"seconds": 0, "num_keyframes": 1} if looks else {"seconds": seconds}
+            seen = look(way_to(address, transport=transport), **wanted)
+        except (Trouble, Finite) as error:
+            problems[transport] = str(error)
+            if isinstance(error, Finite) or error.event == "refusal":  # asking again might lock us out
+                break
+            continue
+        if seen is None:
+            problems[transport] = "no picture came"
+        else:
+            looks[transport] = seen
+    yield Finding("camera", str(address))
+    if looks:
+        yield Finding("  transport", " and ".join(looks))
+    for transport, why in problems.items():
+        yield Finding(f"  {transport}", why, present=False, needed=not looks)
+    if looks:
+        yield from _seen(next(iter(looks.values())))
+
+
+def _url_of(text: str) -> str:
+    """The address in an INPUT, which may have a name; UsageError where it is none."""
+    from streamseg.spelling import expand
+    from streamseg.types import UsageError
+
+    source = expand([text])[0].source
+    if source is None or source.name != "rtsp":
+        raise UsageError("doctor: expected the address of a camera, such as rtsp://HOST/PATH, or nothing")
+    return str(source.options["url"])
+
+
+def _seen(found: Look) -> Iterator[Finding]:
+    """The findings of a look."""
+    stated = f", said to be {found.stated_rate:g}" if abs(found.stated_rate - found.rate) > 0.05 * found.rate else ""
+    yield Finding("  video", f"{found.codec}, {found.width}x{found.height} {found.pixel_format}")
+    yield Finding("  rate", f"{found.rate:.3g} pictures a second{stated}; {found.bits_per_second / 1e6:.2g} Mbit/s")
+    yield keyframes(found)
+    yield Finding("  opened", f"after {found.opened_after:.2f} s; first picture after {found.first_after:.2f} s")
+    if found.delayed:
+        yield Finding("  B-frames", "pictures wait for later ones; turn them off in the camera", present=False)
+    if found.num_damaged:
+        yield Finding("  damaged", f"{found.num_damaged} of {found.num_pictures} pictures", present=False)
+    yield Finding("  sound", "; ".join(found.sounds) or "none")
+
+
+def keyframes(found: Look) -> Finding:
+    """How far they are apart, and what to do where that is too far."""
+    apart = found.keyframes_apart
+    if not apart:
+        return Finding("  keyframes", "fewer than two in the time of the look", present=False, hint=_CLOSER)
+    longest = max(apart)
+    text = f"{min(apart):.3g} to {longest:.3g} s apart" if longest > 1.1 * min(apart) else f"{longest:.3g} s apart"
+    return Finding("  keyframes", text, present=longest < FAR_APART, hint=_CLOSER)
 
 
 def machine() -> Iterator[Finding]:
@@ -152,7 +239,7 @@ def gstreamer() -> Iterator[Finding]:
 
         yield Finding("gstreamer", Gst.version_string())
     except (ImportError, ValueError):
-        yield Finding("gstreamer", "not here; nothing in this version needs it", present=False, fix=GSTREAMER)
+        yield Finding("gstreamer", "not here; gst:LAUNCH and SRT need it", present=False, fix=GSTREAMER)
 
 
 def models() -> Iterator[Finding]:

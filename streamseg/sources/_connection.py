@@ -115,8 +115,8 @@ def _pictures(way: Way, container: Any, stopped: threading.Event) -> Generator[A
     stream.thread_type = "SLICE" if way.threads > 1 else "NONE"
     stream.thread_count = way.threads
     has_clock = container.format.name not in _WITHOUT_CLOCK
-    damage = _Damage(trusts_marks=container.format.name not in _WITH_SEAMS, may_lose=way.may_lose)
-    for packet in _packets(way, container, stream, stopped):
+    damage = Damage(trusts_marks=container.format.name not in _WITH_SEAMS, may_lose=way.may_lose)
+    for packet in packets(way, container, stream, stopped):
         at = time.monotonic()
         pictures = damage.decoded(packet) if packet is not None else []
         for picture in pictures:
@@ -132,7 +132,7 @@ def _pictures(way: Way, container: Any, stopped: threading.Event) -> Generator[A
             yield None
 
 
-def _packets(way: Way, container: Any, stream: Any, stopped: threading.Event) -> Iterator[Any]:
+def packets(way: Way, container: Any, stream: Any, stopped: threading.Event) -> Iterator[Any]:
     """The packets of the video, and None while there is none, until the other end closes; `Trouble` for other ends."""
     waiting_since = time.monotonic()
     while not stopped.is_set():
@@ -202,7 +202,7 @@ class _Pace:
         return replace(arrival, at=time.monotonic())
 
 
-class _Damage:
+class Damage:
     """Knows which pictures are not what the camera saw: damaged themselves, or made from such a one since a keyframe.
 
     trusts_marks: whether packets are marked that are incomplete, and none else · may_lose: packets get lost on the way

@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 
@@ -65,6 +65,12 @@ class Rtsp:
             return connect(way, stopped)
 
         return Live(connected, name=name or address.host.strip("[]"), called=str(address), attempts=attempts)
+
+    @staticmethod
+    def spelled(text: str) -> dict[str, Any]:
+        """The options of an address, checked, and kept as it was written: a variable's value stands nowhere else."""
+        address_of(text)
+        return {"url": text}
 
 
 def address_of(url: str) -> Address:

@@ -35,8 +35,8 @@ class HttpCamera:
     `/broken`: an error of its own · `num_asked`: how often somebody asked for anything
     """
 
-    def __init__(self, folder: Path, *, certificate: ssl.SSLContext | None = None) -> None:
-        segment = make_clip(folder / "segment.ts", num_frames=10, rate=20, gop=10, **SIZE)
+    def __init__(self, folder: Path, *, certificate: ssl.SSLContext | None = None, audio: str | None = None) -> None:
+        segment = make_clip(folder / "segment.ts", num_frames=10, rate=20, gop=10, audio=audio, **SIZE)
         clip = make_clip(folder / "clip.mp4", num_frames=5, **SIZE)
         self.files = {
             "/segment.ts": segment.read_bytes(),

@@ -17,7 +17,7 @@ import pytest
 from streamseg import plugins
 from streamseg.config import Component
 from streamseg.sources import camera
-from streamseg.sources._connection import Way, _packets
+from streamseg.sources._connection import Way, packets
 from streamseg.sources._live import Trouble
 from streamseg.sources.camera import Camera
 from streamseg.spelling import expand
@@ -89,7 +89,7 @@ def test_a_device_without_a_picture_is_asked_again_and_one_that_hangs_is_left() 
 
     stopped, way = threading.Event(), Way("/dev/video0", timeout=0.05)
     device = Device([Packet(), Packet()])
-    found = list(_packets(way, device, None, stopped))
+    found = list(packets(way, device, None, stopped))
     assert [each is None for each in found] == [True, True, False, True, True, False]
 
     class Hanging(Device):
@@ -98,9 +98,9 @@ def test_a_device_without_a_picture_is_asked_again_and_one_that_hangs_is_left() 
             yield
 
     with pytest.raises(Trouble, match="nothing came for 0.05 s"):
-        list(_packets(way, Hanging([]), None, stopped))
+        list(packets(way, Hanging([]), None, stopped))
     stopped.set()
-    assert list(_packets(way, Hanging([]), None, stopped)) == []
+    assert list(packets(way, Hanging([]), None, stopped)) == []
 
 
 def test_reads_of_an_open_device_do_not_block() -> None:
