@@ -197,8 +197,9 @@ def expand(texts: Sequence[str]) -> list[Input]:
 def of_source(source: Component) -> Input:
     """The input that a pipeline's own source reads, so that its sinks can be called after it."""
     if "path" not in source.options:
-        schemes = plugins.said("sources", source.name).schemes
-        return Input(schemes[0] if schemes else source.name.rpartition(":")[2].lower(), Path(), source)
+        said = plugins.said("sources", source.name)
+        usual = said.schemes[0] if said.schemes else source.name.rpartition(":")[2].lower()
+        return Input(_host(str(source.options.get(said.argument, "")), said.schemes) or usual, Path(), source)
     path = Path(str(source.options["path"]))
     return Input(path.stem, path.parent, source, path=path, ending=_ending(path))
 
@@ -350,13 +351,14 @@ def _player_of(folder: Path, **options: Any) -> Component:
 def _of_scheme(text: str, source: str) -> Input:
     """The input of a source that is asked for by its scheme, and called after that, or after the host of an address."""
     options = _spelled("sources", source, _after_scheme(text), text)
-    return Input(_host(text) or text.partition(":")[0], Path(), Component(name=source, options=options))
+    scheme = text.partition(":")[0]
+    return Input(_host(text, [scheme]) or scheme, Path(), Component(name=source, options=options))
 
 
-def _host(text: str) -> str:
+def _host(text: str, schemes: Sequence[str]) -> str:
     """The host of an address as a name, "" for what is none."""
     try:
-        host = Address.parse(text, schemes=[text.partition(":")[0]]).host
+        host = Address.parse(text, schemes=schemes).host
     except UsageError:
         return ""
     return re.sub(r"[^\w.-]+", "-", host).strip("-")

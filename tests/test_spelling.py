@@ -8,7 +8,7 @@ import pytest
 
 from streamseg.config import Component
 from streamseg.pictures import ENDINGS
-from streamseg.spelling import Input, Output, expand, sample_path
+from streamseg.spelling import Input, Output, expand, of_source, sample_path
 from streamseg.types import InputError, UsageError
 
 
@@ -187,6 +187,14 @@ def test_a_stream_is_called_as_it_is_named_or_after_its_place(
 ) -> None:
     (given,) = expand([text])
     assert (given.name, given.stem, given.source) == (name, name, Component(name=source, options=options))
+
+
+def test_a_camera_of_a_pipeline_is_called_by_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAM_URL", "rtsp://admin:secret@front-door/1")
+    for url in ("rtsp://front-door/1", "${CAM_URL}"):
+        given = of_source(Component(name="rtsp", options={"url": url}))
+        assert given.stem == "front-door" and given.source and given.source.options == {"url": url}
+    assert of_source(Component(name="camera")).stem == "camera"
 
 
 def test_a_file_with_an_equals_sign_in_its_name_is_that_file(folder: Path) -> None:

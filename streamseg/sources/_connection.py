@@ -137,12 +137,12 @@ def packets(way: Way, container: Any, stream: Any, stopped: threading.Event) -> 
     waiting_since = time.monotonic()
     while not stopped.is_set():
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux():  # of all streams, so that sound which goes on alone is no silence to us
                 if time.monotonic() - waiting_since >= container.read_timeout:
                     # the read has timed out, and what FFmpeg's parser had held back came of it; so would the next one
                     raise TimeoutError
                 if packet.size:
-                    yield packet
+                    yield packet if packet.stream_index == stream.index else None
                 waiting_since = time.monotonic()
             return
         except av.BlockingIOError:  # a device that has no picture yet

@@ -7,8 +7,10 @@ import os
 import pty
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -67,15 +69,24 @@ def test_a_camera_is_spelled_by_its_number_or_its_path() -> None:
     assert [Camera(each).name for each in (1, "7", "/dev/v4l/by-id/usb-cam")] == ["video1", "video7", "usb-cam"]
 
 
+@dataclass
+class Packet:
+    stream_index: int = 0
+    size: int = 1
+
+
+VIDEO: Any = SimpleNamespace(index=0)
+
+
 class Device:
-    """A container of a device that has a picture only at every third look."""
+    """A container of a device that has a packet only at every third look."""
 
     read_timeout = 5.0
 
-    def __init__(self, packets: list[object]) -> None:
-        self._packets, self.num_looks = packets, 0
+    def __init__(self, *packets: Packet) -> None:
+        self._packets, self.num_looks = list(packets), 0
 
-    def demux(self, stream: object) -> Iterator[object]:
+    def demux(self) -> Iterator[Packet]:
         while self._packets:
             self.num_looks += 1
             if self.num_looks % 3:
@@ -83,24 +94,28 @@ class Device:
             yield self._packets.pop(0)
 
 
+class HangingDevice(Device):
+    def demux(self) -> Iterator[Packet]:
+        raise av.BlockingIOError(errno.EAGAIN, "not yet")
+
+
 def test_a_device_without_a_picture_is_asked_again_and_one_that_hangs_is_left() -> None:
-    class Packet:
-        size = 1
-
     stopped, way = threading.Event(), Way("/dev/video0", timeout=0.05)
-    device = Device([Packet(), Packet()])
-    found = list(packets(way, device, None, stopped))
+    found = list(packets(way, Device(Packet(), Packet()), VIDEO, stopped))
     assert [each is None for each in found] == [True, True, False, True, True, False]
-
-    class Hanging(Device):
-        def demux(self, stream: object) -> Iterator[object]:
-            raise av.BlockingIOError(errno.EAGAIN, "not yet")
-            yield
-
     with pytest.raises(Trouble, match="nothing came for 0.05 s"):
-        list(packets(way, Hanging([]), None, stopped))
+        list(packets(way, HangingDevice(), VIDEO, stopped))
     stopped.set()
-    assert list(packets(way, Hanging([]), None, stopped)) == []
+    assert list(packets(way, HangingDevice(), VIDEO, stopped)) == []
+
+
+def test_sound_alone_is_no_picture_but_a_sign_of_life() -> None:
+    class Radio(Device):
+        def demux(self) -> Iterator[Packet]:
+            yield from self._packets
+
+    found = list(packets(Way("http://radio"), Radio(Packet(0), Packet(1), Packet(1)), VIDEO, threading.Event()))
+    assert found == [Packet(0), None, None]
 
 
 def test_reads_of_an_open_device_do_not_block() -> None:

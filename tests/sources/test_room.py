@@ -273,28 +273,35 @@ def test_an_absent_camera_is_a_state_and_with_a_limit_of_attempts_an_error(name:
     assert source.state.name == "lost" and place(name).cause in source.state.cause
 
 
+def interrupted(source: LiveSource) -> list[Frame]:
+    """The frames until another thread interrupts, once the source knows how it is."""
+    told = threading.Event()
+    frames: list[Frame] = []
+
+    def read() -> None:
+        with source:
+            frames.extend(source)
+
+    source.on_state = lambda state: told.set() if state.name != "connecting" else None
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert told.wait(20)
+    source.interrupt()
+    reader.join(20)
+    assert not reader.is_alive()
+    return frames
+
+
 @pytest.mark.parametrize("name", LIVE)
 @pytest.mark.parametrize("present", [True, False])
 def test_an_interruption_from_another_thread_ends_it_and_leaves_nothing_open(
     name: str, present: bool, tmp_path: Path
 ) -> None:
-    told = threading.Event()
-    frames: list[Frame] = []
-
-    def read(source: LiveSource) -> None:
-        source.on_state = lambda state: told.set() if state.name != "connecting" else None
-        with source:
-            frames.extend(source)
-
-    with place(name).camera(tmp_path) as options:
+    with place(name).camera(tmp_path) as there:
+        options = there if present else place(name).nothing
+        interrupted(living(name, options))  # the first one also opens what a library keeps
         descriptors = num_descriptors()
-        source = living(name, options if present else place(name).nothing)
-        reader = threading.Thread(target=read, args=[source])
-        reader.start()
-        assert told.wait(20)
-        source.interrupt()
-        reader.join(20)
-        assert not reader.is_alive() and bool(frames) <= present
+        assert bool(interrupted(living(name, options))) <= present
         # a server that lives in this process lets go of its end in its own time
         assert num_descriptors() <= descriptors + 1
 
