@@ -168,19 +168,20 @@ class Live:
             self._tell()
         while not self._stopped.is_set():
             before = self._index
+            event: Event = "loss"
             try:
                 yield from self._of_one_connection()
-                trouble = Trouble("loss", "the other end closed the connection")
-            except Trouble as error:
-                trouble = error
+                cause = "the other end closed the connection"
+            except Trouble as error:  # not kept: it holds what the connection held
+                event, cause = error.event, error.cause
             except Finite as error:
                 if self._index == 0:
                     raise InputError(f"{self.called}: {error}") from None
-                trouble = Trouble("loss", "the other end says that the stream is over")
+                cause = "the other end says that the stream is over"
             if not self._stopped.is_set():
-                self._note(trouble.event, trouble.cause)
+                self._note(event, cause)
                 self._check_limit(failed=self._index == before)
-                self._wait(OUTCOMES[trouble.event])
+                self._wait(OUTCOMES[event])
 
     def _of_one_connection(self) -> Iterator[Frame]:
         self._arrivals.reconnected()
