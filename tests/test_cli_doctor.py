@@ -47,7 +47,7 @@ def test_keyframes_that_are_far_apart_come_with_what_to_do() -> None:
 
 
 def test_a_wrong_password_is_tried_once() -> None:
-    with RtspServer(user="admin", password="other", digest=True) as server:
+    with RtspServer({"camera": made_feed()}, user="admin", password="other", digest=True) as server:
         said = doctor(server.url(login="admin:sesame"), code=1)
         assert server.num_asked["DESCRIBE"] <= 2  # without it, and with it
     assert said["tcp"] == "MISSING user or password is wrong (401)" and "udp" not in said

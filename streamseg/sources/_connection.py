@@ -86,7 +86,7 @@ def connect(way: Way, stopped: threading.Event) -> Generator[Arrival | None, Non
 def opened(way: Way) -> Iterator[Any]:
     """The container, which has a video; `Trouble` or `Finite` where that cannot be."""
     # HLS waits for a segment longer than a camera for a picture
-    patience = way.timeout * 2 if way.url.partition("?")[0].endswith(".m3u8") else way.timeout
+    patience = way.timeout * 1.5 if way.url.partition("?")[0].endswith(".m3u8") else way.timeout
     try:
         container: Any = av.open(
             way.url,

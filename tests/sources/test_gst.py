@@ -118,7 +118,7 @@ def test_an_address_of_a_camera_is_enough(codec: Any) -> None:
     ],
 )
 def test_what_a_camera_refuses_is_named_without_the_password(path: str, login: str, state: str, cause: str) -> None:
-    with RtspServer(user="admin", password="other") as server:
+    with RtspServer({"camera": made_feed()}, user="admin", password="other") as server:
         source = made(server.url(path, login=login), attempts=1)
         with pytest.raises(InputError) as error:
             watched(source, 1)
