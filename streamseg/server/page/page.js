@@ -60,8 +60,8 @@ function clockTime(date, format) {
   return today ? format.format(date) : `${dayFormat.format(date)}, ${format.format(date)}`;
 }
 
-function span(seconds) {
-  if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)} s`;
+function span(seconds, digits = 1) {
+  if (seconds < 10) return `${Math.max(seconds, 0).toFixed(digits)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} days`;
@@ -113,9 +113,7 @@ function nowText(stream) {
   return listed(Object.fromEntries(Object.entries(stream.now ?? {}).filter(([, n]) => n > 0))) || "nobody";
 }
 
-function fpsText(stream) {
-  return stream.fps == null ? "–" : number.format(Math.round(stream.fps * 10) / 10);
-}
+const fpsText = (stream) => (stream.fps == null ? "–" : number.format(Math.round(stream.fps)));
 
 // ── the server's clock ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +180,7 @@ class Picture {
   tick() {
     const age = this.age;
     this.root.toggleAttribute("data-old", age === null || age > OLD);
-    write(this.note, age === null ? "no picture yet" : age > OLD ? `picture is ${span(Math.floor(age))} old` : "");
+    write(this.note, age === null ? "no picture yet" : age > OLD ? `picture is ${span(Math.floor(age), 0)} old` : "");
   }
 }
 
@@ -450,9 +448,10 @@ function fact(name) {
 }
 
 function showDrops(details, stream) {
-  write(details.firstChild, `${number.format(dropped(stream))} pictures dropped`);
+  const n = dropped(stream);
+  write(details.firstChild, `${number.format(n)} ${n === 1 ? "picture" : "pictures"} dropped`);
   fill(details.lastChild, stream.dropped ?? {}, (causes) => {
-    const items = Object.entries(causes).map(([cause, n]) => el("li", {}, `${cause}: ${number.format(n)}`));
+    const items = Object.entries(causes).map(([cause, times]) => el("li", {}, `${cause}: ${number.format(times)}`));
     return items.length ? items : [el("li", {}, "Every picture was shown.")];
   });
 }
@@ -833,7 +832,9 @@ function loginPage() {
 function operation(path, method, { summary, description, parameters = [], responses = {} }) {
   const plain = method === "get" && !path.includes("{") && !parameters.some((one) => one.required);
   const title = `${method.toUpperCase()} ${path}`;
-  const rows = parameters.map((one) => [one.name, one.schema?.type ?? "", String(one.schema?.default ?? ""), one.description ?? ""]);
+  const types = (schema) => (schema.anyOf ?? [schema]).map((one) => one.type).filter((type) => type !== "null").join(" or ");
+  const rows = parameters.map(({ name, schema, description: meaning }) =>
+    [name, types(schema), String(schema.default ?? ""), meaning ?? ""]);
   return el("section", { class: "card" },
     el("h2", {}, plain ? el("a", { href: path.replace(/^\//, "") || "./" }, title) : title),
     el("p", {}, description ?? summary ?? ""),
