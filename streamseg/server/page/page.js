@@ -110,7 +110,7 @@ const dropped = (stream) => sum(Object.values(stream.dropped ?? {}));
 /** How many are in view now: unknown, not none, while nothing is seen. */
 function nowText(stream) {
   if (stream.state !== "live" && stream.state !== "ended") return "–";
-  return listed(Object.fromEntries(Object.entries(stream.now ?? {}).filter(([, n]) => n > 0))) || "nobody";
+  return listed(Object.fromEntries(Object.entries(stream.now ?? {}).filter(([, n]) => n > 0))) || "0";
 }
 
 const fpsText = (stream) => (stream.fps == null ? "–" : number.format(Math.round(stream.fps)));
@@ -225,7 +225,8 @@ class Events {
   constructor(root, stream) {
     this.stream = stream;
     this.ids = new Set();
-    this.list = el("ol", { class: "events", tabindex: "0", "aria-label": "Events, newest first" });
+    // the list of one stream scrolls by itself, so the keyboard must reach it
+    this.list = el("ol", { class: "events", tabindex: stream ? "0" : false, "aria-label": "Events, newest first" });
     this.empty = el("p", { class: "soft" }, "Nothing has happened yet.");
     this.more = el("button", { type: "button", hidden: true }, "Show earlier");
     this.more.addEventListener("click", () => this.load());
@@ -300,9 +301,15 @@ class Chart {
     this.root.setAttribute("aria-label", label);
   }
 
-  rebuild(names, series, data) {
-    this.names = names;
+  clear() {
     this.plot?.destroy();
+    this.plot = null;
+    this.names = "";
+  }
+
+  rebuild(names, series, data) {
+    this.clear();
+    this.names = names;
     const axis = { stroke: () => css("--soft"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { show: false } };
     this.plot = new uPlot({
       ...this.size(),
@@ -359,7 +366,10 @@ class OverTime {
     byId("line").addEventListener("change", () => this.draw());
     byId("csv").addEventListener("click", () => this.save());
     setInterval(() => this.stream && !document.hidden && this.load(), 15000);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      this.clear();
+      this.draw();
+    });
   }
 
   get minutes() {
@@ -370,7 +380,13 @@ class OverTime {
     if (stream === this.stream) return;
     this.stream = stream;
     this.history = null;
+    this.clear();
     if (stream) this.load();
+  }
+
+  clear() {
+    this.now.clear();
+    this.lines.clear();
   }
 
   async load() {
@@ -755,8 +771,8 @@ class LivePage {
   }
 
   route(moved) {
-    const asked = decodeURIComponent(location.hash.replace(/^#\/?/, ""));
-    const name = this.streams.has(asked) ? asked : this.only;
+    const named = [...this.streams.keys()].find((name) => location.hash === `#/${encodeURIComponent(name)}`);
+    const name = named ?? this.only;
     if (name === this.open && this.routed) return;
     const before = this.open;
     this.open = name;
