@@ -8,17 +8,17 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-import httpx
 import pytest
 
+from streamseg.flow.report import StreamSummary, Summary
 from streamseg.server.hub import Hub
 from streamseg.server.server import Server
-from streamseg.types import SourceState
+from streamseg.types import OutputStatus, SourceState
 from tests.server import fake
 from tests.server.browser import chromium, tab
 
@@ -53,6 +53,11 @@ def show(hub: Hub, name: str, *, age: float = 0.0, events: tuple[Any, ...] = (),
     frame = next(fake.frames(name, size="320x180"))
     object.__setattr__(frame, "captured_at", time.monotonic() - age)
     hub.on_result(fake.result(frame, events=events, **result))
+
+
+def outputs(name: str, *statuses: OutputStatus) -> Callable[[], Summary]:
+    """What a pipeline says of a stream with such outputs."""
+    return lambda: Summary({name: StreamSummary(sinks=statuses)}, 1.0, None, 0)
 
 
 @contextmanager
@@ -229,7 +234,8 @@ def test_the_counts_of_a_stream_stand_in_tables_and_its_outputs_with_their_state
     totals = {"objects": {"person": 7}, "lines": {"gate": {"person": {"in": 6, "out": 1}, "dog": {"in": 1, "out": 0}}},
               "zones": {"shop": {"person": {"now": 2, "entered": 9, "left": 7}}}}  # fmt: skip
     with served("front", "back") as (hub, server):
-        hub.sinks = lambda name: [{"name": "a.mp4", "state": "failed", "cause": "disk full", "dropped": 3}]
+        hub.summary = outputs("front", OutputStatus("a.mp4", "failed", "disk full", dropped=3))
+        hub.publishers = lambda: [OutputStatus("mqtt://broker/shop", "retrying", "no answer", waiting=4)]
         show(hub, "front", totals=totals)
         with tab(browser, server.url) as page:
             tallies = tile(page, "front").locator(".tallies li")
@@ -238,7 +244,10 @@ def test_the_counts_of_a_stream_stand_in_tables_and_its_outputs_with_their_state
             expect(page.locator("#counts tbody tr")).to_have_count(3)
             rows = [row.split() for row in page.locator("#counts tbody tr").all_inner_texts()]
             assert rows == [["gate", "person", "6", "1"], ["gate", "dog", "1", "0"], ["shop", "person", "2", "9", "7"]]
-            assert page.locator("#outputs tbody tr").inner_text().split() == ["a.mp4", "failed", "disk", "full", "3"]
+            rows = page.locator("#outputs tbody tr")
+            expect(rows).to_have_count(2)
+            assert rows.nth(0).inner_text().split() == ["a.mp4", "failed", "disk", "full", "3"]
+            assert " ".join(rows.nth(1).inner_text().split()) == "mqtt://broker/shop retrying no answer, 4 waiting 0"
 
 
 def test_counts_over_time_are_drawn_and_saved_as_csv(browser: Any) -> None:
@@ -307,12 +316,12 @@ def test_the_page_asks_for_the_token_and_refuses_a_wrong_one(browser: Any) -> No
         assert TOKEN not in page.content()
         page.get_by_role("button", name="Sign out").click()
         page.get_by_label("Token").wait_for()
-        assert httpx.get(f"{server.url}api/streams").status_code == 401
+        assert page.request.get(f"{server.url}api/streams").status == 401
 
 
 def test_a_phone_scrolls_no_page_sideways(browser: Any) -> None:
     with served(*fake.NAMES) as (hub, server), tab(browser, server.url, width=360, height=640) as page:
-        hub.sinks = lambda name: [{"name": "rtsp://10.0.0.9/" + "a" * 90, "state": "ok", "cause": "", "dropped": 0}]
+        hub.summary = outputs("front", OutputStatus("rtsp://10.0.0.9/" + "a" * 90))
         show(hub, "front", events=(fake.crossing("front", 1),), totals={"zones": {"a" * 60: {"person": {"now": 1}}}})
         page.locator("#all-events li").wait_for()
         assert no_sideways_scroll(page)
@@ -350,3 +359,14 @@ def faults(axe: Any, page: Any) -> list[str]:
     """Serious and critical ones, each with the first element that has it."""
     found = axe.run(page).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+
+
+def test_a_server_that_falls_silent_is_a_lost_connection(browser: Any) -> None:
+    with served("front", "back") as (_, server), tab(browser) as page:
+        page.clock.install()
+        page.route_web_socket(re.compile("/ws$"), lambda socket: None)  # opens, and says nothing
+        page.goto(server.url)
+        tile(page, "front").locator(".state").wait_for()
+        assert not page.get_by_text("Connection lost").is_visible()
+        page.clock.fast_forward(8000)
+        page.get_by_text("Connection lost").wait_for()

@@ -517,7 +517,9 @@ class Large {
     this.name = null;
     this.picture = null;
     this.events = null;
+    this.publishers = [];
     this.overTime = new OverTime();
+    setInterval(() => this.name && !document.hidden && this.loadPublishers(), 5000);
     this.facts = {
       now: fact("In view"), objects: fact("Seen in all"), age: fact("Picture age"), fps: fact("Frames a second"),
       size: fact("Size"),
@@ -530,6 +532,7 @@ class Large {
     this.name = name;
     this.overTime.open(name);
     if (!name) return;
+    this.loadPublishers();
     this.picture = new Picture(name);
     byId("stream-picture").replaceChildren(this.picture.root);
     this.events = new Events(byId("events"), name);
@@ -544,7 +547,12 @@ class Large {
     showDrops(byId("stream-drops"), stream);
     write(byId("stream-shown"), `${number.format(stream.shown ?? 0)} of ${number.format(stream.read ?? 0)} pictures shown`);
     fill(byId("counts"), stream.counts ?? {}, countTables);
-    fill(byId("outputs"), stream.sinks ?? [], outputRows);
+    fill(byId("outputs"), [...(stream.sinks ?? []), ...this.publishers], outputRows);
+  }
+
+  /** What publishes for all streams together is no stream's own: the health of the whole names it. */
+  async loadPublishers() {
+    this.publishers = (await getJson("healthz"))?.publishers ?? [];
   }
 
   updateFacts(stream) {
@@ -580,7 +588,8 @@ function outputRows(sinks) {
   const rows = sinks.map((sink) => {
     const state = el("span", { class: "state" });
     showState(state, sink.state);
-    const cause = sink.cause ? el("p", { class: "soft" }, sink.cause) : "";
+    const waiting = sink.waiting ? `${number.format(sink.waiting)} waiting` : "";
+    const cause = el("p", { class: "soft" }, [sink.cause, waiting].filter(Boolean).join(", "));
     return [sink.name, el("div", {}, state, cause), number.format(sink.dropped ?? 0)];
   });
   return [table("Where pictures and numbers go", ["Output", "State", "Dropped"], rows)];
@@ -595,7 +604,7 @@ async function getJson(path) {
   try {
     const response = await fetch(path, { signal: AbortSignal.timeout(SILENT * 1000) });
     if (response.status === 401) location.assign("login");
-    return response.ok ? await response.json() : null;
+    return response.ok || response.status === 503 ? await response.json() : null; // 503: unhealthy, and how
   } catch {
     return null;
   }
