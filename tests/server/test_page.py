@@ -275,7 +275,7 @@ def test_parts_of_an_hour_hold_the_steps_of_a_total_and_one_that_falls_began_ane
         page.goto(server.url)
         times, totals = [0, 100, 310, 320, 650, 660], [5, 6, 8, None, 2, 3]
         parts = page.evaluate(
-            "([times, totals]) => perBucket(times, [totals], { from: 0, to: 899, size: 300 })", [times, totals]
+            "([times, totals]) => perPart(times, [totals], { from: 0, size: 300, num: 3 })", [times, totals]
         )
         assert parts == [[150, 450, 750], [1, 2, 3]]
 

@@ -332,18 +332,15 @@ class Chart {
   }
 }
 
-/** Steps of running totals in equal parts of local time: [[middle…], [sum…]…]. A total that falls began anew. */
-function perBucket(times, totals, { from, to, size }) {
-  const zone = new Date().getTimezoneOffset() * 60;
-  const part = (t) => Math.floor((t - zone) / size);
-  const first = part(from);
-  const middles = Array.from({ length: part(to) - first + 1 }, (_, i) => (first + i + 0.5) * size + zone);
+/** Steps of running totals in equal parts of time: [[middle…], [sum…]…]. A total that falls began anew. */
+function perPart(times, totals, { from, size, num }) {
+  const middles = Array.from({ length: num }, (_, i) => from + (i + 0.5) * size);
   const sums = totals.map((values) => {
     const steps = middles.map(() => 0);
     let before = values[0];
     values.forEach((value, i) => {
       if (value === null) return; // nothing was seen then
-      const at = part(times[i]) - first;
+      const at = Math.floor((times[i] - from) / size);
       if (at in steps) steps[at] += value < before ? value : value - before;
       before = value;
     });
@@ -399,8 +396,11 @@ class OverTime {
 
   draw() {
     if (!this.history) return;
-    const to = clock.now();
-    const range = { from: to - this.minutes * 60, to };
+    // whole parts of the local hour or day, so that the bars of both ends are whole too
+    const size = this.minutes > 60 ? 3600 : 300;
+    const zone = new Date().getTimezoneOffset() * 60;
+    const to = Math.ceil((clock.now() - zone) / size) * size + zone;
+    const range = { from: to - this.minutes * 60, to, size, num: (this.minutes * 60) / size };
     this.drawNow(range);
     this.drawLines(range);
   }
@@ -421,10 +421,9 @@ class OverTime {
     byId("line").hidden = names.length < 2;
     if (names.length === 0) return;
     const name = byId("line").value;
-    const hourly = this.minutes > 60;
-    write(byId("lines-title"), `Crossings of ${name}, ${hourly ? "an hour" : "five minutes"} each`);
+    write(byId("lines-title"), `Crossings of ${name}, ${range.size === 3600 ? "an hour" : "five minutes"} each`);
     const totals = ["in", "out"].map((way) => this.history.lines[`${name} ${way}`] ?? []);
-    const [middles, ...sums] = perBucket(this.history.time, totals, { ...range, size: hourly ? 3600 : 300 });
+    const [middles, ...sums] = perPart(this.history.time, totals, range);
     const series = ["in", "out"].map((way, i) => ({
       label: way, values: sums[i], width: 0, fill: () => css(`--series-${i + 1}`),
       paths: uPlot.paths.bars({ size: [0.35, 24], align: i ? 1 : -1, gap: 1 }),
