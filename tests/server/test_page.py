@@ -300,6 +300,7 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself(browser: Any) -> Non
         page.get_by_text("Connection lost").wait_for()
         shown = "getComputedStyle(document.querySelector('#grid .state'), '::after').content"
         assert page.evaluate(shown) == '"(last known)"'
+        expect(page.locator("#summary")).to_be_empty()
         with served("front", "back", address=address):
             expect(page.locator("#connection")).to_be_empty()
 

@@ -765,6 +765,7 @@ class LivePage {
   connected(state) {
     document.body.dataset.connection = state;
     write(byId("connection"), state === "lost" ? "Connection lost. Trying again…" : "");
+    if (state === "lost") write(byId("summary"), "");
   }
 
   tick() {
