@@ -177,6 +177,7 @@ def test_a_viewers_wrong_clock_makes_no_picture_look_old_or_fresh(browser: Any) 
 def test_an_event_comes_to_the_head_of_the_list_with_its_picture(browser: Any) -> None:
     with served("front", "back") as (hub, server), tab(browser, f"{server.url}#/front") as page:
         page.locator("#events").get_by_text("Nothing has happened yet.").wait_for()
+        expect(page.locator("body")).to_have_attribute("data-connection", "open")
         show(hub, "front", events=(fake.crossing("front", 1),))
         show(hub, "back", events=(fake.crossing("back", 2),))
         show(hub, "front", events=(fake.crossing("front", 3, direction="out"),))
@@ -301,8 +302,10 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself(browser: Any) -> Non
         shown = "getComputedStyle(document.querySelector('#grid .state'), '::after').content"
         assert page.evaluate(shown) == '"(last known)"'
         expect(page.locator("#summary")).to_be_empty()
-        with served("front", "back", address=address):
+        with served("front", "back", address=address) as (hub, _):
+            show(hub, "front", events=(fake.crossing("front", 1),))
             expect(page.locator("#connection")).to_be_empty()
+            expect(page.locator("#all-events li")).to_have_count(1)  # what happened meanwhile is there too
 
 
 def test_the_page_asks_for_the_token_and_refuses_a_wrong_one(browser: Any) -> None:

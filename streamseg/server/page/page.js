@@ -229,19 +229,42 @@ class Events {
     this.list = el("ol", { class: "events", tabindex: stream ? "0" : false, "aria-label": "Events, newest first" });
     this.empty = el("p", { class: "soft" }, "Nothing has happened yet.");
     this.more = el("button", { type: "button", hidden: true }, "Show earlier");
-    this.more.addEventListener("click", () => this.load());
+    this.more.addEventListener("click", () => this.loadEarlier());
     root.replaceChildren(this.empty, this.list, this.more);
-    this.load();
+    this.refresh();
   }
 
-  async load() {
-    const query = new URLSearchParams({ limit: EVENTS_AT_ONCE });
+  get items() {
+    return [...this.list.children];
+  }
+
+  fetch(before) {
+    const query = new URLSearchParams({ limit: EVENTS_AT_ONCE, ...before });
     if (this.stream) query.set("stream", this.stream);
-    if (this.list.lastChild) query.set("before", this.list.lastChild.dataset.id);
-    const events = await getJson(`api/events?${query}`);
+    return getJson(`api/events?${query}`);
+  }
+
+  async loadEarlier() {
+    const events = await this.fetch({ before: this.list.lastChild.dataset.id });
     if (!events) return;
     for (const event of events) this.put(event, "append");
     this.more.hidden = events.length < EVENTS_AT_ONCE;
+  }
+
+  /** Fetches what happened while nobody listened. Where that leaves a gap to the older ones, those go. */
+  async refresh() {
+    const old = this.items;
+    const events = await this.fetch({});
+    if (!events) return;
+    const fetched = new Set(events.map((event) => event.id));
+    const others = (items) => items.filter((item) => !fetched.has(item.dataset.id));
+    const newer = others(this.items.filter((item) => !old.includes(item)));
+    const older = others(old).length < old.length ? others(old) : [];
+    const present = new Map(this.items.map((item) => [item.dataset.id, item]));
+    this.list.replaceChildren(...newer, ...events.map((event) => present.get(event.id) ?? this.item(event)), ...older);
+    this.ids = new Set(this.items.map((item) => item.dataset.id));
+    this.empty.hidden = this.ids.size > 0;
+    if (older.length === 0) this.more.hidden = events.length < EVENTS_AT_ONCE;
   }
 
   hear(event) {
@@ -611,8 +634,8 @@ async function getJson(path) {
 
 /** One WebSocket for everything, tried again for ever after 1, 2, 4, 8, 10 seconds ± 20 %. */
 class Connection {
-  constructor({ onStreams, onState, onEvent, onPicture, onChange }) {
-    Object.assign(this, { onStreams, onState, onEvent, onPicture, onChange });
+  constructor({ onOpen, onStreams, onState, onEvent, onPicture, onChange }) {
+    Object.assign(this, { onOpen, onStreams, onState, onEvent, onPicture, onChange });
     this.socket = null;
     this.attempts = 0;
     this.retry = null;
@@ -635,7 +658,10 @@ class Connection {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.heardAt = performance.now();
-    socket.onopen = () => this.ask(this.wanted);
+    socket.onopen = () => {
+      this.ask(this.wanted);
+      this.onOpen();
+    };
     socket.onmessage = ({ data }) => socket === this.socket && this.hear(data);
     socket.onclose = () => socket === this.socket && this.lost();
   }
@@ -683,6 +709,7 @@ class LivePage {
     this.resized = new ResizeObserver(() => this.watchSoon());
     this.resized.observe(byId("main"));
     this.connection = new Connection({
+      onOpen: () => this.catchUp(),
       onStreams: (streams) => this.update(streams),
       onState: (state) => this.changed(state),
       onEvent: (event) => this.hear(event),
@@ -747,6 +774,11 @@ class LivePage {
       byId("grid").append(tile.root);
       this.visible.observe(tile.root);
     }
+  }
+
+  catchUp() {
+    this.events?.refresh();
+    this.large.events?.refresh();
   }
 
   hear(event) {
