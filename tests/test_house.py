@@ -49,7 +49,8 @@ def test_the_wheel_holds_every_module_and_all_data(wheel: Path) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg").rglob("*.py")}
     weights = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg" / "weights").glob("*/*.*")}
     shipped = {f"streamseg/{name}/{path.name}" for name in MAPPED for path in (ROOT / name).glob("*.yaml")}
-    assert modules | weights | shipped <= inside
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg" / "server" / "page").iterdir()}
+    assert modules | weights | shipped | page <= inside
     assert {"streamseg/samples/__init__.py", "streamseg/pipelines/splash.yaml", "streamseg/py.typed"} <= inside
     # What the README's command writes beside the sample does not travel.
     assert [name for name in inside if name.endswith(".mp4")] == ["streamseg/samples/pedestrians.mp4"]
