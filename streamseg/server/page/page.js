@@ -410,9 +410,9 @@ class OverTime {
   }
 
   async load() {
-    const stream = this.stream;
-    const history = await getJson(`api/history?${new URLSearchParams({ stream, minutes: this.minutes })}`);
-    if (!history || stream !== this.stream) return;
+    const { stream, minutes } = this;
+    const history = await getJson(`api/history?${new URLSearchParams({ stream, minutes })}`);
+    if (!history || stream !== this.stream || minutes !== this.minutes) return; // another was asked for meanwhile
     this.history = history;
     this.draw();
   }
