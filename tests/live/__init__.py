@@ -1,0 +1,1 @@
+"""Real servers for the live tests, each of which can be made to fail while a test runs."""
