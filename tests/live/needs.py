@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -29,6 +30,12 @@ def mosquitto() -> str:
 
 def chromium() -> str:
     return program("chromium", "chromium-browser", "google-chrome")
+
+
+def gstreamer() -> None:
+    """GStreamer inside this Python, for what streamseg itself does with it."""
+    if not importlib.util.find_spec("gi"):
+        _missing("PyGObject is not installed in this Python")
 
 
 def gst_python() -> str:
