@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -262,7 +262,7 @@ class Junction(Generic[T, S]):
 
     def __init__(self) -> None:
         self.bell = Bell()
-        self._lanes: deque[Lane[T, S]] = deque()
+        self._lanes: list[Lane[T, S]] = []  # the one to be served next comes first
         self._lock = threading.RLock()
         self._closed = False
         self._failure: Failure | None = None
@@ -289,7 +289,8 @@ class Junction(Generic[T, S]):
     def take(self, *, most: int, patience: float, kind: Callable[[T], Hashable]) -> list[Slot[T, S]]:
         """One to `most` items of one kind; an empty list when all streams have ended.
 
-        Waits for the first item as long as it takes, and then at most `patience` seconds for more.
+        Waits for the first item as long as it takes, and then at most `patience` seconds for more, unless items of
+        another kind wait too. Of a live stream there is one item at most.
         """
         group: list[Slot[T, S]] = []
         deadline = 0.0
@@ -300,10 +301,10 @@ class Junction(Generic[T, S]):
                     self._part_from_ended()
                     deadline = time.monotonic() + patience
                 self._collect(group, most, kind)
-                more_may_come = any(not lane.closed for lane in self._lanes)
+                may_grow = self._may_grow(group)
                 over = self._closed and not self._lanes
             remaining = deadline - time.monotonic()
-            if len(group) == most or (group and (remaining <= 0 or not more_may_come)) or (not group and over):
+            if len(group) == most or (group and (remaining <= 0 or not may_grow)) or (not group and over):
                 return group
             self.bell.wait_beyond(heard, patience=remaining if group else None)
 
@@ -315,14 +316,29 @@ class Junction(Generic[T, S]):
         def fits(item: T) -> bool:
             return not group or kind(item) == kind(group[0].item)
 
-        passed = 0
-        while len(group) < most and passed < len(self._lanes):
-            lane = self._lanes[0]
-            self._lanes.rotate(-1)
-            slot = lane.take(fits=fits)
-            passed = passed + 1 if slot is None else 0
-            if slot is not None:
-                group.append(slot)
+        while len(group) < most and (slot := self._next(group, fits)):
+            group.append(slot)
+
+    def _next(self, group: Sequence[Slot[T, S]], fits: Callable[[T], bool]) -> Slot[T, S] | None:
+        """From the stream that was served longest ago of those that have something.
+
+        One that has nothing now keeps its place: sent to the end, it would miss a whole turn for coming a moment late.
+        """
+        for lane in self._not_in(group):
+            if slot := lane.take(fits=fits):
+                self._lanes.remove(lane)
+                self._lanes.append(lane)
+                return slot
+        return None
+
+    def _may_grow(self, group: Sequence[Slot[T, S]]) -> bool:
+        """Whether waiting may add to the group; where another kind waits already, the engine is not kept from it."""
+        rest = self._not_in(group)
+        return any(not lane.closed for lane in rest) and not any(lane.num_waiting for lane in rest)
+
+    def _not_in(self, group: Sequence[Slot[T, S]]) -> list[Lane[T, S]]:
+        """The lanes that may add to the group: a live one only once, or the fastest camera would get the most looks."""
+        return [lane for lane in self._lanes if not (lane.live and any(slot.lane is lane for slot in group))]
 
 
 class Threads:

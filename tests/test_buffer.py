@@ -363,6 +363,39 @@ def test_the_turn_goes_on_where_it_stopped() -> None:
     assert [taken(junction, most=1) for _ in range(4)] == ["a", "x", "b", "y"]
 
 
+def test_a_stream_that_comes_late_for_its_turn_is_the_next() -> None:
+    junction: Junction[str, str] = Junction()
+    late, *_ = lanes(junction, "", "xyz", "mn")
+    assert taken(junction, most=1) == "x"
+    late.put("a")
+    assert [taken(junction, most=1) for _ in range(3)] == ["a", "m", "y"]
+
+
+def test_a_group_does_not_wait_where_another_kind_waits_already() -> None:
+    junction: Junction[str, str] = Junction()
+    lanes(junction, "a", "X")
+    assert Waiting(lambda: taken(junction, patience=60)).outcome() == "a"
+
+
+def test_a_live_stream_is_in_a_group_once() -> None:
+    junction: Junction[str, str] = Junction()
+    camera, _ = lanes(junction, "", "xyz")
+    camera.live = True
+    camera.put("a")
+    group = junction.take(most=10, patience=0, kind=str.isupper)
+    camera.put("b")
+    assert "".join(slot.item for slot in group) == "axyz"
+    assert taken(junction) == "b"
+
+
+def test_a_group_of_a_live_stream_alone_does_not_wait_for_its_next_item() -> None:
+    junction: Junction[str, str] = Junction()
+    (camera,) = lanes(junction, "")
+    camera.live = True
+    camera.put("a")
+    assert Waiting(lambda: taken(junction, patience=60)).outcome() == "a"
+
+
 def test_a_group_is_of_one_kind_and_its_stream_keeps_its_order() -> None:
     junction: Junction[str, str] = Junction()
     lanes(junction, "aBc", "xYz")
