@@ -110,6 +110,26 @@ def test_a_camera_that_is_lost_is_woken_when_its_stream_is_removed() -> None:
     assert pipeline.wait().exit_code == 0
 
 
+class Absent(Camera):
+    """A camera that never comes, so that nothing is known of its pictures."""
+
+    def __init__(self) -> None:
+        super().__init__(0, lost_at_the_end=True)
+        del self.info
+
+
+def test_a_camera_that_never_came_ends_in_order() -> None:
+    ear = Ear()
+    pipeline = Pipeline(FakeEngine(), [Stream("door", Absent(), sinks=[FakeSink()])], listeners=[ear])
+    pipeline.start()
+    while ("door", "lost", "the camera hung up") not in ear.states:
+        time.sleep(0.002)
+    assert pipeline.remove("door").error is None
+    pipeline.close()
+    summary = pipeline.wait()
+    assert (summary.exit_code, summary.error) == (0, None)
+
+
 def test_on_a_damaged_picture_nothing_is_found_and_nothing_counted_and_it_says_so() -> None:
     ear, engine, tracker, counter = Ear(), FakeEngine(), FakeTracker(), FakeCounter()
     source = Camera(6, damaged=(2, 3))
