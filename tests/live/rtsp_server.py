@@ -59,6 +59,7 @@ class Session:
     sockets: tuple[socket.socket, ...] = ()
     address: tuple[str, int] | None = None
     mount: Mount | None = None
+    pushes_to: str = ""
     sequence: int = field(default_factory=lambda: random.randrange(2**16))
     source: int = field(default_factory=lambda: random.randrange(2**32))
 
@@ -72,10 +73,11 @@ class Session:
 
 
 class RtspServer(Background):
-    """Serves feeds by name, in a loop at their own rate, over TCP and UDP, to any number of clients.
+    """Serves feeds by name, in a loop at their own rate, over TCP and UDP, to any number of clients; takes what is pushed.
 
     user, password: without a user everyone may come in; `digest` asks for them by digest, else in the plain · loss: the
-    share of packets that UDP loses · `num_asked`: requests so far by their method
+    share of packets that UDP loses · `num_asked`: requests so far by their method · `pushed`: bytes of pictures that
+    clients have pushed, by the name that they pushed to
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class RtspServer(Background):
         self.loss = 0.0
         self.fault: Fault | None = None
         self.num_asked: Counter[str] = Counter()
+        self.pushed: Counter[str] = Counter()
         self.port = 0
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, Session] = {}
@@ -176,8 +179,9 @@ class RtspServer(Background):
 
     async def _serve(self, name: str, feed: Feed, hang_up: bool) -> None:
         mount = self.mounts[name]
+        other_codec = feed.codec != mount.feed.codec  # which no session can go on with
         mount.feed, mount.position = feed, 0
-        if hang_up:
+        if hang_up or other_codec:
             self._hang_up(abort=False)
 
     async def _jump(self, mount: Mount, seconds: float) -> None:
@@ -237,17 +241,20 @@ class RtspServer(Background):
     async def _talk(self, reader: asyncio.StreamReader, session: Session) -> None:
         while True:
             first = await reader.readexactly(1)
-            if first == b"$":  # the client's reports on how it receives
+            if first == b"$":  # what a client pushes, or its reports on how it receives
                 _, length = struct.unpack(">BH", await reader.readexactly(3))
                 await reader.readexactly(length)
+                if session.pushes_to:
+                    self.pushed[session.pushes_to] += length
                 continue
-            request = (first + await reader.readuntil(b"\r\n\r\n")).decode()
+            request = Request.read((first + await reader.readuntil(b"\r\n\r\n")).decode())
+            await reader.readexactly(int(request.headers.get("content-length", 0)))
             while self.fault in ("frozen", "half-open"):
                 await asyncio.sleep(0.05)
             if self.fault == "garbage":
                 session.writer.write(self._chance.randbytes(2000))
                 continue
-            self._answer(session, Request.read(request))
+            self._answer(session, request)
 
     def _answer(self, session: Session, request: Request) -> None:
         self.num_asked[request.method] += 1
@@ -257,7 +264,7 @@ class RtspServer(Background):
         if refusal := self._refusal(request, mount):
             status, headers = refusal
         elif request.method == "OPTIONS":
-            headers = {"Public": "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER"}
+            headers = {"Public": "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, TEARDOWN, GET_PARAMETER"}
         elif request.method == "DESCRIBE":
             assert mount
             body = _described(mount.feed)
@@ -268,6 +275,8 @@ class RtspServer(Background):
             assert mount
             session.mount = mount
             mount.sessions.add(session)
+        elif request.method == "RECORD":
+            session.pushes_to = request.mount
         if request.method == "TEARDOWN":
             session.leave()
         common = {"CSeq": request.headers.get("cseq", "0"), "Session": f"{session.source:08X};timeout=60"}
@@ -320,7 +329,7 @@ class Request:
     @property
     def mount(self) -> str:
         """The name in the address, without the track below it."""
-        return re.sub(r"^rtsps?://[^/]*/|/?(track1)?/?(\?.*)?$", "", self.url)
+        return re.sub(r"^rtsps?://[^/]*/|/?(track1|streamid=\d+)?/?(\?.*)?$", "", self.url)
 
 
 def _described(feed: Feed) -> str:

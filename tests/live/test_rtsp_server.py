@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +165,25 @@ def test_a_clock_that_is_set_moves_the_timestamps(camera: RtspServer) -> None:
         before = next(frames).time
         camera.jump(3600)
         assert _soon(lambda: 3599 < next(frames).time - before < 3605)
+
+
+PUSH = """
+import sys, av
+clip, url = sys.argv[1:]
+with av.open(clip) as source, av.open(url, "w", format="rtsp", options={"rtsp_transport": "tcp"}) as target:
+    stream = target.add_stream_from_template(source.streams.video[0])
+    for packet in source.demux(video=0):
+        if packet.dts is not None:
+            packet.stream = stream
+            target.mux(packet)
+"""
+
+
+def test_pictures_may_be_pushed_to_it(camera: RtspServer, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", codec="libx264", num_frames=20)
+    # from another process: PyAV lets no other thread work while it opens, and this server is one
+    subprocess.run([sys.executable, "-c", PUSH, clip, camera.url("shop")], check=True, timeout=30, capture_output=True)
+    assert camera.pushed["shop"] > 1000
 
 
 def test_when_a_picture_was_sent_is_known(camera: RtspServer) -> None:
