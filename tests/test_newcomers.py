@@ -230,4 +230,8 @@ def test_totals_and_events_of_a_new_counter_reach_the_summary_and_the_records(sa
     assert json.loads(summary)["counts"] == {"throws": {"frames": 6}}
     assert [record["counts"]["throws"]["frames"] for record in records] == [1, 2, 3, 4, 5, 6]
     events = [event for record in records for event in record.get("events", [])]
-    assert events == [{"event": "third", "throw": 3}, {"event": "third", "throw": 6}]
+    assert [(event["event"], event["throw"], event["stream"]) for event in events] == [
+        ("third", 3, "dice"),
+        ("third", 6, "dice"),
+    ]
+    assert len({event["id"] for event in events}) == 2
