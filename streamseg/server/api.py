@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from email.utils import formatdate
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -141,7 +142,8 @@ def _add_pictures(app: FastAPI, hub: Hub, pictures: Pictures, audience: Audience
                 picture = await next_picture(pictures, name, width_for(width), after=0)
         except TimeoutError:
             raise HTTPException(404, f"the picture of stream {name} could not be encoded") from None
-        return Response(picture.jpeg, media_type="image/jpeg")
+        captured = formatdate(picture.captured_at, usegmt=True)
+        return Response(picture.jpeg, media_type="image/jpeg", headers={"Last-Modified": captured})
 
     @app.get(
         "/stream/{name:path}.mjpg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ Column = tuple[str, str]
 
 
 class History:
-    """The running numbers of one stream over time, in a ring of fixed size: the oldest point makes room.
+    """The running numbers of one stream over time, in a ring of fixed size: the oldest point makes room. For one thread
+    that adds and any that ask.
 
     Of what was not known yet at a time, the number there is 0.
     """
@@ -26,6 +28,7 @@ class History:
         self._times = np.zeros(points)  # unix seconds
         self._columns: dict[Column, np.ndarray] = {}  # (points,) int64 each
         self._num = 0
+        self._lock = threading.Lock()
 
     def due(self, now: float) -> bool:
         """Whether it is time for the next point, `now` in unix seconds; a clock that was set back starts anew."""
@@ -37,28 +40,31 @@ class History:
 
     def add(self, now: float, numbers: Mapping[Column, int]) -> None:
         """One point more."""
-        at = self._num % len(self._times)
-        self._times[at] = now
-        for column in numbers.keys() - self._columns.keys():
-            if len(self._columns) < MOST_COLUMNS:
-                self._columns[column] = np.zeros(len(self._times), np.int64)
-        for column, values in self._columns.items():
-            values[at] = numbers.get(column, 0)
-        self._num += 1
+        with self._lock:
+            at = self._num % len(self._times)
+            self._times[at] = now
+            for column in numbers.keys() - self._columns.keys():
+                if len(self._columns) < MOST_COLUMNS:
+                    self._columns[column] = np.zeros(len(self._times), np.int64)
+            for column, values in self._columns.items():
+                values[at] = numbers.get(column, 0)
+            self._num += 1
 
     def since(self, began: float) -> dict[str, Any]:
         """The points after `began` as `/api/history` answers, thinned to a thousand; null where nothing was seen."""
-        size = min(self._num, len(self._times))
-        order = np.arange(self._num - size, self._num) % len(self._times)
-        order = order[self._times[order] > began]
-        step = -(-len(order) // MOST_POINTS) or 1
-        order = order[::-1][::step][::-1]  # the newest point is always among them
-        times = self._times[order]
+        with self._lock:
+            size = min(self._num, len(self._times))
+            order = np.arange(self._num - size, self._num) % len(self._times)
+            order = order[self._times[order] > began]
+            step = -(-len(order) // MOST_POINTS) or 1
+            order = order[::-1][::step][::-1]  # the newest point is always among them
+            times = self._times[order]
+            columns = {column: values[order] for column, values in self._columns.items()}
         gaps = np.flatnonzero(np.diff(times) > 3 * SECONDS * step) + 1
         answer: dict[str, Any] = {"now": {}, "lines": {}, "zones": {}}
         answer["time"] = _with(times, gaps, times[gaps - 1] + SECONDS)
-        for (kind, name), values in sorted(self._columns.items()):
-            answer[kind][name] = _with(values[order], gaps, None)
+        for (kind, name), values in sorted(columns.items()):
+            answer[kind][name] = _with(values, gaps, None)
         return answer
 
 

@@ -138,9 +138,9 @@ class Hub:
                 stream.times.append(now)
                 while now - stream.times[0] > SECONDS_OF_FPS:
                     stream.times.popleft()
-            if stream.history.due(time.time()):
-                stream.history.add(time.time(), _numbers(result))
             events = [self._kept(result, event) for event in result.events]
+        if stream.history.due(time.time()):
+            stream.history.add(time.time(), _numbers(result))
         for watcher in self.watchers:
             watcher.on_picture(stream.name)
             for event in events:
@@ -247,7 +247,8 @@ class Hub:
     def history(self, name: str, *, minutes: float) -> dict[str, Any]:
         """The numbers of a stream over the last minutes, as `/api/history` answers."""
         with self._lock:
-            return self._streams[name].history.since(time.time() - 60 * minutes)
+            history = self._streams[name].history
+        return history.since(time.time() - 60 * minutes)
 
 
 def _numbers(result: Result) -> dict[Column, int]:

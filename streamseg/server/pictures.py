@@ -116,8 +116,10 @@ class Pictures:
     def _work(self) -> None:
         with suppress(OSError, AttributeError):  # not every system knows threads of lower rank
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while not self._closed:
-            heard = self._bell.num_rings
+        while True:
+            heard = self._bell.num_rings  # before looking: what changes meanwhile rings again
+            if self._closed:
+                return
             self._hub.make_waiting_thumbnails()
             patience = self._encode_what_is_due()
             self._bell.wait_beyond(heard, patience=patience)
@@ -157,6 +159,8 @@ class Pictures:
 
     def _end(self, failure: Failure | None) -> None:
         self._closed = True
+        if failure:
+            log.error("the page shows no pictures any more", exc_info=failure.error)
 
 
 def _is_of(kind: _Kind, result: Result | None) -> bool:

@@ -138,6 +138,8 @@ class Server:
 
     def _end(self, failure: Failure | None) -> None:
         self._failure = failure
+        if failure:
+            log.error("the web server has ended", exc_info=failure.error)
         self._audience.opened.set()
 
     def _bound(self) -> socket.socket:

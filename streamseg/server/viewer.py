@@ -60,6 +60,7 @@ class Viewer:
         self._sent_at: dict[str, float] = {}
         self._watching: dict[str, anyio.CancelScope] = {}
         self._width = 0
+        self._wanted = Watch(watch=[])
 
     async def serve(self) -> None:
         """Until the browser leaves, says something wrong, or the server ends."""
@@ -83,7 +84,8 @@ class Viewer:
                 return
 
     def _watch(self, wanted: Watch) -> None:
-        """Watches what is wanted now; a name that no stream has is left out."""
+        """Watches what is wanted now; a name that no stream has yet is looked for again every second."""
+        self._wanted = wanted
         width = width_for(wanted.width)
         names = set(wanted.watch) & set(self._hub.names)
         for name in [name for name in self._watching if name not in names or width != self._width]:
@@ -117,6 +119,8 @@ class Viewer:
     async def _sent_news(self) -> bool:
         news = self._ear.take()
         if news is not None:
+            if news.kind == "streams":
+                self._watch(self._wanted)
             await self._socket.send_text(f'{{"{news.kind}": {news.text}, "time": {time.time():.3f}}}')
         return news is not None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
+from email.utils import parsedate_to_datetime
 from fractions import Fraction
 from typing import Any
 
@@ -115,6 +117,7 @@ def test_a_still_is_as_wide_as_asked_for(hub: Hub, client: Client) -> None:
     for asked, width in ((None, 320), (100, 160), (300, 320)):
         still = browser.get("/stream/street.jpg", params={} if asked is None else {"width": asked})
         assert still.headers["content-type"] == "image/jpeg"
+        assert abs(parsedate_to_datetime(still.headers["last-modified"]).timestamp() - time.time()) < 60
         decoded = cv2.imdecode(np.frombuffer(still.content, np.uint8), cv2.IMREAD_COLOR)
         assert decoded is not None and decoded.shape[1] == width
 

@@ -17,8 +17,9 @@ import av
 import httpx2
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from streamseg.server.hub import Hub
 from streamseg.server.pictures import Pictures
@@ -161,7 +162,8 @@ def test_two_headers_of_a_host_are_no_way_in(server: Server) -> None:
 
 def pictures_of(viewer: ClientConnection) -> Iterator[tuple[str, float, bytes]]:
     """The pictures that come, between other news."""
-    while True:
+    until = time.monotonic() + 3 * PATIENCE
+    while time.monotonic() < until:
         message = viewer.recv(timeout=PATIENCE)
         if isinstance(message, bytes):
             yield picture_in(message)
@@ -187,6 +189,13 @@ def test_pictures_of_eight_streams_come_over_one_connection(page: Path) -> None:
             if min(seen.values()) == 3:
                 break
         assert len(httpx2.get(f"{server.url}api/streams").json()) == 8
+
+
+def test_a_stream_that_joins_later_is_watched_then(hub: Hub, server: Server) -> None:
+    with watching(server, "yard") as viewer:
+        next_json(viewer, "streams")
+        with Pump(hub, "yard"):
+            assert next(pictures_of(viewer))[0] == "yard"
 
 
 def test_ten_viewers_cost_one_encoding(hub: Hub, server: Server) -> None:
@@ -218,6 +227,8 @@ def test_events_and_states_come_at_once_and_streams_every_second(hub: Hub, serve
 
 def test_a_viewer_may_look_elsewhere_and_larger(hub: Hub, server: Server) -> None:
     with Pump(hub, "street", "yard", side=640), watching(server, "street") as viewer:
+        while "yard" not in hub.names:
+            time.sleep(0.01)
         small = next(pictures_of(viewer))
         viewer.send(json.dumps({"watch": ["yard"], "width": 640}))
         large = next(picture for picture in pictures_of(viewer) if picture[0] == "yard")
@@ -313,6 +324,39 @@ def test_server_sent_events_go_on_where_they_broke_off(hub: Hub, server: Server)
         assert told(answer.iter_lines(), "event")[0] == "street-2"
 
 
+def test_who_has_left_is_nobody_any_more(hub: Hub, server: Server) -> None:
+    def num_viewers() -> int:
+        (line,) = (
+            line for line in httpx2.get(f"{server.url}metrics").text.splitlines() if "streamseg_viewers " in line[:18]
+        )
+        return int(float(line.split()[1]))
+
+    with (
+        Pump(hub, "street"),
+        watching(server, "street") as viewer,
+        httpx2.stream("GET", f"{server.url}api/events/stream") as news,
+        httpx2.stream("GET", f"{server.url}stream/street.mjpg") as pictures,
+    ):
+        next(pictures_of(viewer))
+        lines, parts = news.iter_lines(), pictures.iter_bytes()  # one that nobody holds any more closes its answer
+        next(lines)
+        next(parts)
+        assert num_viewers() == 2  # who takes pictures alone hears no news
+    until = time.monotonic() + PATIENCE
+    while num_viewers() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert num_viewers() == 0
+    assert not any(kind.takers for kind in encoder(hub)._kinds.values())
+
+
+def test_another_sites_page_gets_no_websocket(server: Server) -> None:
+    with (
+        pytest.raises(InvalidStatus, match="403"),
+        connect(server.url.replace("http", "ws") + "ws", origin=Origin("http://evil.example")),
+    ):
+        pass
+
+
 def test_it_stops_within_a_second_while_everybody_watches(hub: Hub, page: Path) -> None:
     server = Server(hub, "127.0.0.1:0", page=page)
     with Pump(hub, "street"), server:
@@ -321,9 +365,9 @@ def test_it_stops_within_a_second_while_everybody_watches(hub: Hub, page: Path) 
             httpx2.stream("GET", f"{server.url}api/events/stream") as news,
             httpx2.stream("GET", f"{server.url}stream/street.mjpg") as pictures,
         ):
-            lines = news.iter_lines()
+            lines, parts = news.iter_lines(), pictures.iter_bytes()
             next(lines)
-            next(pictures.iter_bytes())
+            next(parts)
             began = time.monotonic()
             server.__exit__()
             assert time.monotonic() - began < PATIENCE / 2
