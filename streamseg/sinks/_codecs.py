@@ -249,9 +249,13 @@ class PixelFormat:
     note: str | None = None
 
 
-def pixel_format_for(source: av.VideoFormat, encoder: Encoder) -> PixelFormat:
-    """The encoder's format nearest to a picture's: the same where it has it; RGB becomes YUV 4:4:4."""
-    offered = encoder.formats or tuple(f.name for f in Codec(encoder.name, "w").video_formats or () if not f.is_rgb)
+def pixel_format_for(source: av.VideoFormat, encoder: Encoder, *, of: tuple[str, ...] = ()) -> PixelFormat:
+    """The encoder's format nearest to a picture's: the same where it has it; RGB becomes YUV 4:4:4.
+
+    of: the formats to choose from, where those who watch do not take all that the encoder has
+    """
+    offered = of or encoder.formats
+    offered = offered or tuple(f.name for f in Codec(encoder.name, "w").video_formats or () if not f.is_rgb)
     name = source.name
     deep = max(component.bits for component in source.components) > 8
     if name in offered and not name.startswith("yuva"):

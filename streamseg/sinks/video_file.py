@@ -9,10 +9,9 @@ from fractions import Fraction
 from functools import partial
 from math import gcd
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import av
-import numpy as np
 from av.video.frame import PictureType
 
 from streamseg.sinks._codecs import (
@@ -21,14 +20,13 @@ from streamseg.sinks._codecs import (
     encoder_for,
     merged,
     options_for,
-    pixel_format_for,
-    require_exact,
 )
 from streamseg.sinks._extras import Extras, extras_of
 from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
+from streamseg.sinks._preparation import Preparation
 from streamseg.types import OutputError, Result, StreamInfo
 
 log = logging.getLogger(__name__)
@@ -49,9 +47,6 @@ MP4_TAGS = {
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time",
 }  # fmt: skip
 """Metadata that an mp4 has a place for; any other key needs the form that fewer players read."""
-
-BT709 = 1
-LIMITED, FULL = 1, 2
 
 
 class VideoFile:
@@ -140,7 +135,9 @@ class _Writer:
         assert info is not None
         self._path, self._container = sink._file.part, sink._container
         self._notes = sink.notes
-        self._prepare = _Preparation(picture, sink, info)
+        self._prepare = Preparation(
+            picture, sink._encoder, container=sink._container, lossless=sink._lossless, notes=sink.notes
+        )
         self._base = picture.time_base or info.time_base
         self._first_pts = picture.pts if picture.pts is not None else round(time / self._base)
         self._last_pts: int | None = None
@@ -282,99 +279,6 @@ class _Writer:
             include_until(self._path, self._end)
 
 
-class _Preparation:
-    """Makes of a given picture one of our own in the format and size of the encoder, without a copy where it fits.
-
-    size: (width, height) that is encoded · pixel_format: FFmpeg's name · tags: the colour tags of the output
-    """
-
-    def __init__(self, first: av.VideoFrame, sink: VideoFile, info: StreamInfo) -> None:
-        encoder = sink._encoder
-        chosen = pixel_format_for(first.format, encoder)
-        if sink._lossless:
-            require_exact(encoder, chosen, container=sink._container)
-        if chosen.note:
-            sink.notes.append(chosen.note)
-        self.pixel_format = chosen.name
-        self._given = (first.width, first.height)
-        self._scaled = 0
-        self._graph: tuple[tuple[int, int, str], av.filter.Graph] | None = None
-
-        target = av.VideoFormat(chosen.name)
-        minimum = encoder.minimum
-        columns = 2 if target.chroma_width(2) == 1 and not encoder.odd else 1
-        rows = 2 if target.chroma_height(2) == 1 and not encoder.odd else 1
-        width, height = self._given
-        self.size = max(width + width % columns, minimum), max(height + height % rows, minimum)
-        if sink._lossless and encoder.plain:
-            sink.notes.append(f"most browsers do not play lossless {encoder.name}")
-        if self.size != self._given:
-            sink.notes.append(_padding_note(self._given, self.size))
-
-        rgb = first.format.is_rgb or first.format.has_palette
-        full = first.format.name.startswith("yuvj") or first.color_range == FULL
-        self.tags = {
-            "colorspace": BT709 if rgb else first.colorspace,
-            "color_range": LIMITED if rgb else FULL if full else first.color_range,
-            "color_primaries": first.color_primaries,
-            "color_trc": first.color_trc,
-        }
-
-    def own(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """A frame of our own with the picture's pixels; the picture given is never touched."""
-        if (picture.width, picture.height) != self._given:
-            self._scaled += 1
-            return self._reformatted(picture, *self.size)
-        name = picture.format.name
-        if _planes(name) == _planes(self.pixel_format):
-            frame = self._referenced(picture)
-        else:
-            frame = self._reformatted(picture, picture.width, picture.height)
-        return frame if self.size == self._given else _padded(frame, *self.size)
-
-    def _reformatted(self, picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-        if len(picture.format.components) < 3 and not picture.format.has_palette:
-            return _coloured(picture, width, height, self.pixel_format)
-        rgb = picture.format.is_rgb or picture.format.has_palette
-        own = picture.reformat(  # on several threads FFmpeg now and then leaves rows of p010 grey
-            width,
-            height,
-            self.pixel_format,
-            dst_colorspace=BT709 if rgb else None,
-            src_color_range=None if rgb else self._range_of(picture),
-            dst_color_range=self.tags["color_range"] or LIMITED,
-            interpolation="BICUBIC",
-            threads=1,
-        )
-        return own if own is not picture else self._referenced(picture)
-
-    @staticmethod
-    def _range_of(picture: av.VideoFrame) -> int:
-        return FULL if picture.format.name.startswith("yuvj") else picture.color_range or LIMITED
-
-    def _referenced(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """A second frame on the same planes: an empty filter graph hands them through without copying."""
-        key = (picture.width, picture.height, picture.format.name)
-        if self._graph is None or self._graph[0] != key:
-            graph = av.filter.Graph()
-            entry = graph.add_buffer(
-                width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
-            )
-            entry.link_to(graph.add("buffersink"))
-            graph.configure()
-            self._graph = (key, graph)
-        graph = self._graph[1]
-        graph.vpush(picture)
-        return graph.vpull()
-
-    def counted_notes(self) -> list[str]:
-        if not self._scaled:
-            return []
-        width, height = self._given
-        noun = "picture" if self._scaled == 1 else "pictures"
-        return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
-
-
 def _order_by_showing(packets: list[av.Packet[Any]]) -> None:
     """Give all packets of a film decoding times that increase and are not after those of showing.
 
@@ -385,55 +289,6 @@ def _order_by_showing(packets: list[av.Packet[Any]]) -> None:
     delay = max((early - late for early, late in zip(in_order, shown, strict=True)), default=0)
     for packet, pts in zip(packets, in_order, strict=True):
         packet.dts = pts - delay
-
-
-def _planes(name: str) -> str:
-    """The name of a pixel format's layout: full range has names of its own for the same planes."""
-    return name.replace("yuvj", "yuv")
-
-
-def _padding_note(given: tuple[int, ...], size: tuple[int, ...]) -> str:
-    added = []
-    for more, noun in ((size[0] - given[0], "column"), (size[1] - given[1], "row")):
-        if more:
-            added.append(f"{more} repeated {noun}{'s' if more > 1 else ''}")
-    return f"{given[0]}×{given[1]} got {' and '.join(added)}: the encoder takes {size[0]}×{size[1]}"
-
-
-def _padded(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    """The picture with its last column and row repeated up to width × height."""
-    padded = av.VideoFrame(width, height, frame.format.name)
-    for index in range(len(frame.planes)):
-        old, new = _array(frame, index), _array(padded, index)
-        rows, columns = old.shape[:2]
-        new[:rows, :columns] = old
-        new[:rows, columns:] = old[:, -1:]
-        new[rows:] = new[rows - 1]
-    padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
-    padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
-    return padded
-
-
-def _coloured(grey: av.VideoFrame, width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A grey picture with chroma planes that say nothing; FFmpeg would stretch its levels besides."""
-    picture = av.VideoFrame(width, height, pixel_format)
-    depth = picture.format.components[0].bits
-    luma = grey.reformat(width, height, "gray" if depth == 8 else f"gray{depth}le", interpolation="BICUBIC")
-    _array(picture, 0)[:] = _array(luma, 0)
-    for index in range(1, len(picture.planes)):
-        _array(picture, index)[:] = 1 << (depth - 1)
-    picture.colorspace, picture.color_range = grey.colorspace, grey.color_range
-    picture.color_primaries, picture.color_trc = grey.color_primaries, grey.color_trc
-    return picture
-
-
-def _array(frame: av.VideoFrame, index: int) -> np.ndarray:
-    """A plane as (rows, columns, samples) in place; samples: 2 where U and V lie together, else 1."""
-    plane, components = frame.planes[index], frame.format.components
-    dtype = np.dtype(np.uint16 if max(component.bits for component in components) > 8 else np.uint8)
-    samples = sum(component.plane == index for component in components)
-    lines = np.frombuffer(cast(Any, plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
-    return lines[:, : plane.width * samples].reshape(plane.height, plane.width, samples)
 
 
 def _movie_timescale(base: Fraction) -> int:
