@@ -40,6 +40,9 @@ MUXER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "matroska": {"cluster_time_limit": "1000"},
     "webm": {"cluster_time_limit": "1000"},
 }
+LIVE_CLOCK = Fraction(1, 90_000)
+"""Of the pictures of a live stream, which are timed by when they came."""
+
 KEYFRAME_SECONDS = 10
 KEYFRAME_PICTURES = 250
 MP4_TAGS = {
@@ -97,7 +100,7 @@ class VideoFile:
             if self._writer is None:
                 assert self._info is not None, "start(info) comes before the first write"
                 self._writer = _Writer(self, picture, result.frame.time)
-            self._writer.write(picture)
+            self._writer.write(picture, result.frame.time)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
         with closing(self._file):
@@ -138,8 +141,10 @@ class _Writer:
         self._prepare = Preparation(
             picture, sink._encoder, container=sink._container, lossless=sink._lossless, notes=sink.notes
         )
-        self._base = picture.time_base or info.time_base
-        self._first_pts = picture.pts if picture.pts is not None else round(time / self._base)
+        self._live = info.live
+        self._base = LIVE_CLOCK if info.live else picture.time_base or info.time_base
+        stamp = self._stamp(picture, time)
+        self._first_pts = round(time / self._base) if stamp is None else stamp
         self._last_pts: int | None = None
         self._last_keyframe = 0
         self._end = Fraction(0)  # of the last picture, in seconds of the output
@@ -214,9 +219,9 @@ class _Writer:
         video: av.VideoStream = stream
         return video
 
-    def write(self, picture: av.VideoFrame) -> None:
+    def write(self, picture: av.VideoFrame, time: float) -> None:
         frame = self._prepare.own(picture)
-        frame.pts = self._pts(picture)
+        frame.pts = self._pts(self._stamp(picture, time))
         frame.time_base = self._base
         # The input's own types would force the encoder's hand.
         frame.pict_type = PictureType.NONE
@@ -226,15 +231,20 @@ class _Writer:
         for packet in self._stream.encode(frame):
             self._mux(packet)
 
-    def _pts(self, picture: av.VideoFrame) -> int:
+    def _stamp(self, picture: av.VideoFrame, time: float) -> int | None:
+        """When the picture is shown, in units of the output's time base; of a live stream, whose pts jump, `time`."""
+        if self._live:
+            return round(time / self._base)
+        if picture.pts is None or picture.time_base in (None, self._base):
+            return picture.pts
+        return round(picture.pts * picture.time_base / self._base)
+
+    def _pts(self, stamp: int | None) -> int:
         """The picture's pts in the output, in units of the output's time base."""
-        base = picture.time_base or self._base
-        if picture.pts is None:
+        if stamp is None:
             pts = self._shift if self._last_pts is None else self._last_pts + self._frame_duration
-        elif base == self._base:
-            pts = picture.pts - self._first_pts + self._shift
         else:
-            pts = round(picture.pts * base / self._base) - self._first_pts + self._shift
+            pts = stamp - self._first_pts + self._shift
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1
             self._repaired += 1
