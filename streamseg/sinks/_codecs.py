@@ -35,7 +35,7 @@ class Encoder:
     default · lossless: options · exact_bits: the most bits a sample that those keep exactly · always: options ·
     narrow: those below NARROW pixels of width · plain: pixel formats that browsers play (empty: all that it has) ·
     minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
-    (empty: all)
+    (empty: all) · live: options by which no picture waits for the next, `live_default` those instead of `default`
     """
 
     name: str
@@ -54,6 +54,8 @@ class Encoder:
     minimum: int = 1
     odd: bool = False
     formats: tuple[str, ...] = ()
+    live: Mapping[str, str] = field(default_factory=dict)
+    live_default: Mapping[str, str] = field(default_factory=dict)
 
 
 _NVENC_ALWAYS = {"rc": "vbr", "forced-idr": "1"}
@@ -74,6 +76,8 @@ ENCODERS = (
         lossless={"qp": "0"},
         always={"forced-idr": "1"},
         plain=("yuv420p", "yuvj420p", "nv12", "nv21"),
+        live={"tune": "zerolatency"},
+        live_default={"preset": "superfast"},
     ),
     Encoder(
         name="libx265",
@@ -87,6 +91,8 @@ ENCODERS = (
         narrow={"x265-params": "cutree=0"},
         plain=("yuv420p", "yuvj420p", "yuv420p10le"),
         minimum=16,
+        live={"tune": "zerolatency"},
+        live_default={"preset": "ultrafast"},
     ),
     Encoder(
         name="libsvtav1",
@@ -124,6 +130,8 @@ ENCODERS = (
             plain=("yuv420p", "nv12", "p010le"),
             minimum=160,
             formats=formats,
+            live={"bf": "0", "delay": "0", "zerolatency": "1"},
+            live_default={"preset": "p4"},
         )
         for name, quality, formats in (
             ("h264_nvenc", 23, ("yuv420p", "nv12", "yuv444p")),
@@ -146,8 +154,20 @@ CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """FFmpeg's name of the container that a file ending asks for."""
 
 
-HELD = {"webm": {"vp9": "vp9", "av1": "av1"}, "mov": {"h264": "h264", "hevc": "h265"}}
-"""Container -> the codecs that it holds, by FFmpeg's names and ours; .mp4 and .mkv hold all."""
+HELD = {
+    "webm": {"vp9": "vp9", "av1": "av1"},
+    "mov": {"h264": "h264", "hevc": "h265"},
+    "hls": {"h264": "h264"},
+    "rtsp": {"h264": "h264", "hevc": "h265"},
+    "flv": {"h264": "h264"},
+}
+"""Container -> the codecs that it holds, by FFmpeg's names and ours; .mp4 and .mkv hold all.
+
+HLS and RTMP (flv) could carry more, but most of those who watch them take H.264 alone.
+"""
+
+STREAMED = {"hls": "HLS", "rtsp": "RTSP", "flv": "RTMP"}
+"""Those of them that are no file, in words."""
 
 
 def container_of(suffix: str) -> str:
@@ -176,6 +196,8 @@ def encoder_for(codec: str | None, *, container: str) -> Encoder:
         raise UsageError(f"codec {codec}: the FFmpeg of this machine has no encoder {name}") from error
     if canonical not in HELD.get(container, {canonical: ""}):
         held = " or ".join(HELD[container].values())
+        if container in STREAMED:
+            raise UsageError(f"codec {codec}: over {STREAMED[container]} goes {held}")
         raise UsageError(f"codec {codec}: a .{container} holds {held}; choose one of them, or write an .mkv or .mp4")
     if name.endswith("_nvenc"):
         _require_hardware(encoder, codec)
@@ -201,14 +223,24 @@ def _require_hardware(encoder: Encoder, codec: str) -> None:
 
 
 def options_for(
-    encoder: Encoder, *, quality: Quality, preset: str | int | None, size: tuple[int, int] = (1920, 1080)
+    encoder: Encoder,
+    *,
+    quality: Quality,
+    preset: str | int | None,
+    size: tuple[int, int] = (1920, 1080),
+    live: bool = False,
 ) -> dict[str, str]:
-    """The encoder's options for a quality, a preset and the size of a picture; UsageError for one it does not have."""
+    """The encoder's options for a quality, a preset and the size of a picture; UsageError for one it does not have.
+
+    live: for those who watch while it is made
+    """
     width, height = size
-    options = dict(encoder.always)
+    options = dict(encoder.always) | (dict(encoder.live) if live else {})
     if width < NARROW:
         options = merged(options, encoder.narrow)
-    if preset is None:
+    if preset is None and live:
+        options |= encoder.live_default
+    elif preset is None:
         options |= encoder.default
         if width * height > LARGE:
             options |= encoder.large
