@@ -187,7 +187,7 @@ def test_they_stand_in_the_help_and_in_the_lists(say: Commands) -> None:
     }
     help_, *lists = [text for _, text, _ in say(["run", "--help"], *(["list", room] for room in listed))]
     words = " ".join(help_.split())
-    assert "A file (.mp4 .mkv .webm .mov .csv .gif .jsonl), images:FOLDER, or a folder" in words
+    assert "A file (.mp4 .mkv .webm .mov .csv .gif .jsonl), hls:FOLDER, images:FOLDER, rtsp://HOST/PATH," in words
     assert "dice:SIDES Throws a die: as many grey pictures as it has sides, ten a second." in words
     for expected, text in zip(listed.values(), lists, strict=True):
         assert expected in text

@@ -258,15 +258,21 @@ def test_braces_in_the_name_of_a_folder_are_its_own() -> None:
     assert Input("street", Path("{stem}")).fill("{folder}/{stem}-{stm}.mp4") == "{stem}/street-{stm}.mp4"
 
 
+OUTPUTS = (
+    "a file, a folder, hls:FOLDER, images:FOLDER, rtsp://HOST/PATH, rtsps://HOST/PATH, rtmp://HOST/PATH or "
+    "rtmps://HOST/PATH"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("out.mp5", "no sink writes '.mp5' files; did you mean '.mp4'?"),
         ("images:", "expected images:FOLDER"),
-        ("gopher://host/out", "expected a file, a folder or images:FOLDER"),
+        ("gopher://host/out", f"expected {OUTPUTS}"),
         ("{stm}.mp4", "-o {stm}.mp4: no placeholder is called 'stm'; did you mean 'stem'?"),
         ("images:{folder}/{}", "no placeholder is called ''; there is folder, stem"),
-        ("-", "-o -: expected a file, a folder or images:FOLDER; nothing is written to stdout"),
+        ("-", f"-o -: expected {OUTPUTS}; nothing is written to stdout"),
         ("plain", "-o plain: expected a folder, or a file ending in .mp4"),
         ("plain/", "-o plain/: expected a folder"),
         ("images:plain", "-o images:plain: expected a folder"),
