@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PROGRAM = Path(__file__).with_name("_pusher.py")
 
@@ -42,7 +42,7 @@ class Push:
         rest = memoryview(data)
         deadline = time.monotonic() + self._patience
         while rest:
-            if not select.select([], [self._in], [], max(0.0, deadline - time.monotonic()))[1]:
+            if not _is_ready(self._in, select.POLLOUT, deadline - time.monotonic()):
                 raise TimeoutError(f"no answer within {self._patience:g} s")
             try:
                 rest = rest[self._in.write(rest) or 0 :]
@@ -62,7 +62,7 @@ class Push:
 
     def _told(self, patience: float) -> dict[str, Any]:
         """What the process says next; nothing when it says nothing."""
-        if not select.select([self._out], [], [], patience)[0]:
+        if not _is_ready(self._out, select.POLLIN, patience):
             return {}
         return dict(json.loads(self._out.readline() or "{}"))
 
@@ -79,3 +79,10 @@ class Push:
         self._child.kill()
         self._child.wait()
         self._out.close()
+
+
+def _is_ready(pipe: IO[bytes], event: int, patience: float) -> bool:
+    """Whether the pipe can be read or written, or has ended, within so many seconds."""
+    poll = select.poll()  # `select` knows 1024 descriptors only
+    poll.register(pipe, event)
+    return bool(poll.poll(max(0.0, patience) * 1000))

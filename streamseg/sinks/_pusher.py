@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import av
 
 AT_ONCE = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
+
+ORPHANED_AFTER = 60
+"""Seconds of waiting for the server after which nobody can be left who started this: whoever does, waits for less."""
 
 
 def main() -> None:
@@ -31,14 +37,25 @@ def _pass_on(source: Any, settings: dict[str, Any]) -> None:
         video = given.streams.video[0]
         output = av.open(settings["url"], "w", format=settings["format"], container_options=settings["options"])
         target = output.add_stream_from_template(video)
-        output.start_encoding()
+        with _not_for_ever():
+            output.start_encoding()
         print(json.dumps({"connected": True}), flush=True)
         for packet in given.demux(video):
             if packet.size:
                 # NUT has no decoding times, and FFmpeg guesses them late; here no picture waits for another
                 packet.stream, packet.dts = target, packet.pts
-                output.mux(packet)
-        output.close()
+                with _not_for_ever():
+                    output.mux(packet)
+        with _not_for_ever():
+            output.close()
+
+
+@contextmanager
+def _not_for_ever() -> Iterator[None]:
+    """The kernel ends the process when this takes too long; Python itself may not be able to."""
+    signal.alarm(ORPHANED_AFTER)
+    yield
+    signal.alarm(0)
 
 
 def _line(source: Any) -> bytes:
