@@ -264,6 +264,17 @@ OUTPUTS = (
 )
 
 
+def test_an_output_elsewhere_keeps_its_variables_and_shows_no_password() -> None:
+    output = Output.parse("rtsp://user:${PASSWORD}@host/{stem}")
+    assert output.path == "rtsp://user:${PASSWORD}@host/{stem}"
+    assert output.text == "rtsp://host/{stem}"
+    assert Input("hall", Path()).fill(output.path) == "rtsp://user:${PASSWORD}@host/hall"
+    for wrong in ("rtsp://user:secret@host/{stam}", "gopher://user:secret@host/out"):
+        with pytest.raises(UsageError) as error:
+            Output.parse(wrong)
+        assert "host" in str(error.value) and "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
