@@ -1,8 +1,9 @@
 """What components there are and what each says of itself, read from its file without importing it.
 
 A room (`effects`, `sinks`, …) is a package with one component a file; the file's name is the component's name and the
-class carries it in CamelCase. What a source or a sink serves stands in its class as plain values, the fields of `Said`;
-the command line, its help and the checks of outputs follow from that, and nothing is registered anywhere.
+class carries it in CamelCase. What a source, a sink or a publisher serves stands in its class as plain values, the
+fields of `Said`; the command line, its help and the checks of outputs follow from that, and nothing is registered
+anywhere.
 
 Nothing heavy is imported here, because `--help` asks too.
 """
@@ -22,6 +23,7 @@ ROOMS: Mapping[str, str] = {
     "effects": "effect",
     "sources": "source",
     "sinks": "sink",
+    "publishers": "publisher",
     "counters": "counter",
     "trackers": "tracker",
     "engines": "engine",
@@ -29,7 +31,7 @@ ROOMS: Mapping[str, str] = {
 }
 """Room -> what one component of it is called."""
 
-SPEAKING = ("sources", "sinks")
+SPEAKING = ("sources", "sinks", "publishers")
 """The rooms whose components say something of themselves."""
 
 DEFAULT_ENDING = ".mp4"
@@ -41,7 +43,7 @@ PICTURES = "pictures"
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What a source or a sink says of itself: each field is an attribute of its class, and may be left out.
+    """What a source, a sink or a publisher says of itself: each field is an attribute of its class, or left out.
 
     endings: of the files that it reads or writes, `(".csv",)` · schemes: `("images",)` for `images:FOLDER` and for
     `images://…` · metavar: what stands after a scheme, for the help · argument: the option that takes it; a class
