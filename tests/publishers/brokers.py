@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.live.broker import Broker
 from tests.live.needs import program
+
+
+def remember(broker: Broker, folder: Path) -> None:
+    """The broker writes down who listens, so that not even a kill makes it forget them."""
+    written = folder / "mosquitto.db"
+    written.unlink(missing_ok=True)
+    os.kill(broker.child.pid, signal.SIGUSR1)
+    deadline = time.monotonic() + 30
+    while not written.exists():
+        assert time.monotonic() < deadline, "the broker does not write"
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,10 +94,13 @@ def listening(port: int, *topics: str) -> Iterator[Listening]:
     client = Client(CallbackAPIVersion.VERSION2, client_id=f"test-{port}", clean_session=False)
     client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]
     heard = Listening(client)
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
     client.connect("127.0.0.1", port, keepalive=5)
     client.subscribe([(topic, 1) for topic in topics])
     client.loop_start()
     try:
+        assert subscribed.wait(30), "the broker does not answer"
         yield heard
     finally:
         client.disconnect()
