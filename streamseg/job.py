@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from streamseg import plugins
@@ -11,6 +12,7 @@ from streamseg.config import Component, PipelineConfig, StreamConfig
 from streamseg.flow.by_hour import Hours
 from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
+from streamseg.flow.publishing import Publishing
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.flow.stream import Stream
 from streamseg.kept import Stateful
@@ -47,6 +49,9 @@ def assemble(
         for name, stream in planned.streams.items()
         if stream.source
     }
+    publishers = [plugins.build("publishers", each.name, each.options) for each in config.publish]
+    if publishers:
+        listeners = [*listeners, Publishing(publishers)]
     engine = plugins.build("engines", config.engine.name, config.engine.options)
     log.debug("engine %s: %s, batches of %d", config.engine.name, type(engine).__name__, engine.batch_size)
     _check_classes(engine.class_names, config, planned.streams)
@@ -97,7 +102,7 @@ def run(
         pipeline = assemble(planned, listeners=listeners, hours=hours, progress=progress)
         if on_ready:
             on_ready(pipeline)
-        summary = pipeline.run()
+        summary = _with_problems(pipeline.run(), pipeline.listeners)
     if not planned.refused:
         return summary
     failed = {name: StreamSummary(error=str(error), exception=error) for name, error in planned.refused.items()}
@@ -107,7 +112,16 @@ def run(
         seconds=summary.seconds,
         error=summary.error or first,
         exit_code=summary.exit_code or 1,
+        problems=summary.problems,
     )
+
+
+def _with_problems(summary: Summary, listeners: Sequence[Listener]) -> Summary:
+    """What did not reach those who were to be told is something of the job that was not done."""
+    problems = [problem for each in listeners if isinstance(each, Publishing) for problem in each.problems]
+    if not problems:
+        return summary
+    return replace(summary, error=summary.error or problems[0], exit_code=summary.exit_code or 1, problems=problems)
 
 
 def _name(stream: StreamConfig, name: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from streamseg import plugins, rooms
+from streamseg.addresses import without_credentials
 from streamseg.config import (
     Component,
     PipelineConfig,
@@ -42,6 +43,7 @@ from streamseg.spelling import (
     inputs_in_words,
     of_source,
     pictures_in_words,
+    publisher,
     sink_of_file,
 )
 from streamseg.types import OutputError, StreamsegError, UsageError
@@ -96,7 +98,7 @@ class _Names:
 def plan(request: Request) -> Plan:
     """The request worked out and checked, nothing opened. Raises UsageError for the first thing that is wrong."""
     config = _read_pipeline(request.pipeline) if request.pipeline is not None else PipelineConfig()
-    config = _with_engine(config, request)
+    config = _with_publishers(_with_engine(config, request), request)
     of_streams = [text for text in request.settings if setting(text)[0][0] in StreamConfig.model_fields]
     config = with_settings(config, [text for text in request.settings if text not in of_streams])
     names = _Names()
@@ -113,6 +115,7 @@ def plan(request: Request) -> Plan:
         else:
             streams[source.name] = stream
     _check_components(config, streams)
+    _check_publishers(config)
     _check_live(config, streams, request)
     return Plan(config, streams, refused, names.notes)
 
@@ -174,6 +177,21 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
         if value is not None:
             config = with_setting(config, [key], value)
     return config
+
+
+def _with_publishers(config: PipelineConfig, request: Request) -> PipelineConfig:
+    """Those of the request take the place of the pipeline's own."""
+    if not request.publish:
+        return config
+    return config.model_copy(update={"publish": tuple(map(publisher, request.publish))})
+
+
+def _check_publishers(config: PipelineConfig) -> None:
+    """Each target once: two would tell everything twice, or wait for each other."""
+    options = [(each.name, each.options.get("path", each.options.get("address"))) for each in config.publish]
+    for number, (name, place) in enumerate(options):
+        if place is not None and (name, place) in options[:number]:
+            raise UsageError(f"--publish: expected each target once, got {without_credentials(str(place))} twice")
 
 
 def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tuple[Input, StreamConfig]]:
@@ -376,7 +394,7 @@ def _check_live(config: PipelineConfig, streams: Mapping[str, StreamConfig], req
             flag = {"max_fps": "--fps"}.get(option, f"--{option.replace('_', '-')}")
             raise UsageError(f"{flag}: expected a live INPUT ({', '.join(_live_inputs())}), got none")
     for name, stream in live.items():
-        if request.writes and not (stream.sinks or config.web):
+        if request.writes and not (stream.sinks or config.web or config.publish):
             raise UsageError(f"{name}: a live INPUT needs an -o OUTPUT, a --publish TARGET or a --web HOST:PORT")
         for sink in stream.sinks:
             said = plugins.said("sinks", sink.name)

@@ -16,9 +16,9 @@ from typing import Any
 class Option:
     """How a field of a Request is spelled on the command line.
 
-    help: may hold {outputs}, {inputs} and {engines}, filled in with what there is · flags: none for what stands alone ·
-    kind: of one value · several: it may stand several times · read: makes the value of its text, ValueError says what
-    it expected · least, most: bounds of a number
+    help: may hold {outputs}, {targets}, {inputs} and {engines}, filled in with what there is · flags: none for what
+    stands alone · kind: of one value · several: it may stand several times · read: makes the value of its text,
+    ValueError says what it expected · least, most: bounds of a number
     """
 
     help: str
@@ -149,6 +149,14 @@ class Request:
     )
     state: str | None = _option(
         "--state", metavar="FILE", help="Keep what was counted here, and go on from it after a restart."
+    )
+    publish: Sequence[str] = _option(
+        "--publish",
+        default=(),
+        several=True,
+        metavar="TARGET",
+        help="Tell of each event, and of totals and states: {targets}. A file grows from run to run, a line an event "
+        "(-o x.jsonl is another thing: a line a picture). May stand several times.",
     )
     web: str | None = _option(
         "--web", metavar="HOST:PORT", help="A page with the pictures and counts, and an API: 127.0.0.1:8080"

@@ -116,6 +116,27 @@ class Output:
         return self.is_folder or "{stem}" in self.path or "{folder}" in self.path
 
 
+def publisher(text: str) -> Component:
+    """What `--publish TARGET` asks for; UsageError shows no user and no password."""
+    served = rooms.served("publishers")
+    expected = f"--publish: expected {targets_in_words()}"
+    if scheme := SCHEME.match(text):
+        if scheme[0] not in served:
+            raise UsageError(f"{expected}, got {scheme[0]}…")
+        name = served[scheme[0]]
+        return Component(name=name, options=_spelled("publishers", name, _after_scheme(text), f"--publish {scheme[0]}"))
+    path = os.path.expanduser(text)
+    if (ending := Path(path).suffix.lower()) not in served:
+        raise UsageError(f"{expected}, got {text!r}")
+    return Component(name=served[ending], options={"path": path})
+
+
+def targets_in_words() -> str:
+    """What can be told: `.csv, .jsonl, mqtt://HOST:PORT/TOPIC or .sqlite`."""
+    *kinds, last = rooms.spellings("publishers")
+    return f"{', '.join(kinds)} or {last}"
+
+
 def sink_of_file(path: str) -> Component:
     """The sink that writes a file of this ending, of which there is one."""
     return Component(name=rooms.served("sinks")[Path(path).suffix.lower()], options={"path": path})

@@ -55,6 +55,7 @@ def what_there_is() -> dict[str, str]:
     return {
         "outputs": f"A file ({' '.join(text for text in outputs if text[0] == '.')})"
         + "".join(f", {text}" for text in outputs if text[0] != "."),
+        "targets": ", ".join(rooms.spellings("publishers")),
         "inputs": "\n".join(inputs),
         "engines": ", ".join(engines),
     }
@@ -85,6 +86,8 @@ def run(
             typer.echo(f"streamseg: {name}: {stream.error}", err=True)
             for path in stream.outputs:
                 typer.echo(f"streamseg: what was done so far is in {path}", err=True)
+    for untold in summary.problems:
+        typer.echo(f"streamseg: {untold}", err=True)
     if as_json:
         import json
 

@@ -70,6 +70,7 @@ class PipelineConfig(StreamConfig):
     segment: float | None = Field(None, gt=0, description="seconds of a live recording's file; null: one file")
     keep: float | None = Field(None, gt=0, description="seconds after which live recordings go; null: never")
     state: str | None = Field(None, description="file in which counters survive a restart; null: none")
+    publish: tuple[Component, ...] = Field((), description="who is told of events, totals and states of all streams")
     web: WebConfig | None = Field(None, description="the page of the run; null: none")
 
     @model_validator(mode="after")
@@ -90,4 +91,6 @@ class PipelineConfig(StreamConfig):
             for room in ("counters", "effects", "sinks"):
                 for position, component in enumerate(getattr(stream, room)):
                     yield (*place, room, position), room, component
+        for position, component in enumerate(self.publish):
+            yield ("publish", position), "publishers", component
         yield ("engine",), "engines", self.engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,19 +76,29 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went: every stream by name, seconds in all, the first error, and the exit code of the command."""
+    """How a run went: every stream by name, seconds in all, the first error, and the exit code of the command.
+
+    problems: what did not reach those who were to be told, a sentence each
+    """
 
     streams: Mapping[str, StreamSummary]
     seconds: float
     error: str | None
     exit_code: int
+    problems: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `run --json` prints it: one stream's numbers alone, or those of several by name."""
+        problems = {"problems": list(self.problems)} if self.problems else {}
         if len(self.streams) == 1:
-            return next(iter(self.streams.values())).to_json()
+            return next(iter(self.streams.values())).to_json() | problems
         streams = {name: stream.to_json() for name, stream in self.streams.items()}
-        return {"streams": streams, "seconds": round(self.seconds, 3), **({"error": self.error} if self.error else {})}
+        return {
+            "streams": streams,
+            "seconds": round(self.seconds, 3),
+            **({"error": self.error} if self.error else {}),
+            **problems,
+        }
 
 
 def merged(totals: Iterable[Totals]) -> dict[str, Any]:
