@@ -16,7 +16,8 @@ from streamseg.flow.publishing import Publishing
 from streamseg.flow.report import StreamSummary, Summary
 from streamseg.flow.stream import Stream
 from streamseg.kept import Stateful
-from streamseg.plan import Plan
+from streamseg.plan import Plan, is_live
+from streamseg.sinks._segments import live_sink
 from streamseg.types import Listener, UsageError
 from streamseg.words import nearest
 
@@ -44,7 +45,7 @@ def assemble(
             "source": plugins.build("sources", stream.source.name, {**stream.source.options, **_name(stream, name)}),
             "counters": [plugins.build("counters", each.name, each.options) for each in stream.counters],
             "effects": [_effect(each) for each in stream.effects],
-            "sinks": [plugins.build("sinks", each.name, each.options) for each in stream.sinks],
+            "sinks": [_sink(each, config, live=is_live(stream.source)) for each in stream.sinks],
         }
         for name, stream in planned.streams.items()
         if stream.source
@@ -127,6 +128,13 @@ def _with_problems(summary: Summary, listeners: Sequence[Listener]) -> Summary:
 def _name(stream: StreamConfig, name: str) -> dict[str, str]:
     takes = stream.source is not None and "name" in plugins.option_names("sources", stream.source.name)
     return {"name": name} if takes else {}
+
+
+def _sink(sink: Component, config: PipelineConfig, *, live: bool) -> Any:
+    """The sink; what a live stream writes to the disk is recordings."""
+    if live:
+        return live_sink(sink.name, sink.options, segment=config.segment, keep=config.keep)
+    return plugins.build("sinks", sink.name, sink.options)
 
 
 def _effect(effect: Any) -> Any:

@@ -35,6 +35,7 @@ from streamseg.pictures import is_picture
 from streamseg.places import line_of, named, zone_of
 from streamseg.request import Request
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
+from streamseg.sinks._segments import recorded_as
 from streamseg.spelling import (
     Input,
     Output,
@@ -501,7 +502,7 @@ def _refusal(stream: StreamConfig) -> OutputError | None:
         if "path" not in sink.options or not said.on_disk:
             continue
         path = Path(str(sink.options["path"]))
-        if problem := _impossible(path):
+        if problem := _impossible(recorded_as(path) if live else path):
             return problem
         if live:
             continue

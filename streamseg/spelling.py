@@ -99,7 +99,7 @@ class Output:
                 raise UsageError(f"-o {text}: expected {text}{said.metavar}")
         if said.folder:
             _check_can_be_folder(path, text)
-        return cls(text, sink, path)
+        return cls(shown(text), sink, path)
 
     def of(self, given: Input, *, default_name: str) -> Component:
         """The sink of one input."""

@@ -358,17 +358,28 @@ class Sink(Protocol):
 
     `start(info)` is called once after entering and before the first `write`. `write(picture, result)` takes the
     drawn picture. Leaving without an exception completes the output under its final name; leaving with one closes
-    what there is under the part name, playable where possible. `path` is where the output is now: the part name, then
-    the final name. `notes`: what the user should know at the end (a converted format, a repeated row).
+    what there is under the part name, playable where possible. `notes`: what the user should know at the end (a
+    converted format, a repeated row).
+
+    It has a `path`, where the output is now: the part name, then the final name; or an `address`, without credentials.
+    That of a live stream works in a thread of its own. It may be entered again after an error, may have a
+    `resized(info)` for pictures of a new size, else they are scaled to the first, and an `interrupt()`, which lets a
+    write that waits for somebody else end.
     """
 
-    path: Path
     notes: list[str]
 
     def __enter__(self) -> Self: ...
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None: ...
     def start(self, info: StreamInfo) -> None: ...
     def write(self, picture: av.VideoFrame, result: Result) -> None: ...
+
+
+@runtime_checkable
+class FileSink(Sink, Protocol):
+    """A sink that writes to the disk, to its `path`."""
+
+    path: Path
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from streamseg.flow.report import Summary
     from streamseg.plan import Plan
     from streamseg.server.hub import Hub
+    from streamseg.types import OutputStatus
 
 INDENT = 18  # columns of an INPUT before what it is
 SECONDS_OF_A_HANG = 60.0  # that the engine may take for a call before the service manager is to restart the run
@@ -107,11 +109,18 @@ def _done(planned: Plan, progress: Progress, *, show: bool) -> Summary:
 
         def begins(pipeline: Pipeline) -> None:
             if hub is not None:
-                hub.summary = pipeline.summary
+                hub.summary, hub.publishers = pipeline.summary, partial(_statuses, pipeline)
             beside.enter_context(Watchdog(lambda: pipeline.seconds_looking < SECONDS_OF_A_HANG))
 
         listeners, hours = ([hub], hub.hours) if hub else ([], None)
         return job.run(planned, listeners=listeners, hours=hours, progress=progress, on_ready=begins)
+
+
+def _statuses(pipeline: Pipeline) -> list[OutputStatus]:
+    """How the publishers of a pipeline are doing."""
+    from streamseg.flow.publishing import Publishing
+
+    return [status for each in pipeline.listeners if isinstance(each, Publishing) for status in each.statuses]
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class PipelineConfig(StreamConfig):
         0.5, gt=0, description="seconds after which a live picture is dropped instead of shown; null: never"
     )
     max_fps: float | None = Field(None, gt=0, description="pictures a second taken of a live source; null: all")
-    segment: float | None = Field(None, gt=0, description="seconds of a live recording's file; null: one file")
+    segment: float | None = Field(None, ge=1, description="seconds of a live recording's file; null: one file")
     keep: float | None = Field(None, gt=0, description="seconds after which live recordings go; null: never")
     state: str | None = Field(None, description="file in which counters survive a restart; null: none")
     publish: tuple[Component, ...] = Field((), description="who is told of events, totals and states of all streams")

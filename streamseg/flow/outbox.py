@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import av
 
@@ -42,7 +43,7 @@ class Outbox:
         delays: Callable[[], Iterator[float]] = backoff.delays,
     ) -> None:
         self.sink = sink
-        self.name = type(sink).__name__.lower()
+        self.name = _called(sink)
         self.ended = threading.Event()
         self._info = info
         self._waiting: Buffer[Item] = Buffer(capacity)
@@ -134,3 +135,9 @@ class Outbox:
             self._waiting.close(failure)
         self._dropped += self._waiting.clear()
         self.ended.set()
+
+
+def _called(sink: Sink) -> str:
+    """The sink by its address or its file; one that has neither by its kind."""
+    path = getattr(sink, "path", None)
+    return str(getattr(sink, "address", None) or (path and Path(path).name) or type(sink).__name__.lower())

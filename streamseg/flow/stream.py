@@ -23,6 +23,7 @@ from streamseg.flow.report import StreamSummary, merged, said
 from streamseg.types import (
     Counter,
     Effect,
+    FileSink,
     Frame,
     Instances,
     Listener,
@@ -353,7 +354,8 @@ class Flow:
         stages = {stage: seconds for stage, seconds in self.stages.items() if stage != "counters"}
         stages["tracker"] += self.stages["counters"]
         entered = tuple(self.entered)
-        paths = [Path(sink.path) for sink in entered if getattr(sink, "path", None) is not None]
+        paths = [Path(sink.path) for sink in entered if isinstance(sink, FileSink) and sink.path is not None]
+        addresses = [str(sink.address) for sink in entered if hasattr(sink, "address")]
         noted = [note for part in (source, *entered) for note in getattr(part, "notes", ())]
         lost = self.failure is not None
         return StreamSummary(
@@ -366,7 +368,7 @@ class Flow:
             num_events=self.num_events,
             sinks=tuple(box.status for box in self.outboxes),
             state=self.state,
-            outputs=tuple(str(path) for path in paths if path.exists() or not lost),
+            outputs=tuple(str(path) for path in paths if path.exists() or not lost) + tuple(addresses),
             notes=tuple(dict.fromkeys([*self.stream.notes, *noted])),
             warnings=dict(getattr(source, "warnings", {})),
             error=self.error if self.began is not None else "not started",

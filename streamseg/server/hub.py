@@ -17,7 +17,7 @@ from streamseg.flow.by_hour import Hours
 from streamseg.flow.report import Summary
 from streamseg.records import plain
 from streamseg.server.history import Column, History
-from streamseg.server.thumbnail import of_event
+from streamseg.thumbnails import of_event
 from streamseg.types import OutputError, OutputStatus, Result, SourceState, StreamInfo
 
 STATES = ("connecting", "live", "stalled", "lost", "refused", "ended", "failed")

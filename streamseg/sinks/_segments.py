@@ -19,7 +19,7 @@ import av
 
 from streamseg import plugins
 from streamseg.sinks._part_file import WriteLock, part_file_of, part_folder_of, reason
-from streamseg.types import Frame, OutputError, Result, Sink, StreamInfo, UsageError
+from streamseg.types import FileSink, Frame, OutputError, Result, Sink, StreamInfo, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ MOST_NOTES = 20
 
 SMALL = 65536
 """Bytes below which a video that holds no picture is what a full disk or an early kill left of one."""
+
+_EXAMPLE = "2026-11-21T08-15-00Z"
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
 
@@ -54,12 +56,17 @@ def live_sink(
         return plugins.build("sinks", name, options)
     given = {option: value for option, value in options.items() if option != "overwrite"}
 
-    def make(path: Path) -> Sink:
-        sink: Sink = plugins.build("sinks", name, {**given, said.argument: path})
+    def make(path: Path) -> FileSink:
+        sink: FileSink = plugins.build("sinks", name, {**given, said.argument: path})
         return sink
 
     path = given[said.argument]
     return Segments(make, path, folders=bool(said.folder), segment=segment, keep=keep, clock=clock)
+
+
+def recorded_as(path: Path) -> Path:
+    """What a recording for this path is called, for instance."""
+    return path.with_name(f"{path.stem}_{_EXAMPLE}{path.suffix}")
 
 
 class Segments:
@@ -77,7 +84,7 @@ class Segments:
 
     def __init__(
         self,
-        make: Callable[[Path], Sink],
+        make: Callable[[Path], FileSink],
         path: str | Path,
         *,
         folders: bool = False,
@@ -183,7 +190,7 @@ class Segments:
 class _Recording:
     """One that is being written. began, last: stream time of its first and newest picture · size: of its pictures"""
 
-    sink: Sink
+    sink: FileSink
     began: float
     size: tuple[int, int]
     last: float

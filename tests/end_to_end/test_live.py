@@ -24,7 +24,8 @@ def test_every_frame_of_a_camera_is_written_with_the_objects_that_the_tracker_ca
     summary = json.loads(stdout)
     assert summary["frames"] == {"read": 120, "written": 120, "dropped": {}}
     assert summary["objects"] == {"person": 1}
-    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    (recorded,) = tmp_path.glob("out_*Z.jsonl")
+    records = [json.loads(line) for line in recorded.read_text().splitlines()]
     assert [record["index"] for record in records] == list(range(120))
     found = [record["objects"] for record in records]
     assert all(len(objects) == 1 for objects in found), "nobody is lost between two looks"

@@ -73,7 +73,7 @@ class Session:
 
 
 class RtspServer(Background):
-    """Serves feeds by name, in a loop at their own rate, by TCP and UDP, to any number of clients; takes what is pushed.
+    """Serves feeds by name, in a loop at their own rate, by TCP and UDP, to any number of clients; and is pushed to.
 
     user, password: without a user everyone may come in; `digest` asks for them by digest, else in the plain · loss: the
     share of packets that UDP loses · `num_asked`: requests so far by their method · `pushed`: bytes of pictures that
