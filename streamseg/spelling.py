@@ -67,7 +67,7 @@ class Output:
     @classmethod
     def parse(cls, text: str) -> Output:
         """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
-        check_placeholders(text, what=f"-o {text}")
+        check_placeholders(text, what=f"-o {shown(text)}")
         served = rooms.served("sinks")
         if scheme := SCHEME.match(text):
             if scheme[0] not in served:
