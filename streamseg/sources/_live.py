@@ -19,6 +19,7 @@ from typing import Literal, Self
 
 import av
 
+from streamseg import backoff
 from streamseg.sources._arrival import TIME_BASE, Arrivals
 from streamseg.types import Frame, InputError, SourceState, StateName, StreamInfo, UsageError
 
@@ -48,15 +49,13 @@ class Outcome:
 
     state: StateName
     waits: tuple[float, ...] = ()
-    spread: float = 0.2
+    spread: float = backoff.SPREAD
 
-
-_SOON = (1.0, 2.0, 4.0, 8.0, 10.0)
 
 OUTCOMES: Mapping[Event, Outcome] = {
     "picture": Outcome("live"),
-    "silence": Outcome("stalled", _SOON),
-    "loss": Outcome("lost", _SOON),
+    "silence": Outcome("stalled", backoff.STEPS),
+    "loss": Outcome("lost", backoff.STEPS),
     # cameras lock out for half an hour who tries a wrong password a few times
     "refusal": Outcome("refused", (60.0,), spread=0.0),
 }
