@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamseg import zoo
+from tests.live.conftest import broker, camera, gst_camera  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(autouse=True)
