@@ -148,19 +148,57 @@ def overlaps(masks_a: np.ndarray, boxes_a: np.ndarray, masks_b: np.ndarray, boxe
     result = np.zeros((len(boxes_a), len(boxes_b)), np.float32)
     if not result.size:
         return result
-    areas_a, areas_b = _areas(masks_a, boxes_a), _areas(masks_b, boxes_b)
-    corner = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
-    shared = np.concatenate([corner, np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])], axis=2)  # (N, K, 4)
-    meets = (shared[..., 2] > shared[..., 0]) & (shared[..., 3] > shared[..., 1])
-    meets &= (areas_a[:, None] > 0) & (areas_b[None, :] > 0)
-    pairs_a, pairs_b = np.nonzero(meets)
-    for start in range(0, len(pairs_a), _MOST_PAIRS):
-        i, j = pairs_a[start : start + _MOST_PAIRS], pairs_b[start : start + _MOST_PAIRS]
-        region = shared[i, j]  # (P, 4)
-        both = _sample(masks_a[i], boxes_a[i], region) & _sample(masks_b[j], boxes_b[j], region)
-        common = both.mean(axis=(1, 2)) * (region[:, 2] - region[:, 0]) * (region[:, 3] - region[:, 1])
-        result[i, j] = np.clip(common / np.maximum(areas_a[i] + areas_b[j] - common, 1e-9), 0, 1)
+    areas_a, areas_b = areas(masks_a, boxes_a), areas(masks_b, boxes_b)
+    low = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    high = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
+    meets = (high > low).all(axis=2) & (areas_a[:, None] > 0) & (areas_b[None, :] > 0)
+    i, j = np.nonzero(meets)
+    shared = common(masks_a[i], boxes_a[i], masks_b[j], boxes_b[j])
+    result[i, j] = np.clip(shared / np.maximum(areas_a[i] + areas_b[j] - shared, 1e-9), 0, 1)
     return result
+
+
+def common(masks_a: np.ndarray, boxes_a: np.ndarray, masks_b: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """The area in pixels that each mask of `a` shares with its partner of `b`, (P,) float64.
+
+    masks (P, M, M) and (P, M', M') in [0, 1] · boxes (P, 4) each, xyxy, as for `overlaps`.
+    """
+    boxes_a, boxes_b = _finite_boxes(boxes_a), _finite_boxes(boxes_b)
+    regions = np.hstack([np.maximum(boxes_a[:, :2], boxes_b[:, :2]), np.minimum(boxes_a[:, 2:], boxes_b[:, 2:])])
+    shared: np.ndarray = np.maximum(regions[:, 2:] - regions[:, :2], 0).prod(axis=1)
+    meets = np.nonzero(shared > 0)[0]
+    for start in range(0, len(meets), _MOST_PAIRS):
+        p = meets[start : start + _MOST_PAIRS]
+        both = _sample(masks_a[p], boxes_a[p], regions[p]) & _sample(masks_b[p], boxes_b[p], regions[p])
+        shared[p] *= both.mean(axis=(1, 2))
+    return shared
+
+
+def areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The area of each mask (N, M, M) in its box (N, 4) in pixels, (N,) float64; inside is where it reaches 0.5."""
+    boxes = _finite_boxes(boxes)
+    whole: np.ndarray = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+    solid = np.nonzero(whole > 0)[0]
+    for start in range(0, len(solid), _MOST_PAIRS):
+        chosen = solid[start : start + _MOST_PAIRS]
+        whole[chosen] *= _sample(masks[chosen], boxes[chosen], boxes[chosen]).mean(axis=(1, 2))
+    return whole
+
+
+def moved_into(masks: np.ndarray, boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The masks (N, M, M) of boxes (N, 4) as masks of other boxes (N, 4): what they cover stays where it is.
+
+    What a mask covers beyond its new box is lost.
+    """
+    boxes, others = _finite_boxes(boxes), _finite_boxes(others)
+    at = (np.arange(masks.shape[1]) + 0.5) / masks.shape[1]
+    points = others[:, None, :2] + at[:, None] * (others[:, None, 2:] - others[:, None, :2])  # (N, M, 2) x, y
+    low, high = boxes[:, None, :2], np.maximum(boxes[:, None, 2:], boxes[:, None, :2] + 1e-6)
+    inside = ((points >= low) & (points < high)).astype(np.float32)
+    across = _bilinear(points[..., 0], low[..., 0], high[..., 0], masks.shape[2]) * inside[..., :1]
+    down = _bilinear(points[..., 1], low[..., 1], high[..., 1], masks.shape[1]) * inside[..., 1:]
+    moved: np.ndarray = down @ masks @ across.transpose(0, 2, 1)
+    return moved
 
 
 def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
@@ -173,6 +211,16 @@ def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     area_b = np.maximum(boxes_b[:, 2:] - boxes_b[:, :2], 0).prod(axis=1)
     together = area_a[:, None] + area_b[None, :] - common
     return np.where(together > 0, common / np.where(together > 0, together, 1), 0).astype(np.float32)
+
+
+def paired_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of `a` (N, 4) with its partner of `b` (N, 4), xyxy: (N,) float32."""
+    both = np.stack([_finite_boxes(boxes_a), _finite_boxes(boxes_b)])
+    sides = np.minimum(*both[..., 2:]) - np.maximum(*both[..., :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    together = np.maximum(both[..., 2:] - both[..., :2], 0).prod(axis=2).sum(axis=0) - shared
+    overlap: np.ndarray = (shared / np.where(together > 0, together, 1)).astype(np.float32)
+    return overlap
 
 
 def _bilinear(points: np.ndarray, start: np.ndarray | float, end: np.ndarray | float, cells: int) -> np.ndarray:
@@ -229,14 +277,3 @@ def _sample(masks: np.ndarray, boxes: np.ndarray, regions: np.ndarray) -> np.nda
     across = _bilinear(x, boxes[:, :1], boxes[:, 2:3], masks.shape[2])
     covered: np.ndarray = down @ masks.astype(np.float32, copy=False) @ across.transpose(0, 2, 1) >= 0.5
     return covered
-
-
-def _areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The area of each mask in pixels, (N,)."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    areas: np.ndarray = sides.prod(axis=1)
-    solid = np.nonzero(areas > 0)[0]
-    for start in range(0, len(solid), _MOST_PAIRS):
-        chosen = solid[start : start + _MOST_PAIRS]
-        areas[chosen] *= _sample(masks[chosen], boxes[chosen], boxes[chosen]).mean(axis=(1, 2))
-    return areas

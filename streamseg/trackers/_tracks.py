@@ -1,6 +1,6 @@
 """What the tracker remembers of every object, and where it expects the object next.
 
-T tracks, N detections, M the side of a mask.
+T tracks, K of them that were seen, N detections, M the side of a mask, L numbers of a look.
 """
 
 from __future__ import annotations
@@ -10,18 +10,37 @@ from typing import Self
 
 import numpy as np
 
+from streamseg import masks
 from streamseg.kept import packed, unpacked
+from streamseg.trackers._looks import LENGTH
 from streamseg.types import Instances, State
 
 ACCELERATION = 1.0
-JITTER = 0.04
+JITTER = 0.06
 FIRST_VELOCITY = 2.0
 """Standard deviations of the Kalman filter in sizes of the object (mean of width and height): change of velocity
 within a second, error of a detection's centre, velocity of something just found. A walking person moves by about 1.2
-sizes a second; boxes of a good model jitter by a few percent."""
+sizes a second; boxes of the embedded model are off by 6 % (`vtest.avi`)."""
 
 MEMORY = 2.0
-"""Seconds in which the memory of an object's full extent fades to a third."""
+"""Seconds in which the memory of an object's full extent, and that of how it looked, fades to a third."""
+
+GROWTH = 0.5
+"""Seconds in which an object that is seen larger than before is believed to be so, two thirds of it: a box that takes
+in a neighbour is gone sooner."""
+
+SETTLED = 3
+"""Confident detections from which on the extent of an object is known so well that a larger box is doubted."""
+
+LOOSE = 0.8
+"""IoU with the expected box below which a detected one is taken to be loose, or of a part: ordinary jitter, 4 % of
+the size on each side, leaves 0.85."""
+
+PATIENCE = 1.0
+FIRST_TRUST = 0.1
+"""Seconds for which weak detections alone may carry an object: as many as confident ones did before, PATIENCE at most,
+and FIRST_TRUST, a single look, where it has just been found. A person's score dips for some tenths of a second where
+something hides half of him; false alarms, on scenery that looks like a person, waver about `min_score` for minutes."""
 
 OUTWARDS = 0.2
 """Velocity, in sizes a second, from which an object at an edge of the picture is taken to leave it."""
@@ -35,8 +54,10 @@ class Tracks:
     var_centre, covariance, var_velocity: (T, 2), the Kalman filter's uncertainty, x and y each on its own ·
     extent: (T, 2) width and height of the whole object, also while something hides a part of it ·
     seen_centre: (T, 2) `centre` when it was last seen · boxes (T, 4), masks (T, M, M), scores, class_ids: the last
-    detection · ids: from 1, -1 before the track is confirmed · hits: confident detections · missed: looks in a row
-    without it · seen_at: seconds · shown: it has been drawn
+    detection, its box trimmed to what was expected · ids: from 1, -1 before the track is confirmed · hits: confident
+    detections · missed: looks in a row without it · seen_at: seconds · trust: seconds for which weak detections may
+    still carry it · looks (T, L): how it looks where nobody hides it, all 0 where that is not known · shown: it has been
+    drawn
     """
 
     centre: np.ndarray
@@ -54,11 +75,15 @@ class Tracks:
     hits: np.ndarray
     missed: np.ndarray
     seen_at: np.ndarray
+    trust: np.ndarray
+    looks: np.ndarray
     shown: np.ndarray
 
     @classmethod
-    def begin(cls, detections: Instances, *, time: float, hits: np.ndarray) -> Self:
-        """A new, unconfirmed track for every detection; `hits` (N,) to start from."""
+    def begin(
+        cls, detections: Instances, *, time: float, hits: np.ndarray | None = None, looks: np.ndarray | None = None
+    ) -> Self:
+        """A new, unconfirmed track for every detection; `hits` (N,) to start from, None: 1 · looks (N, L)."""
         n = len(detections)
         centre, extent = centre_and_extent(detections.boxes)
         size = extent.mean(axis=1, keepdims=True)
@@ -75,9 +100,11 @@ class Tracks:
             scores=detections.scores.copy(),
             class_ids=detections.class_ids.copy(),
             ids=np.full(n, -1, np.int32),
-            hits=np.array(hits, np.int64),
+            hits=np.ones(n, np.int64) if hits is None else np.array(hits, np.int64),
             missed=np.zeros(n, np.int64),
             seen_at=np.full(n, time, np.float64),
+            trust=np.full(n, FIRST_TRUST),
+            looks=np.zeros((n, LENGTH), np.float32) if looks is None else looks.copy(),
             shown=np.zeros(n, bool),
         )
 
@@ -89,7 +116,7 @@ class Tracks:
     def from_state(cls, state: State) -> Self:
         """The same tracks again; KeyError, TypeError or ValueError where the state is damaged."""
         tracks = cls(**{f.name: unpacked(state[f.name]) for f in fields(cls)})
-        like = cls.begin(Instances.empty(("background",)), time=0.0, hits=np.zeros(0))
+        like = cls.begin(Instances.empty(("background",)), time=0.0)
         for f in fields(cls):
             array, model = getattr(tracks, f.name), getattr(like, f.name)
             columns = tracks.masks.shape[1:] if f.name == "masks" else model.shape[1:]
@@ -109,15 +136,6 @@ class Tracks:
         return type(self)(
             **{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
         )
-
-    def scale(self, x: float, y: float) -> None:
-        """Carry the tracks over to a picture that is `x` times as wide and `y` times as high."""
-        factor = np.array([x, y])
-        for array in (self.centre, self.velocity, self.extent, self.seen_centre):
-            array *= factor
-        for array in (self.var_centre, self.covariance, self.var_velocity):
-            array *= factor**2
-        self.boxes *= np.array([x, y, x, y], np.float32)
 
     @property
     def size(self) -> np.ndarray:
@@ -140,18 +158,22 @@ class Tracks:
         """The tracks with their centres where `predict(seconds)` would put them, all else as it is; these stay."""
         return replace(self, centre=self.centre + self.velocity * seconds)
 
-    def observe(self, rows: np.ndarray, detections: Instances, *, time: float, confident: np.ndarray) -> None:
+    def observe(
+        self, rows: np.ndarray, detections: Instances, *, time: float, confident: np.ndarray, picture: tuple[int, int]
+    ) -> None:
         """Correct the tracks `rows` by one detection each; all others were missed once more.
 
-        rows (K,) int · detections: K · confident (K,) bool: whether it counts as a hit
+        rows (K,) int · detections: K · confident (K,) bool: whether it counts as a hit · picture: width and height
         """
         measured, extent = centre_and_extent(detections.boxes)
-        faded = np.exp((self.seen_at[rows] - time) / MEMORY)[:, None]
-        whole = np.maximum(extent, extent + (self.extent[rows] - extent) * faded)
+        since = time - self.seen_at[rows]
+        at_edge = (detections.boxes <= 1).any(axis=1) | (detections.boxes[:, 2:] >= np.array(picture) - 1).any(axis=1)
+        doubted = (self.hits[rows] >= SETTLED) & ~at_edge
+        whole = self._whole(rows, extent, since=since, doubted=doubted)
 
         # The centre of a part says little about the centre of the whole: a walker who vanishes behind a pillar does
-        # not slow down although the visible rest of him does.
-        error = JITTER * whole.mean(axis=1, keepdims=True) + (whole - extent) / 4
+        # not slow down although the visible rest of him does. Nor does that of a box with somebody else in it.
+        error = JITTER * whole.mean(axis=1, keepdims=True) + np.abs(whole - extent) / 4
         prior, covariance = self.var_centre[rows], self.covariance[rows]
         gain, velocity_gain = (each / (prior + error**2) for each in (prior, covariance))
         residual = measured - self.centre[rows]
@@ -163,19 +185,55 @@ class Tracks:
 
         self.extent[rows] = whole
         self.seen_centre[rows] = self.centre[rows]
-        self.boxes[rows] = detections.boxes
-        self.masks[rows] = detections.masks
+        self.boxes[rows], self.masks[rows] = self._trimmed(rows, detections, picture=picture)
         self.scores[rows] = detections.scores
         self.hits[rows] += confident
         self.missed += 1
         self.missed[rows] = 0
         self.seen_at[rows] = time
+        self.trust[rows] = np.minimum(self.trust[rows] + np.where(confident, since, -since), PATIENCE)
+
+    def _whole(self, rows: np.ndarray, extent: np.ndarray, *, since: np.ndarray, doubted: np.ndarray) -> np.ndarray:
+        """The extents of whole objects that are seen as large as `extent` (K, 2), `since` (K,) seconds: (K, 2)."""
+        before = self.extent[rows]
+        smaller = np.exp(-since / MEMORY)[:, None]
+        larger = np.where(doubted, np.exp(-since / GROWTH), 0)[:, None]
+        whole: np.ndarray = extent + (before - extent) * np.where(before > extent, smaller, larger)
+        return whole
+
+    def _trimmed(
+        self, rows: np.ndarray, detections: Instances, *, picture: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (K, 4) and masks (K, M, M) of the detections; where a box is loose, the expected one."""
+        boxes = detections.boxes
+        expected = np.clip(self.expected_boxes()[rows], 0, np.array([*picture, *picture], np.float32))
+        loose = np.flatnonzero(masks.paired_iou(boxes, expected) < LOOSE)
+        if not len(loose):
+            return boxes, detections.masks
+        boxes, shapes = boxes.copy(), detections.masks.copy()
+        shapes[loose] = masks.moved_into(shapes[loose], boxes[loose], expected[loose])
+        boxes[loose] = expected[loose]
+        return boxes, shapes
+
+    def remember(self, rows: np.ndarray, looks: np.ndarray, *, seconds: float) -> None:
+        """Take looks (K, L) of the tracks `rows` into the mean of how they look; unknown ones change nothing.
+
+        seconds: since the look before
+        """
+        share = np.maximum(1 - np.exp(-seconds / MEMORY), 1 / np.maximum(self.hits[rows], 1))[:, None]
+        share = np.where(self.looks[rows].any(axis=1, keepdims=True), share, 1) * looks.any(axis=1, keepdims=True)
+        self.looks[rows] += (share * (looks - self.looks[rows])).astype(np.float32)
 
     def moved_boxes(self) -> np.ndarray:
         """The last detected box of every track, moved as it is predicted to have moved since, (T, 4) float32 xyxy."""
         moved = self.centre - self.seen_centre
         predicted: np.ndarray = (self.boxes + np.concatenate([moved, moved], axis=1)).astype(np.float32)
         return predicted
+
+    def expected_boxes(self) -> np.ndarray:
+        """Where the whole object is expected, of the size that it had lately, (T, 4) float32 xyxy."""
+        half = self.extent / 2
+        return np.concatenate([self.centre - half, self.centre + half], axis=1).astype(np.float32)
 
     def nearness(self, boxes: np.ndarray) -> np.ndarray:
         """How near every track is expected to every box (N, 4): (T, N), 1 at the same place, 0 or less out of reach.

@@ -1,6 +1,6 @@
-"""Follows every object from picture to picture by the overlap of its mask and box, so that it keeps its id and colour.
+"""Follows every object from picture to picture by its mask, its box and its looks, so that it keeps its id and colour.
 
-T tracks, N detections of one picture, K pairs of them, M the side of a mask.
+T tracks, N detections of one picture, K pairs of them, L numbers of a look.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from streamseg.kept import labelled, packed, reading, unpacked
-from streamseg.masks import box_iou, overlaps
+from streamseg.trackers._looks import looks_of
+from streamseg.trackers._objects import covered, distinct
+from streamseg.trackers._pairing import assign, nearness, overlap, strangeness, with_looks
 from streamseg.trackers._scene_cuts import SceneCuts
 from streamseg.trackers._tracks import Tracks
 from streamseg.types import Frame, Instances, State, UsageError
@@ -19,23 +20,14 @@ from streamseg.types import Frame, Instances, State, UsageError
 WEAKEST = 0.05
 """Engines return detections from this score up."""
 
-MATCH = 0.25
-MATCH_UNSURE = 0.4
-"""Smallest overlap (mean of mask and box IoU) that joins a detection to a track; MATCH_UNSURE where one of the two is
-unsure: a weak detection, or a track that is neither confirmed nor of a high score, which may be noise beside noise."""
-
-MEETS = 0.1
-"""Box IoU below which two objects are taken not to touch."""
-
-DOUBLE = 0.45
-"""Mask IoU from which the weaker of two detections of a class is the same object seen twice: boxes of one person may
-differ enough to pass the model's suppression, while two people never share half of their pixels."""
+HIDDEN = 0.2
+"""Share of a box that another one may cover, and how the object looks is still learnt from it."""
 
 GAP = 1.5
 """Seconds between two looks after which the earlier one says little about the later: no motion is carried on for
 longer, and nothing new can be expected to have been seen before."""
 
-NAME, VERSION = "tracker mask_iou", 1
+NAME, VERSION = "tracker mask_iou", 2
 """What a kept state is labelled with; a state of another form gets another version."""
 
 ARRAYS = ("boxes", "masks", "scores", "class_ids", "track_ids")
@@ -53,7 +45,8 @@ class MaskIou:
     lie between two looks: only looks find, miss, confirm and end tracks. A cut ends them in any frame.
 
     min_score: what a detection needs to start or firmly continue a track; None: 0.5 (`run` fills in the model's own).
-    Weaker ones, from 0.05, may only continue a track.
+    Weaker ones, from 0.05, may only continue a track: for as long as confident ones have before, and a second at most.
+    Then it ends, for what is never seen firmly again was not there.
     hold: seconds since it was seen for which a confirmed track that a look missed is still drawn and counted, its last
     mask moved on.
     refind: seconds since it was seen for which a track that is missed may be found again under its id.
@@ -68,7 +61,11 @@ class MaskIou:
     otherwise it has to be confirmed first, so that noise does not blink. In the first look at a stream or scene such
     a high score confirms at once, a lower one at the second hit.
 
-    Time is the frames' own, in seconds, so a variable frame rate does not matter. All tracks end at a hard cut.
+    Who is who is told by where objects are expected and by the colours under their masks. A box that is loose, or shows
+    only a part, is returned as the whole object is expected, with its mask where it was.
+
+    Time is the frames' own, in seconds, so a variable frame rate does not matter. All tracks end at a hard cut, and
+    where the pictures get another size, as those of a camera do that changes from day to night.
     Objects that already carry track ids (a replay) are passed on unchanged, with everything after them, and stay where
     they are over a frame that was passed over.
     """
@@ -111,7 +108,6 @@ class MaskIou:
         if self._begins_anew(frame):
             self._tracks = None
             self._given = None if self._given is None else self._given[:0]
-        self._follow_size(frame)
         if instances is None:
             return self._carried(frame)
         class_names = tuple(instances.class_names)
@@ -155,10 +151,11 @@ class MaskIou:
         self._size, self._next_id, self._class_names, self._given = (width, height), next_id, class_names, given
 
     def _begins_anew(self, frame: Frame) -> bool:
-        """Whether nothing that was seen before says anything about this frame: after a cut, or a step back in time."""
+        """Whether what was seen before says nothing about this frame: after a cut, a step back in time, in a new size."""
         cut = self._cuts.is_cut(frame)
         seconds, self._time = frame.time - self._time, frame.time
-        return cut or seconds < 0
+        before, self._size = self._size, (frame.width, frame.height)
+        return cut or seconds < 0 or self._size != before
 
     def _carried(self, frame: Frame) -> Instances:
         """The objects of the last look as they are expected in this frame; nothing is learnt or forgotten."""
@@ -171,31 +168,41 @@ class MaskIou:
 
     def _followed(self, frame: Frame, instances: Instances) -> Instances:
         """The objects of a frame that the engine looked at, joined to the tracks so far."""
-        detections = distinct(instances[instances.scores >= min(WEAKEST, self.min_score)])
+        detections = instances[instances.scores >= min(WEAKEST, self.min_score)]
+        detections = distinct(detections, min_score=self.min_score)
         seconds, self._looked_at = frame.time - self._looked_at, frame.time
         tracks = self._tracks if self._fits(detections) else None
         anew = tracks is None
         if tracks is None:
-            tracks = Tracks.begin(detections[:0], time=frame.time, hits=np.zeros(0))
-        alone = anew or seconds > GAP
+            tracks = Tracks.begin(detections[:0], time=frame.time)
+        out_of_nothing = anew or seconds > GAP
         tracks = tracks[(tracks.missed == 0) | self._may_be_found(tracks, frame)]
 
         tracks.predict(min(seconds, GAP))
         confident = detections.scores >= self.min_score
-        rows, columns = self._match(tracks, detections, time=frame.time)
-        tracks.observe(rows, detections[columns], time=frame.time, confident=confident[columns])
+        looks = looks_of(frame.picture, detections)
+        rows, columns = self._match(tracks, detections, looks, time=frame.time)
+        tracks.observe(
+            rows,
+            detections[columns],
+            time=frame.time,
+            confident=confident[columns],
+            picture=(frame.width, frame.height),
+        )
+        alone = covered(detections.boxes)[columns] < HIDDEN
+        tracks.remember(rows[alone], looks[columns[alone]], seconds=seconds)
 
         left = confident.copy()
         left[columns] = False
         found = detections[left]
-        hits = np.full(len(found), max(1, self.min_hits - 1) if alone else 1)
+        hits = np.full(len(found), max(1, self.min_hits - 1) if out_of_nothing else 1)
         if anew:
             hits[found.scores >= self.high_score] = self.min_hits
-        tracks = tracks.joined(Tracks.begin(found, time=frame.time, hits=hits))
+        tracks = tracks.joined(Tracks.begin(found, time=frame.time, hits=hits, looks=looks[left]))
 
         self._confirm(tracks)
         tracks = tracks[self._alive(tracks, frame)]
-        tracks.shown |= (tracks.ids > 0) | (tracks.scores >= self.high_score) | alone
+        tracks.shown |= (tracks.ids > 0) | (tracks.scores >= self.high_score) | out_of_nothing
         self._tracks = tracks
         return self._drawn(tracks, frame)
 
@@ -203,61 +210,39 @@ class MaskIou:
         """Whether the detections' masks can be compared with the tracks' (another engine may use another size)."""
         return self._tracks is None or not len(detections) or self._tracks.masks.shape[1:] == detections.masks.shape[1:]
 
-    def _follow_size(self, frame: Frame) -> None:
-        size = (frame.width, frame.height)
-        if self._tracks is not None and size != self._size:
-            self._tracks.scale(size[0] / self._size[0], size[1] / self._size[1])
-        self._size = size
-
-    def _match(self, tracks: Tracks, detections: Instances, *, time: float) -> tuple[np.ndarray, np.ndarray]:
+    def _match(
+        self, tracks: Tracks, detections: Instances, looks: np.ndarray, *, time: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Which track goes with which detection: rows (K,) of tracks, columns (K,) of detections."""
         rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
         if not len(tracks) or not len(detections):
             return rows, columns
         confirmed, unseen = tracks.ids > 0, time - tracks.seen_at
-        in_sight = (tracks.missed == 0) | (unseen <= self.hold)
+        carried = ((tracks.missed == 0) | (unseen <= self.hold)) & (tracks.trust > 0)
         may_come_back = (tracks.missed == 0) | (confirmed & ~tracks.leaving(*self._size))
         confident = detections.scores >= self.min_score
+        sure, strange = self._sure(tracks, detections), strangeness(tracks, looks)
         # Between equals, prefer the track that is sure, and the one seen last: a hidden one must not take the
         # detection of the object in front of it.
         weight = np.where(confirmed, 1.0, 0.9) * (1 - 0.3 * np.clip(unseen / max(self.refind, 1e-9), 0, 1))
+        by_place = overlap(tracks, detections, firm=sure & confident)
+        # After an occlusion, and for small fast objects, detection and prediction lie beside each other.
+        by_nearness = nearness(tracks, detections) * sure
 
         for candidates, wanted, similarity in (
-            (np.ones(len(tracks), bool), confident, self._overlap),
-            (in_sight, ~confident, self._overlap),
-            # After an occlusion, and for small fast objects, detection and prediction lie beside each other.
-            (may_come_back, confident, self._nearness),
+            (np.ones(len(tracks), bool), confident, by_place),
+            (carried, ~confident, by_place),
+            (may_come_back, confident, by_nearness),
         ):
             candidates, wanted = candidates.copy(), wanted.copy()
             candidates[rows] = False
             wanted[columns] = False
             r, c = np.flatnonzero(candidates), np.flatnonzero(wanted)
             if len(r) and len(c):
-                pairs_r, pairs_c = assign(similarity(tracks[r], detections[c]) * weight[r, None])
+                chosen = np.ix_(r, c)
+                pairs_r, pairs_c = assign(with_looks(similarity[chosen], strange[chosen]) * weight[r, None])
                 rows, columns = np.append(rows, r[pairs_r]), np.append(columns, c[pairs_c])
         return rows, columns
-
-    def _overlap(self, tracks: Tracks, detections: Instances) -> np.ndarray:
-        """Mean of mask IoU and box IoU (T, N), 0 where it is too little to join the two."""
-        boxes = tracks.moved_boxes()
-        by_box = box_iou(boxes, detections.boxes)
-        by_box *= (tracks.class_ids[:, None] == detections.class_ids) & (by_box >= MEETS)
-        by_mask = by_box.copy()
-        # Where two boxes lie well on each other and meet no third, masks cannot change who goes with whom.
-        meets = by_box > 0
-        clear = (by_box >= 2 * MATCH_UNSURE) & (meets.sum(axis=1, keepdims=True) == 1) & (meets.sum(axis=0) == 1)
-        r, c = np.flatnonzero((meets & ~clear).any(axis=1)), np.flatnonzero((meets & ~clear).any(axis=0))
-        by_mask[np.ix_(r, c)] = overlaps(tracks.masks[r], boxes[r], detections.masks[c], detections.boxes[c])
-        mixed = (by_mask + by_box) / 2
-        firm = self._sure(tracks, detections) & (detections.scores >= self.min_score)
-        return np.where(meets & (mixed >= np.where(firm, MATCH, MATCH_UNSURE)), mixed, 0)
-
-    def _nearness(self, tracks: Tracks, detections: Instances) -> np.ndarray:
-        """Nearness to the predicted place (T, N), 0 out of reach and where a coincidence is too likely."""
-        same_class = tracks.class_ids[:, None] == detections.class_ids
-        near = np.maximum(tracks.nearness(detections.boxes), 0)
-        likely: np.ndarray = near * (same_class & self._sure(tracks, detections))
-        return likely
 
     def _sure(self, tracks: Tracks, detections: Instances) -> np.ndarray:
         """Pairs (T, N) of which the track is confirmed, or both have a high score."""
@@ -275,6 +260,7 @@ class MaskIou:
         most_missed = np.where(tracks.ids > 0, self.max_missed, min(1, self.max_missed))
         alive = self._may_be_found(tracks, frame) & (tracks.missed <= most_missed)
         alive &= ~tracks.outside(frame.width, frame.height)
+        alive &= tracks.trust > 0
         kept: np.ndarray = alive | (tracks.missed == 0)
         return kept
 
@@ -298,37 +284,6 @@ class MaskIou:
             track_ids=tracks.ids[chosen],
             class_names=self._class_names,
         )
-
-
-def distinct(detections: Instances) -> Instances:
-    """The detections without those that a better one of the same class covers."""
-    close = box_iou(detections.boxes, detections.boxes) >= DOUBLE / 2
-    close &= detections.class_ids[:, None] == detections.class_ids
-    np.fill_diagonal(close, False)
-    members = np.flatnonzero(close.any(axis=1))
-    if not len(members):
-        return detections
-    same = np.zeros(close.shape, bool)
-    some = detections[members]
-    same[np.ix_(members, members)] = overlaps(some.masks, some.boxes, some.masks, some.boxes) >= DOUBLE
-    same &= close
-    kept = np.ones(len(detections), bool)
-    best_first = np.argsort(-detections.scores, kind="stable")
-    for place, i in enumerate(best_first):
-        if kept[i]:
-            weaker = best_first[place + 1 :]
-            kept[weaker[same[i, weaker]]] = False
-    return detections[kept]
-
-
-def assign(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The one-to-one pairs of greatest total similarity: rows (K,), columns (K,).
-
-    similarity (T, N), 0 or more; pairs of similarity 0 are left out.
-    """
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    kept = similarity[rows, columns] > 0
-    return rows[kept], columns[kept]
 
 
 def _in_range(name: str, value: float, *, least: float, most: float = math.inf) -> float:

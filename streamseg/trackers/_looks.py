@@ -1,0 +1,110 @@
+"""How objects look: the colours under their masks, the upper and the lower half each on its own, as small histograms.
+
+N objects, P points of each that are looked at, L numbers of a look.
+"""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+
+from streamseg.canvas.planes import Component, Layout, layout_of
+from streamseg.types import Instances
+
+POINTS = (32, 16)
+"""Rows and columns of points of a box at which the picture is looked at: the cost does not grow with the picture."""
+
+BINS = 12
+"""Bins of each histogram: as many as the few hundred points of an object can fill."""
+
+CHROMA = (80.0, 176.0)
+"""The span of chroma, of 0 to 255, that the bins share: hardly anything that is filmed lies beyond; it counts there."""
+
+LENGTH = 2 * 3 * BINS
+"""Numbers of a look: two halves with a histogram of Y, U and V each."""
+
+
+def looks_of(picture: av.VideoFrame, instances: Instances) -> np.ndarray:
+    """How each object looks, (N, 72) float32: per half and component a histogram whose sum is 1.
+
+    A histogram is all 0 where nothing is known: of what lies outside the picture, of a half without mask, of chroma in
+    a grey picture, and in pixel formats that cannot be looked at where they lie.
+    """
+    layout = layout_of(picture.format.name)
+    if layout is None or not len(instances) or any(plane.line_size <= 0 for plane in picture.planes):
+        return np.zeros((len(instances), LENGTH), np.float32)
+    x, y, inside = _points(instances, width=picture.width, height=picture.height)
+    values = [_sampled(picture, layout, component, x=x, y=y) for _, component in layout.painted]
+    if layout.kind == "rgb":
+        values = _yuv(*values)
+    lower = np.arange(POINTS[0]) >= POINTS[0] // 2  # (rows,)
+    half = np.broadcast_to(lower[:, None], POINTS).ravel()  # (P,)
+    spans = ((0.0, 255.0), CHROMA, CHROMA)
+    histograms = np.zeros((len(instances), 2, 3, BINS))
+    for component, (value, span) in enumerate(zip(values, spans, strict=False)):
+        histograms[:, :, component] = _histograms(value, half, inside, span=span)
+    return _normal(histograms).reshape(len(instances), LENGTH)
+
+
+def alike(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How much each of some looks (N, L) is like each of the others (K, L), (N, K): 1 the same, 0 nothing in common.
+
+    Bhattacharyya's coefficient, the mean of those of all histograms that both know; NaN where there is none.
+    """
+    shape = (-1, 2 * 3, BINS)
+    a, b = np.sqrt(some).reshape(shape), np.sqrt(others).reshape(shape)
+    known = a.any(axis=2).astype(np.float32) @ b.any(axis=2).astype(np.float32).T
+    common = a.reshape(len(some), -1) @ b.reshape(len(others), -1).T
+    return np.where(known > 0, common / np.maximum(known, 1), np.nan)
+
+
+def _points(instances: Instances, *, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points of every object: x and y in pixels (N, P) int, and whether they lie on it in the picture, (N, P)."""
+    (rows, columns), side = POINTS, instances.masks.shape[1:]
+    down, across = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
+    x1, y1, x2, y2 = (each[:, None] for each in instances.boxes.T)
+    x = np.floor(x1 + across * (x2 - x1))[:, None, :]
+    y = np.floor(y1 + down * (y2 - y1))[:, :, None]
+    cells = np.ix_(np.arange(len(instances)), (down * side[0]).astype(int), (across * side[1]).astype(int))
+    inside = (instances.masks[cells] >= 0.5) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    flat = (len(instances), rows * columns)
+    x = np.broadcast_to(np.clip(x, 0, width - 1).astype(np.intp), inside.shape).reshape(flat)
+    y = np.broadcast_to(np.clip(y, 0, height - 1).astype(np.intp), inside.shape).reshape(flat)
+    return x, y, inside.reshape(flat)
+
+
+def _sampled(
+    picture: av.VideoFrame, layout: Layout, component: Component, *, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """A component at points x, y (N, P) of the picture, 0 to 255 whatever its depth: (N, P) float32."""
+    plane = picture.planes[component.plane]
+    samples = np.frombuffer(memoryview(plane), np.uint8)
+    rows = samples[: plane.height * plane.line_size].reshape(plane.height, plane.line_size).view(layout.dtype)
+    taken = rows[y // component.sub_y, x // component.sub_x * component.step + component.offset] >> layout.shift
+    eight_bits: np.ndarray = taken.astype(np.float32) / 2 ** (layout.depth - 8)
+    return eight_bits
+
+
+def _yuv(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> list[np.ndarray]:
+    """RGB as Y, U and V of full range (BT.601)."""
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return [luma, 128 + 0.564 * (blue - luma), 128 + 0.713 * (red - luma)]
+
+
+def _histograms(value: np.ndarray, half: np.ndarray, inside: np.ndarray, *, span: tuple[float, float]) -> np.ndarray:
+    """Histograms (N, 2, BINS) of the values (N, P) inside, each value shared by the two bins that it lies between."""
+    low, high = span
+    place = np.clip((value - low) * ((BINS - 1) / (high - low)), 0, BINS - 1.001)
+    first = place.astype(np.intp)
+    upper = (place - first) * inside
+    first += BINS * (half + 2 * np.arange(len(value))[:, None])
+    size = len(value) * 2 * BINS
+    counts = np.bincount(first.ravel(), (inside - upper).ravel(), size)
+    counts[1:] += np.bincount(first.ravel(), upper.ravel(), size)[:-1]
+    return counts.reshape(len(value), 2, BINS)
+
+
+def _normal(histograms: np.ndarray) -> np.ndarray:
+    total = histograms.sum(axis=-1, keepdims=True)
+    normal: np.ndarray = (histograms / np.where(total > 0, total, 1)).astype(np.float32)
+    return normal
