@@ -29,14 +29,12 @@ def distinct(detections: Instances, *, min_score: float) -> Instances:
     if not len(i):
         return detections
     area = masks.areas(detections.masks, detections.boxes)
-    common = masks.common(detections.masks[i], detections.boxes[i], detections.masks[j], detections.boxes[j])
-    kept = ~_doubles(detections, i, j, same=common >= DOUBLE * (area[i] + area[j] - common))
-    confident = kept & (detections.scores >= min_score)
-    small, large = np.where(area[i] <= area[j], (i, j), (j, i))
-    inside = confident[small] & confident[large] & (common >= PART * area[small])
-    filled = np.bincount(large[inside], common[inside], len(detections)) >= GROUP * area
-    kept &= ~(filled & (np.bincount(large[inside], minlength=len(detections)) >= 2))
-    return detections[kept]
+    common = np.zeros((len(area), len(area)))
+    common[i, j] = masks.common(detections.masks[i], detections.boxes[i], detections.masks[j], detections.boxes[j])
+    common += common.T
+    groups = _groups(common, area, confident=detections.scores >= min_score)
+    same = common >= DOUBLE * (area[:, None] + area - common)
+    return detections[~groups & ~_doubles(same & ~groups[:, None], detections.scores)]
 
 
 def covered(boxes: np.ndarray) -> np.ndarray:
@@ -64,14 +62,25 @@ def _common(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(sides, 0).prod(axis=2), np.maximum(high - low, 1).prod(axis=1)
 
 
-def _doubles(detections: Instances, i: np.ndarray, j: np.ndarray, *, same: np.ndarray) -> np.ndarray:
-    """Detections that are the same (P,) as a better one that is kept, (N,) bool."""
-    alike = np.zeros((len(detections), len(detections)), bool)
-    alike[i[same], j[same]] = alike[j[same], i[same]] = True
-    doubles = np.zeros(len(detections), bool)
-    best_first = np.argsort(-detections.scores, kind="stable")
+def _groups(common: np.ndarray, area: np.ndarray, *, confident: np.ndarray) -> np.ndarray:
+    """Detections that others, apart from each other, fill, (N,) bool; common (N, N), area (N,) of masks, pixels."""
+    inside = (common >= PART * area[:, None]) & (area[:, None] < area) & confident[:, None] & confident
+    groups = np.zeros(len(area), bool)
+    for large in np.flatnonzero(inside.sum(axis=0) >= 2):
+        members: list[int] = []
+        for part in np.flatnonzero(inside[:, large])[np.argsort(-common[inside[:, large], large])]:
+            if all(common[part, other] < PART * min(area[part], area[other]) for other in members):
+                members.append(part)
+        groups[large] = len(members) >= 2 and common[members, large].sum() >= GROUP * area[large]
+    return groups
+
+
+def _doubles(same: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Detections that are the same (N, N) as a better one that is none itself, (N,) bool."""
+    doubles = np.zeros(len(scores), bool)
+    best_first = np.argsort(-scores, kind="stable")
     for place, best in enumerate(best_first):
         if not doubles[best]:
             weaker = best_first[place + 1 :]
-            doubles[weaker[alike[best, weaker]]] = True
+            doubles[weaker[same[best, weaker]]] = True
     return doubles

@@ -22,7 +22,7 @@ MEETS = 0.1
 """Box IoU below which two objects are taken not to touch."""
 
 FAMILIAR = 0.25
-STRANGE = 0.35
+STRANGE = 0.45
 MOST_STRANGE = 0.5
 NOTHING_LEFT = 0.6
 """How differently an object looks (Hellinger's distance of colour histograms): a second apart, one and the same person
@@ -31,7 +31,7 @@ Above STRANGE it is another one unless it is in the very place. What lies betwee
 three quarters of one at the median, at 0.4 for less than half; it would count for nothing at NOTHING_LEFT, which
 nothing reaches, so that some pair is still better than none."""
 
-SOLID = 0.7
+SOLID = 0.6
 """Overlap from which an object is the same however it looks: lights are switched on, and people do not jump."""
 
 
@@ -41,7 +41,8 @@ def overlap(tracks: Tracks, detections: Instances, *, firm: np.ndarray) -> np.nd
     firm (T, N) bool: pairs of which both are sure
     """
     boxes = tracks.moved_boxes()
-    by_box = box_iou(tracks.expected_boxes(), detections.boxes)
+    # Like the last box, as of one who leaves the picture part by part, or like the whole object.
+    by_box = np.maximum(box_iou(tracks.expected_boxes(), detections.boxes), box_iou(boxes, detections.boxes))
     by_box *= (tracks.class_ids[:, None] == detections.class_ids) & (by_box >= MEETS)
     by_mask = by_box.copy()
     # Where two boxes lie well on each other and meet no third, masks cannot change who goes with whom.

@@ -56,7 +56,7 @@ class Tracks:
     seen_centre: (T, 2) `centre` when it was last seen · boxes (T, 4), masks (T, M, M), scores, class_ids: the last
     detection, its box trimmed to what was expected · ids: from 1, -1 before the track is confirmed · hits: confident
     detections · missed: looks in a row without it · seen_at: seconds · trust: seconds for which weak detections may
-    still carry it · looks (T, L): how it looks where nobody hides it, all 0 where that is not known · shown: it has been
+    still carry it · looks (T, L): how it looks where nobody hides it, all 0 where that is unknown · shown: it has been
     drawn
     """
 
@@ -167,8 +167,7 @@ class Tracks:
         """
         measured, extent = centre_and_extent(detections.boxes)
         since = time - self.seen_at[rows]
-        at_edge = (detections.boxes <= 1).any(axis=1) | (detections.boxes[:, 2:] >= np.array(picture) - 1).any(axis=1)
-        doubted = (self.hits[rows] >= SETTLED) & ~at_edge
+        doubted = (self.hits[rows] >= SETTLED) & ~at_edge(detections.boxes, *picture)
         whole = self._whole(rows, extent, since=since, doubted=doubted)
 
         # The centre of a part says little about the centre of the whole: a walker who vanishes behind a pillar does
@@ -207,7 +206,8 @@ class Tracks:
         """Boxes (K, 4) and masks (K, M, M) of the detections; where a box is loose, the expected one."""
         boxes = detections.boxes
         expected = np.clip(self.expected_boxes()[rows], 0, np.array([*picture, *picture], np.float32))
-        loose = np.flatnonzero(masks.paired_iou(boxes, expected) < LOOSE)
+        inside = ~at_edge(boxes, *picture)  # of what leaves, the rest is seen exactly
+        loose = np.flatnonzero((masks.paired_iou(boxes, expected) < LOOSE) & inside)
         if not len(loose):
             return boxes, detections.masks
         boxes, shapes = boxes.copy(), detections.masks.copy()
@@ -267,6 +267,12 @@ class Tracks:
         x1, y1, x2, y2 = self.moved_boxes().T
         beyond: np.ndarray = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
         return beyond
+
+
+def at_edge(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes (N, 4) that reach an edge of the picture, so that they may go on beyond it, (N,) bool."""
+    reach: np.ndarray = (boxes[:, :2] <= 1).any(axis=1) | (boxes[:, 2:] >= np.array([width, height]) - 1).any(axis=1)
+    return reach
 
 
 def centre_and_extent(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from streamseg.trackers._looks import looks_of
 from streamseg.trackers._objects import covered, distinct
 from streamseg.trackers._pairing import assign, nearness, overlap, strangeness, with_looks
 from streamseg.trackers._scene_cuts import SceneCuts
-from streamseg.trackers._tracks import Tracks
+from streamseg.trackers._tracks import Tracks, at_edge
 from streamseg.types import Frame, Instances, State, UsageError
 
 WEAKEST = 0.05
@@ -151,7 +151,7 @@ class MaskIou:
         self._size, self._next_id, self._class_names, self._given = (width, height), next_id, class_names, given
 
     def _begins_anew(self, frame: Frame) -> bool:
-        """Whether what was seen before says nothing about this frame: after a cut, a step back in time, in a new size."""
+        """Whether what was seen before says nothing about this one: a cut, a step back in time, another size."""
         cut = self._cuts.is_cut(frame)
         seconds, self._time = frame.time - self._time, frame.time
         before, self._size = self._size, (frame.width, frame.height)
@@ -181,6 +181,7 @@ class MaskIou:
         tracks.predict(min(seconds, GAP))
         confident = detections.scores >= self.min_score
         looks = looks_of(frame.picture, detections)
+        looks[at_edge(detections.boxes, *self._size)] = 0  # halves of a part are not those of the whole
         rows, columns = self._match(tracks, detections, looks, time=frame.time)
         tracks.observe(
             rows,

@@ -292,6 +292,121 @@ def test_tracks_never_change_class() -> None:
     assert ids_of(tracked) == [2]
 
 
+# --- looks -----------------------------------------------------------------------------------------------------------
+
+DRESSED = ((220, 40, 40), (40, 60, 220))
+"""Two people's colours, RGB."""
+
+
+def in_colour(
+    boxes: np.ndarray, colours: Sequence[tuple[int, int, int]] = DRESSED, *, light: float = 1
+) -> av.VideoFrame:
+    """A grey picture with a rectangle of each colour in its box, the last in front."""
+    rgb = np.full((HEIGHT, WIDTH, 3), 120.0)
+    for (x1, y1, x2, y2), colour in zip(boxes.round().astype(int), colours, strict=True):
+        rgb[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = colour
+    return av.VideoFrame.from_ndarray((rgb * light).astype(np.uint8), format="rgb24").reformat(format="yuv420p")
+
+
+def two_at(left: float, right: float) -> Instances:
+    return objects((left, 50, left + 30, 140, 0.9), (right, 50, right + 30, 140, 0.9))
+
+
+def meeting(*, turn: bool) -> list[tuple[av.VideoFrame, Instances]]:
+    """Two walk towards each other for a second, one hides the other for 0.4 s, and they go on, or turn; 25 a second.
+
+    The detections after that come in their order from left to right, whoever they are.
+    """
+    steps = []
+    for step in range(61):
+        apart = 100 - 4 * step if step <= 25 else 4 * (step - 25) * (1 if turn else -1)
+        both = two_at(145 - apart / 2, 145 + apart / 2)
+        seen = both[1:] if 20 <= step <= 30 else both[np.argsort(both.boxes[:, 0])]
+        steps.append((in_colour(both.boxes), seen))
+    return steps
+
+
+def colour_of(picture: av.VideoFrame, box: np.ndarray) -> str:
+    """Whether what stands in the middle of the box is red or blue."""
+    x, y = ((box[:2] + box[2:]) / 2).astype(int)
+    red, _, blue = picture.to_ndarray(format="rgb24")[y, x].astype(int)
+    return "red" if red > blue else "blue"
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_two_who_meet_keep_their_ids_whether_they_pass_or_turn_round(turn: bool) -> None:
+    tracker, colours = MaskIou(), dict[int, list[str]]()
+    for step, (picture, seen) in enumerate(meeting(turn=turn)):
+        tracked = tracker.update(frame_at(step / 25, picture=picture), seen)
+        if step < 18 or step > 36:
+            for track_id, box in zip(tracked.track_ids.tolist(), tracked.boxes, strict=True):
+                colours.setdefault(track_id, []).append(colour_of(picture, box))
+    assert colours.keys() == {1, 2}
+    assert all(len(set(seen)) == 1 for seen in colours.values())
+
+
+def test_somebody_else_who_steps_out_beside_one_who_vanishes_does_not_take_his_id() -> None:
+    tracker, here, beside = MaskIou(), np.array([[100, 50, 130, 140.0]]), np.array([[114, 50, 144, 140.0]])
+    for step in range(10):
+        tracker.update(frame_at(step / 10, picture=in_colour(here, DRESSED[:1])), standing(x=100))
+    tracked = tracker.update(frame_at(1.0, picture=in_colour(beside, DRESSED[1:])), standing(x=114))
+    assert ids_of(tracked) == [1, -1]  # he is held, she is new
+    assert tracked.boxes[1, 0] == 114
+
+
+def test_an_object_stays_itself_when_lights_go_out() -> None:
+    tracker, box = MaskIou(), standing().boxes
+    for step in range(40):
+        picture = in_colour(box, DRESSED[:1], light=1 if step < 20 else 0.25)
+        assert ids_of(tracker.update(frame_at(step / 10, picture=picture), standing())) == [1]
+
+
+@pytest.mark.parametrize("restart_at", [10, 24, 29])
+def test_how_objects_look_is_kept_over_a_restart(restart_at: int) -> None:
+    whole, part = MaskIou(), MaskIou()
+    for step, (picture, seen) in enumerate(meeting(turn=True)):
+        if step == restart_at:
+            assert part._tracks is not None and part._tracks.looks.any(axis=1).all()
+            part = restarted(part)
+        frame = frame_at(step / 25, picture=picture)
+        assert_same(part.update(frame, seen), whole.update(frame, seen))
+
+
+# --- loose boxes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_box_with_a_neighbour_in_it_is_trimmed_and_its_mask_stays_where_it_was() -> None:
+    tracker = MaskIou()
+    for step in range(20):
+        tracker.update(frame_at(step / 10), standing())  # 100 to 130
+    loose = objects((100, 50, 170, 140, 0.9))
+    loose.masks[:, :, 14:] = 0  # 100 to 135 of it
+    tracked = tracker.update(frame_at(2.0), loose)
+    x1, _, x2, _ = tracked.boxes[0]
+    assert x2 - x1 < 45
+    columns = tracked.masks[0].max(axis=0) >= 0.5
+    edge = x1 + (np.flatnonzero(columns)[-1] + 1) * (x2 - x1) / SIDE
+    assert ids_of(tracked) == [1] and edge == pytest.approx(min(135, x2), abs=2)
+
+
+def test_an_object_half_hidden_is_returned_whole_with_a_mask_of_what_is_seen() -> None:
+    tracker = MaskIou()
+    for step in range(20):
+        tracker.update(frame_at(step / 10), standing())  # 50 to 140
+    tracked = tracker.update(frame_at(2.0), objects((100, 50, 130, 95, 0.9)))
+    assert tracked.boxes[0, 3] > 115
+    assert tracked.masks[0, 0].max() == 1 and tracked.masks[0, -1].max() == 0
+
+
+def test_an_object_that_comes_nearer_is_not_trimmed_for_long() -> None:
+    tracker = MaskIou()
+    for step in range(40):
+        half = 15 * (1 + 0.3 * step / 10)  # a third of its first size more each second
+        box = (160 - half, 90 - 2 * half, 160 + half, 90 + 2 * half)
+        tracked = tracker.update(frame_at(step / 10), objects((*box, 0.9)))
+    assert box_iou(tracked.boxes, np.array([box]))[0, 0] > 0.75
+
+
 # --- confirmed or noise ----------------------------------------------------------------------------------------------
 
 

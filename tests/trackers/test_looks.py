@@ -1,0 +1,92 @@
+"""How an object looks is what is under its mask, in every pixel format, and only that."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from streamseg.trackers._looks import alike, looks_of
+from streamseg.types import Instances
+
+WIDTH, HEIGHT = 96, 64
+LEFT, RIGHT = (8, 8, 32, 56), (56, 8, 80, 56)
+RED, BLUE, GREY = (200, 40, 40), (40, 40, 200), (128, 128, 128)
+
+
+def people(*boxes: tuple[float, float, float, float], mask: np.ndarray | None = None) -> Instances:
+    n = len(boxes)
+    return Instances(
+        boxes=np.array(boxes, np.float32).reshape(n, 4),
+        masks=np.repeat((np.ones((28, 28)) if mask is None else mask)[None], n, axis=0).astype(np.float32),
+        scores=np.full(n, 0.9, np.float32),
+        class_ids=np.ones(n, np.int32),
+        track_ids=np.full(n, -1, np.int32),
+        class_names=("background", "person"),
+    )
+
+
+def painted(*patches: tuple[tuple[int, int, int, int], tuple[int, int, int]], format: str = "yuv444p") -> av.VideoFrame:
+    rgb = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
+    for (x1, y1, x2, y2), colour in patches:
+        rgb[y1:y2, x1:x2] = colour
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=format)
+
+
+FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "nv12", "p010le", "yuyv422"]
+
+
+@pytest.mark.parametrize("format", [*FORMATS, "rgb24", "bgr0", "gbrp"])
+def test_the_same_colours_look_the_same_and_others_do_not_in_every_pixel_format(format: str) -> None:
+    first = looks_of(painted((LEFT, RED), (RIGHT, BLUE), format=format), people(LEFT, RIGHT))
+    second = looks_of(painted((LEFT, BLUE), (RIGHT, RED), format=format), people(LEFT, RIGHT))
+    likeness = alike(first, second)
+    assert likeness[0, 1] > 0.95 and likeness[1, 0] > 0.95
+    assert likeness[0, 0] < 0.5 and likeness[1, 1] < 0.5
+
+
+def test_ten_bits_and_eight_look_the_same() -> None:
+    eight, ten = (painted((LEFT, RED), format=format) for format in ("yuv420p", "yuv420p10le"))
+    assert alike(looks_of(eight, people(LEFT)), looks_of(ten, people(LEFT)))[0, 0] > 0.95
+
+
+def test_trousers_and_coat_exchanged_is_somebody_else() -> None:
+    upper, lower = (8, 8, 32, 32), (8, 32, 32, 56)
+    one = looks_of(painted((upper, RED), (lower, BLUE)), people(LEFT))
+    other = looks_of(painted((upper, BLUE), (lower, RED)), people(LEFT))
+    assert alike(one, one)[0, 0] == pytest.approx(1)
+    assert alike(one, other)[0, 0] < 0.5
+
+
+def test_what_is_not_under_the_mask_does_not_count() -> None:
+    middle = np.zeros((28, 28))
+    middle[:, 10:18] = 1
+    core = (17, 8, 23, 56)  # cells 10 to 18 of 28 on 24 pixels: 16.6 to 23.4
+    on_red, on_blue = painted((LEFT, RED), (core, GREY)), painted((LEFT, BLUE), (core, GREY))
+    seen = [looks_of(picture, people(LEFT, mask=middle)) for picture in (on_red, on_blue)]
+    assert alike(*seen)[0, 0] > 0.95
+
+
+def test_an_object_half_out_of_the_picture_looks_like_the_half_that_is_in_it() -> None:
+    picture = painted(((0, 8, 24, 56), RED))
+    seen = looks_of(picture, people((-24, 8, 24, 56), (0, 8, 24, 56)))
+    assert alike(seen, seen)[0, 1] == pytest.approx(1, abs=0.01)
+
+
+def test_where_nothing_is_known_likeness_is_not_a_number() -> None:
+    outside, empty = people((200, 200, 220, 240)), people(LEFT, mask=np.zeros((28, 28)))
+    picture = painted((LEFT, RED))
+    for unknown in (outside, empty):
+        assert not looks_of(picture, unknown).any()
+        assert np.isnan(alike(looks_of(picture, unknown), looks_of(picture, people(LEFT)))).all()
+    assert not looks_of(painted((LEFT, RED), format="monow"), people(LEFT)).any()
+    assert looks_of(picture, people()).shape == (0, 72)
+
+
+def test_grey_pictures_are_compared_by_their_brightness_alone() -> None:
+    dark, light = (painted((LEFT, (v, v, v)), format="gray") for v in (20, 220))
+    coloured = painted((LEFT, (20, 20, 20)), format="yuvj444p")
+    looks = [looks_of(picture, people(LEFT)) for picture in (dark, light, coloured)]
+    assert alike(looks[0], looks[0])[0, 0] == pytest.approx(1)
+    assert alike(looks[0], looks[1])[0, 0] < 0.1
+    assert alike(looks[0], looks[2])[0, 0] > 0.9
