@@ -179,22 +179,9 @@ class MaskIou:
         tracks = tracks[(tracks.missed == 0) | self._may_be_found(tracks, frame)]
 
         tracks.predict(min(seconds, GAP))
-        confident = detections.scores >= self.min_score
         looks = looks_of(frame.picture, detections)
         looks[at_edge(detections.boxes, *self._size)] = 0  # halves of a part are not those of the whole
-        rows, columns = self._match(tracks, detections, looks, time=frame.time)
-        tracks.observe(
-            rows,
-            detections[columns],
-            time=frame.time,
-            confident=confident[columns],
-            picture=(frame.width, frame.height),
-        )
-        alone = covered(detections.boxes)[columns] < HIDDEN
-        tracks.remember(rows[alone], looks[columns[alone]], seconds=seconds)
-
-        left = confident.copy()
-        left[columns] = False
+        left = self._joined(tracks, detections, looks, time=frame.time, seconds=seconds)
         found = detections[left]
         hits = np.full(len(found), max(1, self.min_hits - 1) if out_of_nothing else 1)
         if anew:
@@ -206,6 +193,21 @@ class MaskIou:
         tracks.shown |= (tracks.ids > 0) | (tracks.scores >= self.high_score) | out_of_nothing
         self._tracks = tracks
         return self._drawn(tracks, frame)
+
+    def _joined(
+        self, tracks: Tracks, detections: Instances, looks: np.ndarray, *, time: float, seconds: float
+    ) -> np.ndarray:
+        """Teach the tracks by the detections that are theirs; the confident ones that are nobody's yet, (N,) bool.
+
+        looks (N, L): of the detections · seconds: since the look before
+        """
+        left = detections.scores >= self.min_score
+        rows, columns = self._match(tracks, detections, looks, time=time)
+        tracks.observe(rows, detections[columns], time=time, confident=left[columns], picture=self._size)
+        alone = covered(detections.boxes)[columns] < HIDDEN
+        tracks.remember(rows[alone], looks[columns[alone]], seconds=seconds)
+        left[columns] = False
+        return left
 
     def _fits(self, detections: Instances) -> bool:
         """Whether the detections' masks can be compared with the tracks' (another engine may use another size)."""
