@@ -272,7 +272,7 @@ class Tracks:
 def at_edge(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Boxes (N, 4) that reach an edge of the picture, so that they may go on beyond it, (N,) bool."""
     margins = np.hstack([boxes[:, :2], np.array([width, height]) - boxes[:, 2:]])
-    reach: np.ndarray = (margins <= 1).any(axis=1)
+    reach: np.ndarray = margins.min(axis=1) <= 1
     return reach
 
 
