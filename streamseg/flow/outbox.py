@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+from av.video.reformatter import VideoReformatter
 
 from streamseg import backoff
 from streamseg.buffer import Buffer, Closed, Failure, Threads
@@ -50,6 +51,7 @@ class Outbox:
         self._closing = threading.Event()
         self._error: BaseException | None = None
         self._delays = delays
+        self._scaler = VideoReformatter()  # the picture's own would serve two sinks at once, and crash
         self._state: OutputState = "ok"
         self._cause = ""
         self._dropped = 0
@@ -119,7 +121,7 @@ class Outbox:
             return picture
         resized = getattr(self.sink, "resized", None)
         if resized is None:
-            return picture.reformat(width=self._info.width, height=self._info.height)
+            return self._scaler.reformat(picture, self._info.width, self._info.height)
         self._info = replace(self._info, width=picture.width, height=picture.height)
         resized(self._info)
         return picture

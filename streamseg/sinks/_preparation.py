@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from streamseg.sinks._codecs import Encoder, pixel_format_for, require_exact
 
@@ -39,6 +40,7 @@ class Preparation:
         self.pixel_format = chosen.name
         self._given = (first.width, first.height)
         self._scaled = 0
+        self._reformatter = VideoReformatter()  # the picture's own would serve all sinks at once, and crash
         self._graph: tuple[tuple[int, int, str], av.filter.Graph] | None = None
 
         target = av.VideoFormat(chosen.name)
@@ -77,7 +79,8 @@ class Preparation:
         if len(picture.format.components) < 3 and not picture.format.has_palette:
             return _coloured(picture, width, height, self.pixel_format)
         rgb = picture.format.is_rgb or picture.format.has_palette
-        own = picture.reformat(  # on several threads FFmpeg now and then leaves rows of p010 grey
+        own = self._reformatter.reformat(  # on several threads FFmpeg now and then leaves rows of p010 grey
+            picture,
             width,
             height,
             self.pixel_format,
@@ -147,7 +150,9 @@ def _coloured(grey: av.VideoFrame, width: int, height: int, pixel_format: str) -
     """A grey picture with chroma planes that say nothing; FFmpeg would stretch its levels besides."""
     picture = av.VideoFrame(width, height, pixel_format)
     depth = picture.format.components[0].bits
-    luma = grey.reformat(width, height, "gray" if depth == 8 else f"gray{depth}le", interpolation="BICUBIC")
+    luma = VideoReformatter().reformat(
+        grey, width, height, "gray" if depth == 8 else f"gray{depth}le", interpolation="BICUBIC"
+    )
     _array(picture, 0)[:] = _array(luma, 0)
     for index in range(1, len(picture.planes)):
         _array(picture, index)[:] = 1 << (depth - 1)

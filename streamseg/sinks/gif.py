@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import av
+from av.video.reformatter import VideoReformatter
 
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
@@ -32,6 +33,7 @@ class Gif:
     endings = (".gif",)
 
     def __init__(self, path: str | Path, *, fps: float = 12.5, width: int = 640, overwrite: bool = False) -> None:
+        self._reformatter = VideoReformatter()  # the picture's own would serve all sinks at once, and crash
         self._file = PartFile(path, overwrite=overwrite)
         if self._file.final.suffix.lower() != ".gif":
             raise UsageError(f"expected a file ending in .gif, got {str(path)!r}")
@@ -85,7 +87,9 @@ class Gif:
         self._last_pts = -1
 
     def _encode(self, picture: av.VideoFrame, pts: int) -> None:
-        rgb = picture.reformat(*self._size, "rgb24", src_colorspace=matrix_of(picture), interpolation="AREA")
+        rgb = self._reformatter.reformat(
+            picture, *self._size, "rgb24", src_colorspace=matrix_of(picture), interpolation="AREA"
+        )
         small = rgb.reformat(format="bgra")
         small.pts = self._last_pts = max(pts, self._last_pts + 1)
         small.time_base = HUNDREDTH

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 import av
 import cv2
+from av.video.reformatter import VideoReformatter
 
 from streamseg.sinks._part_file import WriteLock, part_folder_of, reason
 from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
@@ -51,6 +52,7 @@ class ImageFolder:
         self.notes: list[str] = []
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
         self._started = False
+        self._reformatter = VideoReformatter()  # the picture's own would serve all sinks at once, and crash
         self._num_written = 0
 
     def __enter__(self) -> Self:
@@ -83,7 +85,7 @@ class ImageFolder:
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         assert self._started, "start(info) comes before the first write"
         name = f"{result.frame.index:06d}.{self.format}"
-        pixels = picture.reformat(format="bgr24", src_colorspace=matrix_of(picture)).to_ndarray()
+        pixels = self._reformatter.reformat(picture, format="bgr24", src_colorspace=matrix_of(picture)).to_ndarray()
         encoded, values = cv2.imencode(f".{self.format}", pixels, self._options)
         if not encoded:
             raise OutputError(f"{name}: a picture of {picture.width}×{picture.height} cannot be a {self.format}")

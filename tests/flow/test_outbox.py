@@ -141,6 +141,19 @@ def test_a_picture_of_another_size_is_scaled_to_the_first() -> None:
     assert sink.indices == [0, 1] and sink.sizes == [(16, 16)]
 
 
+def test_two_sinks_may_scale_the_same_picture_in_the_same_moment() -> None:
+    sinks = Peer(), Peer()
+    boxes = [started(sink) for sink in sinks]
+    for index in range(200):  # PyAV crashes over the scaler that a picture brings along
+        shared = picture(index, width=320, height=240)
+        for box in boxes:
+            box.write(shared, Result(frame(index), instances(0.9)))
+        assert all(sink.wrote.acquire(timeout=10) for sink in sinks)
+    for box in boxes:
+        finished(box)
+    assert all(sink.indices == list(range(200)) for sink in sinks)
+
+
 def test_a_sink_that_can_begin_anew_is_told_of_the_size() -> None:
     sink = Recorder()
     box = started(sink)
