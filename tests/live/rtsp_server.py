@@ -80,10 +80,8 @@ class RtspServer(Background):
     clients have pushed, by the name that they pushed to
     """
 
-    def __init__(
-        self, mounts: Mapping[str, Feed] | None = None, *, user: str = "", password: str = "", digest: bool = False
-    ) -> None:
-        self.mounts = {name: Mount(feed) for name, feed in (mounts or {"camera": made_feed()}).items()}
+    def __init__(self, mounts: Mapping[str, Feed], *, user: str = "", password: str = "", digest: bool = False) -> None:
+        self.mounts = {name: Mount(feed) for name, feed in mounts.items()}
         self.user, self.password, self.digest = user, password, digest
         self.loss = 0.0
         self.fault: Fault | None = None

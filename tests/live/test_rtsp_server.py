@@ -196,7 +196,7 @@ def test_when_a_picture_was_sent_is_known(camera: RtspServer) -> None:
 
 def test_nothing_is_left_of_it() -> None:
     before = threading.active_count()
-    with RtspServer() as server:
+    with RtspServer({"camera": QUICK}) as server:
         container = opened(server.url())
         address = ("127.0.0.1", server.port)
     container.close()
