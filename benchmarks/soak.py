@@ -131,15 +131,16 @@ class Soak:
         began = time.monotonic()
         self._wait_until_watched(60, after="the start")
         print("  minute       MB  threads  descriptors  processes  fault before", flush=True)
+        fault = ""
         while (now := time.monotonic()) - began < 60 * minutes:
             self._look_at_the_page()
-            time.sleep(every)
-            fault = self._fault(chance)
+            time.sleep(every)  # what had to be tried again has been by then
+            if process.poll() is not None:
+                raise SystemExit(f"after {fault}: the run ended by itself with {process.returncode}")
             self.samples.append(Held.by(process.pid))
             held = "{:9.1f} {:8} {:12} {:10}".format(*astuple(self.samples[-1]))
             print(f"{(now - began) / 60:8.1f} {held}  {fault}", flush=True)
-            if process.poll() is not None:
-                raise SystemExit(f"after {fault}: the run ended by itself with {process.returncode}")
+            fault = self._fault(chance)
 
     def _fault(self, chance: random.Random) -> str:
         """One thing fails for some seconds, and is back in time."""
