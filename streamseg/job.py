@@ -9,6 +9,7 @@ from typing import Any
 
 from streamseg import plugins
 from streamseg.config import Component, PipelineConfig, StreamConfig
+from streamseg.engines._tiled import Tiled, Tiles
 from streamseg.flow.by_hour import Hours
 from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
@@ -54,6 +55,8 @@ def assemble(
     if publishers:
         listeners = [*listeners, Publishing(publishers)]
     engine = plugins.build("engines", config.engine.name, config.engine.options)
+    if config.tiles is not None:
+        engine = Tiled(engine, Tiles.parse(config.tiles))
     log.debug("engine %s: %s, batches of %d", config.engine.name, type(engine).__name__, engine.batch_size)
     _check_classes(engine.class_names, config, planned.streams)
     min_score = engine.min_score if config.min_score is None else config.min_score

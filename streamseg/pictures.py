@@ -1,15 +1,18 @@
-"""Which files are pictures, in what order a person counts them, and which of them cannot be read."""
+"""Which files are pictures, in what order a person counts them, which cannot be read; and a part of a picture."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import av.filter
 from PIL import Image
 
-from streamseg.types import UsageError
+from streamseg.types import UsageError, matrix_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif")
@@ -74,3 +77,23 @@ def why_no_stream(path: Path) -> str | None:
     except Exception:  # Pillow's readers raise whatever their parsing stumbles upon
         return None
     return None
+
+
+def part_of(picture: av.VideoFrame, *, left: int, top: int, width: int, height: int) -> av.VideoFrame:
+    """A part of the picture in its own pixel format, its colours read as those of the whole; nothing is copied.
+
+    The part begins and ends at whole chroma samples; it may be smaller by one of them than what was asked for.
+    """
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+    )
+    crop = graph.add("crop", f"{width}:{height}:{left}:{top}")
+    sink = graph.add("buffersink")
+    graph.link_nodes(source, crop, sink).configure()
+    graph.push(picture)
+    part = graph.pull()
+    assert isinstance(part, av.VideoFrame)
+    part.colorspace = matrix_of(picture)  # by its own size a part would be taken for SD
+    part.color_range = picture.color_range
+    return part

@@ -31,6 +31,7 @@ from streamseg.config import (
     with_settings,
     yaml_value,
 )
+from streamseg.engines._tiled import Tiles
 from streamseg.pictures import is_picture
 from streamseg.places import line_of, named, zone_of
 from streamseg.request import Request
@@ -117,6 +118,8 @@ def plan(request: Request) -> Plan:
             streams[source.name] = stream
     _check_components(config, streams)
     _check_publishers(config)
+    if config.tiles is not None:
+        Tiles.parse(config.tiles)
     _check_live(config, streams, request)
     return Plan(config, streams, refused, names.notes)
 
@@ -172,7 +175,7 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
         "parallel": request.parallel,
         "min_score": request.min_score,
         "classes": tuple(request.classes) or None,
-        **{key: getattr(request, key) for key in (*LIVE, "state", "web")},
+        **{key: getattr(request, key) for key in (*LIVE, "state", "tiles", "web")},
     }
     for key, value in changes.items():
         if value is not None:

@@ -120,6 +120,11 @@ class Request:
     engine: str | None = _option(
         "--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; options as in replay:path=LABELS.jsonl."
     )
+    tiles: str | None = _option(
+        "--tiles",
+        metavar="auto|2x2|SIZE,OVERLAP",
+        help="Look at tiles of each picture too, for small objects in large pictures; slower.",
+    )
     min_score: float | None = _option(
         "--min-score",
         kind=float,

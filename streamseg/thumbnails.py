@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import av
-import av.filter
 import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from streamseg.pictures import part_of
 from streamseg.types import Result, matrix_of
 
 MARGIN = 0.15
@@ -44,32 +43,17 @@ def _around(box: np.ndarray, *, width: int, height: int) -> tuple[int, int, int,
 
 
 def _jpeg(picture: av.VideoFrame, box: tuple[int, int, int, int], *, side: int, pixel_aspect: float) -> bytes:
-    part = _cut(picture, box)
-    width, height = part.width * pixel_aspect, part.height
-    scale = min(1.0, side / max(width, height))
+    left, top, width, height = box
+    part = part_of(picture, left=left, top=top, width=width, height=height)
+    shown = part.width * pixel_aspect, part.height
+    scale = min(1.0, side / max(shown))
     scaled = VideoReformatter().reformat(
         part,
-        max(1, round(width * scale)),
-        max(1, round(height * scale)),
+        max(1, round(shown[0] * scale)),
+        max(1, round(shown[1] * scale)),
         "bgr24",
-        src_colorspace=matrix_of(picture),  # of the whole: by its own size a part would be taken for SD
+        src_colorspace=matrix_of(part),
         interpolation=Interpolation.AREA,
     )
     _, coded = cv2.imencode(".jpg", scaled.to_ndarray(), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return coded.tobytes()
-
-
-def _cut(picture: av.VideoFrame, box: tuple[int, int, int, int]) -> av.VideoFrame:
-    """That part of the picture, in its own pixel format; nothing is copied."""
-    left, top, width, height = box
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
-    )
-    crop = graph.add("crop", f"{width}:{height}:{left}:{top}")
-    sink = graph.add("buffersink")
-    graph.link_nodes(source, crop, sink).configure()
-    graph.push(picture)
-    cut = graph.pull()
-    assert isinstance(cut, av.VideoFrame)
-    return cut

@@ -63,7 +63,7 @@ def test_every_run_command_of_the_readme_does_its_job(
     """On small clips, the finds read from an empty record, so that no model has to look."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recordings").mkdir()
-    for name in ("street.mp4", "monday.mp4", "tuesday.mp4", "recordings/one.mkv"):
+    for name in ("street.mp4", "stadium_4k.mp4", "monday.mp4", "tuesday.mp4", "recordings/one.mkv"):
         make_clip(tmp_path / name, width=64, height=48, num_frames=15, rate=1)
     make_pictures(tmp_path / "photos")
     (tmp_path / "nothing.jsonl").write_text("")
