@@ -84,6 +84,7 @@ def assemble(
         min_score=min_score,
         max_age=config.max_age,
         max_fps=config.max_fps,
+        detect_every=config.detect_every,
         listeners=listeners,
         progress=progress,
     )

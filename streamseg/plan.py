@@ -175,7 +175,7 @@ def _with_engine(config: PipelineConfig, request: Request) -> PipelineConfig:
         "parallel": request.parallel,
         "min_score": request.min_score,
         "classes": tuple(request.classes) or None,
-        **{key: getattr(request, key) for key in (*LIVE, "state", "tiles", "web")},
+        **{key: getattr(request, key) for key in (*LIVE, "state", "detect_every", "tiles", "web")},
     }
     for key, value in changes.items():
         if value is not None:

@@ -120,6 +120,13 @@ class Request:
     engine: str | None = _option(
         "--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; options as in replay:path=LABELS.jsonl."
     )
+    detect_every: int | None = _option(
+        "--detect-every",
+        kind=int,
+        least=1,
+        metavar="N",
+        help="Look at every Nth picture, and carry the objects over the others. Default: 1; a camera's by load.",
+    )
     tiles: str | None = _option(
         "--tiles",
         metavar="auto|2x2|SIZE,OVERLAP",

@@ -59,6 +59,7 @@ class PipelineConfig(StreamConfig):
 
     engine: Component = Field(Component(name="auto"), description="what finds the objects")
     streams: dict[str, StreamConfig] = Field(default_factory=dict, description="NAME: {source, tracker, …}")
+    detect_every: Positive = Field(1, description="the engine looks at every so many-th picture; others are carried")
     tiles: str | None = Field(None, description="auto, 2x2 or SIZE,OVERLAP: look at tiles too; null: at the whole only")
     classes: tuple[str, ...] = Field((), description="every other class is removed before the tracker; none: keep all")
     min_score: Share | None = Field(None, description="score of a firm detection; null: the model's own")

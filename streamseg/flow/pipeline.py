@@ -41,7 +41,8 @@ class Pipeline:
     batch_wait: seconds to wait for a fuller batch · parallel: files worked on at a time; live streams run all at once ·
     min_score: what a detection needs where no tracker decides, None for the engine's own · max_age: seconds, beside
     those of one look of the engine, after which a live frame is dropped instead of shown, None for none · max_fps:
-    frames a second that are taken of each live source, None for all · listeners: who hears what happens; one that is a
+    frames a second that are taken of each live source, None for all · detect_every: the engine looks at every so
+    many-th frame of a stream, objects are carried over the others · listeners: who hears what happens; one that is a
     context manager is entered before the first frame and left after the last · progress: called with the stream's name,
     frames done and frames expected (None if unknown), about ten times a second, in the stream's thread.
 
@@ -59,17 +60,19 @@ class Pipeline:
         min_score: float | None = None,
         max_age: float | None = None,
         max_fps: float | None = None,
+        detect_every: int = 1,
         listeners: Sequence[Listener] = (),
         progress: Progress | None = None,
     ) -> None:
         _check(streams, parallel=parallel, batch_wait=batch_wait, min_score=min_score)
-        _check_positive(max_age=max_age, max_fps=max_fps)
+        _check_positive(max_age=max_age, max_fps=max_fps, detect_every=detect_every)
         self.engine = engine
         self.batch_wait = batch_wait
         self.parallel = parallel
         self.min_score = engine.min_score if min_score is None else min_score
         self.max_age = max_age
         self.max_fps = max_fps
+        self.detect_every = detect_every
         self.listeners = tuple(listeners)
         self.progress = progress
         self._threads = Threads()
@@ -101,7 +104,7 @@ class Pipeline:
                     flow.open(source.info, frame.picture)
                     self._log_start(flow, frame)
                 if flow.is_taken(frame):
-                    flow.lane.put(frame, look=not frame.damaged)
+                    flow.lane.put(frame, look=flow.is_for_the_engine(frame))
         if flow.num_read == 0 and not flow.live:  # a camera that never came is no error
             raise InputError(f"{source.info.path or flow.name}: no frame could be decoded")
 
@@ -165,6 +168,7 @@ class Pipeline:
             min_score=self.min_score,
             max_age=self.max_age,
             max_fps=self.max_fps,
+            detect_every=self.detect_every,
             listeners=self.listeners,
         )
         with self._lock:

@@ -86,8 +86,9 @@ class Flow:
     lane: its frames past the engine · opened: what it is, once its first frame is there · last: its newest Result, for
     who asks from outside · batch_size: of the engine · min_score: what a detection needs where no tracker decides ·
     max_age: seconds, beside those of one look, after which a live frame is no longer shown, None for none · max_fps:
-    frames a second that are taken of a live source, None for all · listeners: who hears of it · reading: its reader is
-    at work · removed: why it was ended before its end, if it was
+    frames a second that are taken of a live source, None for all · detect_every: the engine looks at every so many-th
+    frame · listeners: who hears of it · reading: its reader is at work · removed: why it was ended before its end, if
+    it was
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Flow:
         min_score: float,
         max_age: float | None = None,
         max_fps: float | None = None,
+        detect_every: int = 1,
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.stream = stream
@@ -107,7 +109,7 @@ class Flow:
         self.opened: Buffer[StreamInfo] = Buffer(1)
         self.lane: Lane[Frame, Found] = Lane(FILE_FRAMES, live=self.live, bell=bell)
         self.batch_size, self.min_score = batch_size, min_score
-        self.max_age, self.max_fps, self.listeners = max_age, max_fps, listeners
+        self.max_age, self.max_fps, self.detect_every, self.listeners = max_age, max_fps, detect_every, listeners
         self.num_expected: int | None = None
         self.num_written = self.num_events = 0
         self.dropped: Tally[str] = Tally()
@@ -168,6 +170,10 @@ class Flow:
             return False
         self._due = max(self._due, frame.time - interval) + interval
         return True
+
+    def is_for_the_engine(self, frame: Frame) -> bool:
+        """Whether the engine may look at a frame that is read; of one it does not, the tracker says where all is."""
+        return not frame.damaged and self.num_read % self.detect_every == 0
 
     def open(self, info: StreamInfo, picture: av.VideoFrame) -> None:
         """The first frame is there: the lane gets its length, and the sinks may open."""

@@ -72,6 +72,17 @@ def test_every_frame_of_a_file_reaches_every_sink_once_and_in_order() -> None:
     assert street_threads() == []
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
+def test_the_engine_looks_at_every_nth_frame_and_the_tracker_carries_over_the_others(every: int) -> None:
+    sink, engine, tracker = FakeSink(), FakeEngine(batch_size=2), FakeTracker()
+    Pipeline(engine, [stream(sinks=(sink,), tracker=tracker, num_frames=20)], detect_every=every).run()
+    looks = list(range(0, 20, every))
+    assert [index for batch in engine.batches for _, index in batch] == looks
+    assert [index for index, seen in enumerate(tracker.seen) if seen is not None] == looks
+    assert sink.indices == list(range(20))
+    assert [result.instances.boxes[0, 0] for result in sink.results] == [index // every * every for index in range(20)]
+
+
 def test_every_frame_meets_its_own_detections() -> None:
     sink = FakeSink()
     Pipeline(FakeEngine(batch_size=4), [stream(sinks=(sink,), num_frames=20)]).run()
