@@ -289,12 +289,14 @@ def _rate(times: Sequence[float], now: float) -> float:
 
 
 def _thumbnail(event: _Event) -> bytes | None:
+    """Made once, from the result, which is let go of afterwards: until then the event is not one without a picture."""
     with event.lock:
-        result, event.result = event.result, None
-        try:
-            event.thumbnail = of_event(result, event.record) if result else event.thumbnail
-        except Exception:  # an event without a picture is still an event
-            log.exception("event %s: no thumbnail could be made", event.record["id"])
+        if event.result is not None:
+            try:
+                event.thumbnail = of_event(event.result, event.record)
+            except Exception:  # an event without a picture is still an event
+                log.exception("event %s: no thumbnail could be made", event.record["id"])
+            event.result = None
         return event.thumbnail
 
 
