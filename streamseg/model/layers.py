@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 Tensor = Any
@@ -19,6 +23,23 @@ make every block of a ResNet louder than the last, until there are no numbers fo
 
 XY_FROM_YX = (1, 0, 3, 2)
 """Where x, y, w, h stand in matterport/Mask_RCNN's y, x, h, w."""
+
+_to_be_filled = ContextVar("_to_be_filled", default=False)
+
+
+@contextlib.contextmanager
+def to_be_filled() -> Iterator[None]:
+    """Kernels made within are zeros, for weights that a file brings: to draw them takes JAX seconds."""
+    token = _to_be_filled.set(True)
+    try:
+        yield
+    finally:
+        _to_be_filled.reset(token)
+
+
+def filled_with(value: float) -> Callable[..., np.ndarray]:
+    """An initializer by numpy: for each shape of Keras' own, JAX compiles a program."""
+    return lambda shape, dtype=None: np.full(shape, value, "float32")
 
 
 class Convolution(keras.layers.Layer):
@@ -74,18 +95,16 @@ class Convolution(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, channels, last),
-            initializer=self.kernel_initializer,
+            initializer=filled_with(0.0) if _to_be_filled.get() else self.kernel_initializer,
         )
+        zeros, ones = filled_with(0.0), filled_with(1.0)
         if self.use_bias:
-            start = keras.initializers.Constant(self.bias_start)
-            self.bias = self.add_weight(name="bias", shape=(outputs,), initializer=start)
+            self.bias = self.add_weight(name="bias", shape=(outputs,), initializer=filled_with(self.bias_start))
         if self.norm:
-            self.gamma = self.add_weight(name="gamma", shape=(outputs,), initializer="ones")
-            self.beta = self.add_weight(name="beta", shape=(outputs,), initializer="zeros")
-            self.mean = self.add_weight(name="moving_mean", shape=(outputs,), initializer="zeros", trainable=False)
-            self.variance = self.add_weight(
-                name="moving_variance", shape=(outputs,), initializer="ones", trainable=False
-            )
+            self.gamma = self.add_weight(name="gamma", shape=(outputs,), initializer=ones)
+            self.beta = self.add_weight(name="beta", shape=(outputs,), initializer=zeros)
+            self.mean = self.add_weight(name="moving_mean", shape=(outputs,), initializer=zeros, trainable=False)
+            self.variance = self.add_weight(name="moving_variance", shape=(outputs,), initializer=ones, trainable=False)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         kernel = ops.convert_to_tensor(self.kernel)

@@ -21,6 +21,7 @@ from streamseg.model.checkpoint import load_weights
 from streamseg.model.efficientnet_lite import EfficientNetLite0
 from streamseg.model.fpn import FeaturePyramid
 from streamseg.model.heads import BoxHead, MaskHead, MatterportBoxHead
+from streamseg.model.layers import to_be_filled
 from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.resnet import ResNet
 from streamseg.model.roi_align import crop_and_resize, roi_align
@@ -326,7 +327,8 @@ def load_network(config: ModelConfig, weights: Path, *, precision: str | None = 
     keras.config.set_dtype_policy(precision or policy)
     try:
         network = MaskRCNN(config, name="network")
-        network.build()
+        with to_be_filled():
+            network.build()
         if is_matterport(weights):
             load_matterport(network, weights)
         else:

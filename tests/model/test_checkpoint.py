@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from streamseg.model.checkpoint import load_imagenet, load_weights, read_state_dict, save_weights, weights_by_name
 from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.model.layers import Convolution, to_be_filled
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.training.fit import IMAGENET_PACKAGE, imagenet_weights
 from streamseg.types import ModelError
@@ -57,6 +58,17 @@ def test_weights_come_back_exactly(network: MaskRCNN, weights: Path) -> None:
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert not list(weights.parent.glob("*.part*"))
+
+
+def test_weights_that_a_file_brings_are_not_drawn_before() -> None:
+    def kernel() -> np.ndarray:
+        convolution = Convolution(2, 1)
+        convolution.build((None, 4, 4, 3))
+        return keras.ops.convert_to_numpy(convolution.kernel)
+
+    with to_be_filled():
+        assert not kernel().any()
+    assert kernel().all()
 
 
 def test_half_precision_is_half_as_large_and_right_to_three_digits(network: MaskRCNN, weights: Path) -> None:
