@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +20,46 @@ from tests.engines.conftest import FIND, assert_same, frames_of, noise
 ROOT = Path(__file__).resolve().parents[2]
 
 JAX_ALONE = """
-import sys
+import json, sys
 sys.modules["tensorflow"] = None
 """
+ANSWER = """
+for line in sys.stdin:
+    main("keras", *json.loads(line), batch_size=6, precision="f32")
+    print("done", flush=True)
+"""
+
+Found = Callable[..., list[Instances]]
 
 
-def found_on_jax(model: str, pictures: Path, answer: Path, names: tuple[str, ...]) -> list[Instances]:
-    """What Keras finds on a machine with JAX alone."""
-    call = f"main('keras', {model!r}, {str(pictures)!r}, {str(answer)!r}, batch_size=3, precision='f32')"
-    command = [sys.executable, "-c", JAX_ALONE + FIND + call]
-    ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    arrays = np.load(answer)
-    found = []
-    for i in range(len(np.load(pictures))):
-        boxes, scores, masks = (arrays[f"{i}-{name}"] for name in ("boxes", "scores", "masks"))
-        found.append(Instances(boxes, masks, scores, np.ones(len(boxes)), np.full(len(boxes), -1), names))
-    return found
+@pytest.fixture(scope="module")
+def found_on_jax(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
+    """What Keras finds on a machine with JAX alone: one process for all questions, as it takes long to start."""
+    folder = tmp_path_factory.mktemp("jax")
+    command = [sys.executable, "-c", JAX_ALONE + FIND + ANSWER]
+    with (
+        (folder / "said.txt").open("w+") as said,
+        subprocess.Popen(
+            command, cwd=ROOT, env=on_jax(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as child,
+    ):
+        assert child.stdin is not None and child.stdout is not None
+        questions, answers = child.stdin, child.stdout
+
+        def find(model: str, pictures: Path, names: tuple[str, ...]) -> list[Instances]:
+            questions.write(json.dumps([model, str(pictures), str(folder / "answer.npz")]) + "\n")
+            questions.flush()
+            done = answers.readline()
+            assert done == "done\n", (folder / "said.txt").read_text()[-3000:]
+            arrays = np.load(folder / "answer.npz")
+            found = []
+            for i in range(len(np.load(pictures))):
+                boxes, scores, masks = (arrays[f"{i}-{name}"] for name in ("boxes", "scores", "masks"))
+                found.append(Instances(boxes, masks, scores, np.ones(len(boxes)), np.full(len(boxes), -1), names))
+            return found
+
+        yield find
+        questions.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +86,28 @@ def test_a_batch_of_any_number_and_of_mixed_sizes_equals_singles(engine: Keras, 
     engine.fill = False
 
 
-def test_three_engines_agree_on_noise(engine: Keras, tiny: Path, cache: Path, tmp_path: Path) -> None:
+def test_three_engines_agree_on_noise(
+    engine: Keras, tiny: Path, cache: Path, found_on_jax: Found, tmp_path: Path
+) -> None:
     pictures = tmp_path / "pictures.npy"
     np.save(pictures, [noise(128, 96, seed).rgb(128, 96) for seed in range(10)])
     frames = frames_of(pictures)
     ours = engine.predict(frames)
     assert sum(map(len, ours)) > 20
     theirs = Openvino(model=str(tiny), precision="f32").predict(frames)
-    jax = found_on_jax(str(tiny), pictures, tmp_path / "jax.npz", engine.class_names)
+    jax = found_on_jax(str(tiny), pictures, engine.class_names)
     for found, openvino, other in zip(ours, theirs, jax, strict=True):
         assert_same(found, openvino)
         assert_same(found, other)
 
 
-def test_three_engines_agree_on_people(people: str, photos: Path, tmp_path: Path) -> None:
+def test_three_engines_agree_on_people(people: str, photos: Path, found_on_jax: Found) -> None:
     frames = frames_of(photos)
     assert len(frames) == 10
     ours = Keras(model=people, precision="f32").predict(frames)
     assert sum((found.scores > 0.5).sum() for found in ours) > 10
     theirs = Openvino(model=people, precision="f32").predict(frames)
-    jax = found_on_jax(people, photos, tmp_path / "jax.npz", ours[0].class_names)
+    jax = found_on_jax(people, photos, ours[0].class_names)
     for found, openvino, other in zip(ours, theirs, jax, strict=True):
         assert_same(found, openvino)
         assert_same(found, other)

@@ -8,27 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import on_jax
+from tests.backends import QUICK, on_jax
 
 HERE = Path(__file__).resolve().parent
-CODE = "import sys; sys.modules['tensorflow'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+CODE = """
+import sys
+sys.modules["tensorflow"] = None
+import pytest
+from tests.backends import draw_by_numpy
+draw_by_numpy()
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.thorough
 @pytest.mark.longest
 @pytest.mark.parametrize(
-    ("names", "quick"),
+    ("names", "flags"),
     [
-        pytest.param(("boxes", "roi_align", "targets", "losses"), True, id="model"),
-        # two of about the same length, for two cores
-        pytest.param(("matterport_parity",), False, id="matterport-inference"),
-        pytest.param(("matterport_training", "matterport_losses"), False, id="matterport-training"),
+        # gradients of large networks compute long enough for fast code to pay
+        pytest.param(("matterport_training", "matterport_losses"), "", id="matterport-training"),
+        pytest.param(("matterport_parity",), QUICK, id="matterport-inference"),
+        pytest.param(("boxes", "roi_align", "targets", "losses"), QUICK, id="model"),
     ],
 )
-def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], quick: bool) -> None:
+def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], flags: str) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
-    # the large networks of the recorded numbers compute long enough for fast code to pay
-    environment = on_jax() if quick else on_jax(XLA_FLAGS="")
+    environment = on_jax(XLA_FLAGS=flags)
     command = [sys.executable, "-c", CODE, "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=1500, check=False

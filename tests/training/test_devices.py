@@ -29,8 +29,10 @@ else:
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
 from streamseg.training.devices import all_devices
 from streamseg.training.fit import train
-from tests.backends import on_jax
+from tests.backends import draw_by_numpy
 from tests.tiny_model import tiny_experiment, tiny_stage
+if backend == "jax":
+    draw_by_numpy()
 with all_devices() as count:
     assert count == num_devices, count
 losses = []
