@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
+
+# graphs and their conversions are many objects that stay: looking through them all so often costs a tenth of the time
+gc.set_threshold(50_000, 20, 50)
 
 # a suite started in the background of a shell inherits an ignored Ctrl-C, and would hand it on to what it tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,6 +31,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings compute operation by operation: making the graph of a step takes longer than a few steps without."""
+    import keras
+
+    monkeypatch.setattr(keras.Model, "compile", partialmethod(keras.Model.compile, run_eagerly=True))
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ class Rates(keras.callbacks.Callback):
         self.kernel = self.model.get_layer("mrcnn_mask").get_weights()[0]
 
 
+@pytest.mark.usefixtures("eager")
 def test_callbacks_watch_the_originals_losses_change_the_rate_and_leave_files_that_load(tmp_path: Path) -> None:
     model, rates = MaskRCNN("training", Short(), tmp_path), Rates()
     start = weights_of(model)

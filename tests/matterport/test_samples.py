@@ -203,6 +203,7 @@ class BalloonDataset(utils.Dataset):
         )
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_balloon_script_trains_and_splashes(start: Path, tmp_path: Path) -> None:
     class BalloonConfig(ShapesConfig):
         NAME = "balloon"
@@ -328,6 +329,7 @@ def test_the_coco_script_evaluates_with_pycocotools(detecting: Any, tmp_path: Pa
         assert len(evaluation.stats) == 12
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_nucleus_script_writes_a_submission(start: Path, tmp_path: Path) -> None:
     class NucleusConfig(ShapesConfig):
         NAME = "nucleus"
@@ -565,6 +567,7 @@ def test_the_notebook_that_looks_at_the_weights(detecting: Any, capsys: pytest.C
     assert ax[0, 0].get_title() == "conv1/kernel:0"
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_training_with_an_augmenter_of_imgaugs_kind_callbacks_and_its_history(start: Path, tmp_path: Path) -> None:
     class Fliplr:
         """Mirrors half of the pictures, drawn anew for each."""

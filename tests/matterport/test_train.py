@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from streamseg.matterport.truth import load_image_gt
 from streamseg.training.fit import matcher
 from streamseg.training.loader import Batches
 from streamseg.types import UsageError
+from tests.backends import on_jax
 from tests.matterport.test_dataset import Squares
 from tests.matterport.test_mask_rcnn import Small, calm
 
@@ -216,7 +216,9 @@ TWO_DEVICES = """
 import os, sys
 backend, folder = sys.argv[1:]
 if backend == "jax":
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+    from tests.backends import draw_by_numpy
+    draw_by_numpy()
 else:
     import tensorflow as tf
     parts = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -248,7 +250,7 @@ print("learned", len(learned))
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_share_a_batch(backend: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    environment = on_jax(KERAS_BACKEND=backend, CUDA_VISIBLE_DEVICES="")
     command = [sys.executable, "-W", "error::UserWarning:streamseg", "-c", TWO_DEVICES, backend, str(tmp_path)]
     root = Path(__file__).resolve().parents[2]
     ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
@@ -272,6 +274,7 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
     return {name.partition("/")[0] for name in before if not np.array_equal(before[name], after[name])}
 
 
+@pytest.mark.usefixtures("eager")
 def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_path: Path) -> None:
     model = MaskRCNN("training", Trained(), tmp_path)
     calm(model)
@@ -315,6 +318,7 @@ def test_a_network_without_weights_has_losses_to_begin_with(backbone: str, tmp_p
     assert all(np.isfinite(loss).all() and np.max(loss) < 100 for loss in losses.values()), losses
 
 
+@pytest.mark.usefixtures("eager")
 def test_wrong_use_of_a_training_is_named(tmp_path: Path) -> None:
     model = MaskRCNN("training", Trained(), tmp_path)
     with pytest.raises(UsageError, match='detect: make the model with mode="inference"'):

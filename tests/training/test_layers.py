@@ -91,6 +91,7 @@ def test_what_is_frozen_stays_frozen_whatever_a_stage_names() -> None:
         selection.choose("backbone/stem")
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_stage_changes_its_layers_alone(tmp_path: Path) -> None:
     """Three stages: the proposal network, the heads, and the mask head again; each moves what it names."""
     stages = tuple(tiny_stage(epochs=1, layers=layers) for layers in ("rpn/.*", "heads", "mask_head/.*"))

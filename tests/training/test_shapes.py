@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
 from streamseg.evaluation.evaluate import Method, evaluate
 from streamseg.training.fit import train
@@ -22,6 +24,7 @@ SHORT = (
 )
 
 
+@pytest.mark.thorough
 def test_a_short_training_on_shapes_learns_to_find_them(tmp_path: Path) -> None:
     experiment = with_settings(read_config(config_file("shapes"), ExperimentConfig), SHORT)
     losses: dict[int, float] = {}

@@ -12,6 +12,7 @@ from streamseg.cli import app
 from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
 
 
+@pytest.mark.usefixtures("eager")
 def test_training_verbosely_tells_the_backend_the_stage_and_the_layers_that_learn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
