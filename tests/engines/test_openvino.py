@@ -109,6 +109,7 @@ def test_the_second_start_loads_no_keras(
         np.testing.assert_allclose(answer[f"{i}-boxes"], found.boxes, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_two_processes_may_prepare_the_same_model_at_once(
     tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
 ) -> None:

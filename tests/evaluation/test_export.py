@@ -91,6 +91,7 @@ def test_an_export_answers_as_the_model_and_runs_as_the_page_says(
     assert json.loads(facts_in(output)["class_names"]) == ["background", "ball"]
 
 
+@pytest.mark.thorough
 def test_the_matterport_family_with_its_exact_suppression_goes_into_onnx(tmp_path: Path) -> None:
     keras.utils.set_random_seed(7)
     config = ModelConfig.matterport(
