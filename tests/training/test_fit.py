@@ -406,6 +406,7 @@ assert all(losses[-1][name] < losses[0][name] for name in ("rpn_class", "class",
 """
 
 
+@pytest.mark.thorough
 def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", ALONE, str(balls), str(tmp_path / "run"), "3"]
     ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
