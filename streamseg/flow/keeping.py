@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from streamseg import kept
 from streamseg.buffer import Failure, Threads
+from streamseg.sinks._part_file import WriteLock, reason
 from streamseg.types import (
     InputError,
     OutputError,
@@ -35,11 +38,13 @@ class Keeper:
 
     A listener of the pipeline: it asks a part for its state in the thread that uses it. One that was not there
     in the earlier run begins with nothing, and what belongs to a stream that is not there now stays in the file. A file
-    of another version, or a damaged one, is kept aside, and said so.
+    of another version, or a damaged one, is kept aside, and said so. One run at a time counts in a file.
     """
 
     def __init__(self, path: str | Path, streams: Mapping[str, Sequence[kept.Stateful]]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise UsageError(f"{self.path}: expected a file to keep the counts in, got a folder")
         self._parts = {stream: dict(_named(parts)) for stream, parts in streams.items()}
         self._states: dict[str, dict[str, State]] = {}
         self._totals: dict[str, Totals] = {}
@@ -47,21 +52,32 @@ class Keeper:
         self._due = self._closed = False
         self._threads = Threads()
         self._failing = False
+        self._lock_path = self.path.with_name(f".{self.path.name}.lock")  # the file itself is replaced at each writing
+        self._lock = WriteLock(self._lock_path, self.path)
 
     def __enter__(self) -> Self:
+        self._take_lock()
+        try:
+            self._begin()
+        except BaseException:
+            self._give_lock_back()
+            raise
+        return self
+
+    def _begin(self) -> None:
         self._states = self._loaded()
         for stream, parts in self._parts.items():
             for name, part in parts.items():
                 self._give_back(stream, name, part)
         kept.save(self.path, self._states)  # whether it can be is known before the first frame
         self._threads.start(f"keep {self.path.name}", self._write, at_end=_nothing)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._threads.wait()
+        self._give_lock_back()
 
     def on_open(self, stream: str, info: StreamInfo) -> None:
         pass
@@ -109,6 +125,18 @@ class Keeper:
                 self._due = not self._closed
         else:
             self._failing = False
+
+    def _take_lock(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.take(lambda: os.open(self._lock_path, os.O_WRONLY | os.O_CREAT, 0o666))
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {reason(error)}") from error
+
+    def _give_lock_back(self) -> None:
+        with suppress(OSError):
+            self._lock_path.unlink()
+        self._lock.give_back()
 
     def _loaded(self) -> dict[str, dict[str, State]]:
         if not self.path.exists():

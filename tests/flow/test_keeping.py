@@ -18,7 +18,7 @@ from streamseg import kept
 from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.stream import Stream
-from streamseg.types import OutputError, Result
+from streamseg.types import OutputError, Result, UsageError
 from tests.fakes import FakeCounter, FakeEngine, FakeSource, frame, instances
 
 
@@ -107,6 +107,22 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_first_frame(
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"), Keeper(tmp_path / "file" / "shop.json", {}):
         raise AssertionError("it was entered")
+
+
+def test_a_folder_is_no_place_for_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, Path(".")):
+        with pytest.raises(UsageError, match="expected a file to keep the counts in, got a folder"):
+            Keeper(path, {})
+
+
+def test_two_runs_never_count_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "shop.json"
+    with Keeper(path, {}), pytest.raises(OutputError, match="another run is writing it"), Keeper(path, {}):
+        raise AssertionError("it was entered")
+    with Keeper(path, {}):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_stops_nothing_and_is_written_to_when_there_is_room(
