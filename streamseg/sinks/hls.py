@@ -121,6 +121,8 @@ class Hls:
             self._finish()
         with self._errors():
             if self._writer is None:
+                if self._info.live:  # a writer that ends forgets those that it has just taken from the list
+                    _clean(self._folder, keep=_listed(self.path))
                 self._writer = _Writer(self._folder, picture, self._info, encoding=self._encoding, time=time)
                 self.notes += [note for note in self._writer.notes if note not in self.notes]
             self._writer.write(picture, time)

@@ -82,6 +82,13 @@ def test_a_new_size_and_a_pause_are_a_break(tmp_path: Path, start: float, size: 
     assert [line for line in playlist(tmp_path) if "TARGETDURATION" in line] == ["#EXT-X-TARGETDURATION:1"]
 
 
+def test_a_camera_that_comes_and_goes_leaves_nothing_behind(tmp_path: Path) -> None:
+    record(Hls(tmp_path), *(each for hour in range(4) for each in pictures(3600.0 * hour, 12)))
+    newest = int(segments(tmp_path)[0][7:13])
+    held = sorted(tmp_path.glob("*.ts"))
+    assert int(held[0].name[7:13]) >= newest - 6, "and a few that have just left the list"
+
+
 def test_of_a_file_everything_is_kept_and_the_list_has_an_end(tmp_path: Path) -> None:
     with Hls(tmp_path) as sink:
         sink.start(FILE)
