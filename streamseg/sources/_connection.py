@@ -87,6 +87,7 @@ def opened(way: Way) -> Iterator[Any]:
     """The container, which has a video; `Trouble` or `Finite` where that cannot be."""
     # HLS waits for a segment longer than a camera for a picture
     patience = way.timeout * 1.5 if way.url.partition("?")[0].endswith(".m3u8") else way.timeout
+    began = time.monotonic()
     try:
         container: Any = av.open(
             way.url,
@@ -95,6 +96,10 @@ def opened(way: Way) -> Iterator[Any]:
             timeout=(patience, patience),
             metadata_errors="replace",
         )
+    except av.InvalidDataError as error:
+        # of an RTSP server that says nothing FFmpeg reports invalid data, once our patience is over
+        late = time.monotonic() - began >= patience
+        raise _trouble(TimeoutError() if late else error, way) from None
     except _ERRORS as error:
         raise _trouble(error, way) from None
     with container:

@@ -114,6 +114,13 @@ def test_every_fault_is_noticed_named_and_survived(fault: Fault, state: str, cau
     assert not any(each.damaged for each in watcher.frames)
 
 
+def test_of_a_server_that_says_nothing_at_the_start_it_is_said_that_it_does_not_answer() -> None:
+    with RtspServer({"camera": QUICK}) as server:
+        server.suffer("frozen")
+        with Watcher(quick(server.url())) as watcher:
+            assert watcher.until_state("lost").cause == "no answer within 0.4 s"
+
+
 def test_garbage_is_a_fault_like_others() -> None:
     with RtspServer({"camera": QUICK}) as server, Watcher(quick(server.url())) as watcher:
         watcher.until_state("live")
