@@ -37,6 +37,10 @@ def test_every_kind_of_totals_that_counted_something_has_a_row(
     assert list(rows_of_totals(totals)) == rows
 
 
+def test_of_a_camera_that_never_came_the_table_says_that_there_was_nothing() -> None:
+    assert as_table(Summary({"yard": StreamSummary()}, seconds=1.0, error=None, exit_code=130)) == "frames    none"
+
+
 def test_lines_and_zones_stand_under_the_objects_in_the_table() -> None:
     stream = StreamSummary(
         read=2, written=2, seconds=1.0, totals={"objects": {"person": 1}, "lines": {"gate": {"in": 1}}}

@@ -26,6 +26,8 @@ def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
     if stream.error:
         yield "error", stream.error
     if not stream.read:
+        if not stream.error:
+            yield "frames", "none"
         return
     read = "" if stream.read == stream.written else f" of {stream.read} read"
     yield "frames", f"{stream.written}{read} in {stream.seconds:.1f} s, {stream.fps:.1f} fps"
