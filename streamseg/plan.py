@@ -192,9 +192,13 @@ def _with_publishers(config: PipelineConfig, request: Request) -> PipelineConfig
 
 def _check_publishers(config: PipelineConfig) -> None:
     """Each target once: two would tell everything twice, or wait for each other."""
-    options = [(each.name, each.options.get("path", each.options.get("address"))) for each in config.publish]
-    for number, (name, place) in enumerate(options):
-        if place is not None and (name, place) in options[:number]:
+    places = [each.options.get("path", each.options.get("address")) for each in config.publish]
+    same = [
+        _absolute(place) if "path" in each.options else place
+        for each, place in zip(config.publish, places, strict=True)
+    ]
+    for number, place in enumerate(places):
+        if place is not None and same[number] in same[:number]:
             raise UsageError(f"--publish: expected each target once, got {without_credentials(str(place))} twice")
 
 

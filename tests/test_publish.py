@@ -52,6 +52,7 @@ def test_a_pipeline_may_have_its_own_publishers_and_targets_take_their_place(tmp
         ),
         (["amqp://eve:sesame@broker/x"], "--publish: expected .csv"),
         (["a.csv", "a.csv"], "--publish: expected each target once, got a.csv twice"),
+        (["a.csv", "./a.csv"], "--publish: expected each target once, got ./a.csv twice"),
         (["mqtt://eve:sesame@broker/x"] * 2, "--publish: expected each target once, got mqtt://broker/x twice"),
     ],
 )
