@@ -214,11 +214,7 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
         own = config.streams or {"": config}
         if not all(stream.source for stream in own.values()):
             raise UsageError(f"expected an INPUT ({inputs_in_words()}) or a pipeline with a source")
-        pairs = [
-            (replace(given, name=name or given.stem), stream)
-            for name, stream in own.items()
-            if stream.source and (given := of_source(stream.source))
-        ]
+        pairs = [(_own_input(name, stream.source), stream) for name, stream in own.items() if stream.source]
     made: list[tuple[Input, StreamConfig]] = []
     for given, template in pairs:
         stream = _stream(given, template, request, names, num_inputs=len(pairs), web=config.web is not None)
@@ -231,6 +227,13 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
             )
     # What this run would write, in a folder that an earlier one wrote into, is no input of it.
     return [(given, stream) for given, stream in made if not (given.listed and _absolute(given.path) in names.taken)]
+
+
+def _own_input(name: str, source: Component) -> Input:
+    """What a pipeline's own source reads; a camera's outputs are called after its stream, since hosts are shared."""
+    given = of_source(source)
+    stem = given.stem if given.path or not name else name
+    return replace(given, stem=stem, name=name or stem)
 
 
 def _without_earlier_outputs(found: Sequence[Input], names: _Names) -> list[Input]:

@@ -342,6 +342,16 @@ def test_a_pipeline_with_sources_of_its_own_needs_no_input(clips: Path) -> None:
     assert outputs(made) == ["street-..jsonl", "pond.jsonl"]
 
 
+def test_recordings_of_a_pipelines_cameras_are_called_after_their_streams(clips: Path) -> None:
+    text = """
+        streams:
+          front: {source: {rtsp: {url: "rtsp://recorder/1"}}, sinks: [{video_file: {path: "{stem}.mp4"}}]}
+          yard: {source: {rtsp: {url: "rtsp://recorder/2"}}, sinks: [{video_file: {path: "{stem}.mp4"}}]}
+    """
+    made = plan(Request(pipeline=pipeline_file(clips, text)))
+    assert outputs(made) == ["front.mp4", "yard.mp4"] and not made.notes
+
+
 def test_a_pipeline_of_several_streams_takes_no_inputs(clips: Path) -> None:
     text = "streams: {a: {source: test_pattern}, b: {source: test_pattern}}"
     with pytest.raises(UsageError, match=r"streams of its own \(a, b\)"):
