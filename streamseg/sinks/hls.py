@@ -80,6 +80,7 @@ class Hls:
         self._lock = WriteLock(self._folder, self._folder)
         self._info: StreamInfo | None = None
         self._writer: _Writer | None = None
+        self._check_ours()
 
     def __enter__(self) -> Self:
         self._check_ours()

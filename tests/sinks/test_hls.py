@@ -129,6 +129,12 @@ def test_a_folder_of_somebody_else_is_refused_and_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["holiday.jpg", "index.m3u8"]
 
 
+def test_a_folder_of_somebody_else_is_refused_before_the_first_picture(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"expected a folder for HLS alone, but it holds mine\.txt"):
+        Hls(tmp_path)
+
+
 def test_two_runs_never_write_to_one_folder(tmp_path: Path) -> None:
     with Hls(tmp_path) as first:
         first.start(CAMERA)
