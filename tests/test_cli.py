@@ -330,6 +330,12 @@ def test_every_command_has_help(command: str) -> None:
     assert "streamseg " + command in said.split("Example", 1)[1]
 
 
+def test_the_help_of_run_explains_each_kind_of_input_once_however_many_ways_it_is_spelt() -> None:
+    said = streamseg_("run", "--help").stdout
+    assert said.count("Watch a camera or a server by its address") == 1
+    assert all(f"\n    {scheme}://HOST/PATH" in said for scheme in ("rtsp", "rtsps", "rtmp", "http", "https"))
+
+
 def test_the_version_is_told() -> None:
     assert streamseg_("--version").stdout == f"streamseg {streamseg.__version__}\n"
 

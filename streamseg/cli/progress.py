@@ -170,6 +170,12 @@ class _AsJson(logging.Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
+def tell(text: str) -> None:
+    """A line on stderr in the form of the log, also where the log is to be quiet."""
+    for handler in logging.getLogger("streamseg").handlers:
+        handler.handle(logging.LogRecord("streamseg.cli", logging.INFO, __file__, 0, text, None, None))
+
+
 def log_to_stderr(*, quiet: bool, verbose: bool, as_json: bool = False) -> None:
     """What the library logs, as lines on stderr: notices normally, everything with `verbose`, errors with `quiet`.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from streamseg.types import OutputStatus
 
 INDENT = 18  # columns of an INPUT before what it is
+WIDTH = 74  # of both together
 SECONDS_OF_A_HANG = 60.0  # that the engine may take for a call before the service manager is to restart the run
 
 _HELP = """Find objects, draw on them, write and count.
@@ -31,6 +34,9 @@ The result is written beside each INPUT, unless -o says otherwise.
 INPUT is a video file, a glob, a folder (one stream of its pictures, or one for each of its videos), the numbering of
 pictures such as shot_%04d.png (one stream), sample: (the clip that ships with streamseg) or one of those below. In a
 folder or a glob, what an earlier run made (a_blur.mp4 beside a.mp4) is left out.
+
+A camera is watched until Ctrl-C. It needs somewhere to go: -o, --publish or --web. NAME=INPUT gives it a name, and
+${VARIABLE} in an address keeps a password out of sight; in a shell, put such an address into single quotes.
 
 \b
 {inputs}
@@ -42,18 +48,16 @@ Examples:
   streamseg run "clips/*.mp4" -o results/ --start 1:30 --end 2:00
   streamseg run street.mp4 -o street.jsonl -o {folder}/{stem}.gif --classes person
   streamseg run --pipeline splash street.mp4 --set engine.batch_size=8
+  streamseg run door=rtsp://camera/stream --effect counts --line gate=0.5,0,0.5,1 --web 127.0.0.1:8080
+  streamseg run 'yard=rtsp://me:${CAM_PASSWORD}@camera/1' -o yard.mp4 --segment 10m --keep 7d
+  streamseg run camera:0 --zone till=0,0,0.5,0,0.5,1,0,1 --publish mqtt://localhost/shop --state shop.json
 """
 
 
 def what_there_is() -> dict[str, str]:
     """What stands for the words in braces of the help: the inputs, outputs and engines that there are."""
     outputs, engines = rooms.spellings("sinks"), rooms.names("engines")
-    inputs = [
-        f"  {text:<{INDENT}} {rooms.summary('sources', name)}"
-        for name in rooms.names("sources")
-        for text in rooms.said("sources", name).spellings
-        if text[0] != "."
-    ]
+    inputs = [text for name in rooms.names("sources") if (text := _explained(name))]
     return {
         "outputs": f"A file ({' '.join(text for text in outputs if text[0] == '.')})"
         + "".join(f", {text}" for text in outputs if text[0] != "."),
@@ -61,6 +65,13 @@ def what_there_is() -> dict[str, str]:
         "inputs": "\n".join(inputs),
         "engines": ", ".join(engines),
     }
+
+
+def _explained(source: str) -> str:
+    """What an INPUT of a source looks like, each way in a line, and beside them what it is; "" for files."""
+    ways = [text for text in rooms.said("sources", source).spellings if text[0] != "."]
+    words = textwrap.wrap(rooms.summary("sources", source), WIDTH - INDENT) if ways else []
+    return "\n".join(f"  {way:<{INDENT}} {said}".rstrip() for way, said in zip_longest(ways, words, fillvalue=""))
 
 
 @taking(Request)
@@ -72,24 +83,24 @@ def run(
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Say more."),
     json_log: bool = typer.Option(False, "--json-log", help="The log as JSON objects, one a line, on stderr."),
 ) -> None:
-    from streamseg.cli.progress import Progress, log_to_stderr
+    from streamseg.cli.progress import Progress, log_to_stderr, tell
     from streamseg.cli.report import as_table
 
     log_to_stderr(quiet=quiet, verbose=verbose, as_json=json_log)
     planned = _planned(asked)
     for problem in planned.refused.values():
-        typer.echo(f"streamseg: {problem}", err=True)
+        tell(str(problem))
     if not planned.streams and not as_json:
         raise typer.Exit(1)
     with Progress(num_streams=len(planned.streams), quiet=quiet or json_log) as progress:
         summary = _done(planned, progress, show=asked.show)
     for name, stream in summary.streams.items():
         if stream.error and name not in planned.refused:
-            typer.echo(f"streamseg: {name}: {stream.error}", err=True)
+            tell(f"{name}: {stream.error}")
             for path in stream.outputs:
-                typer.echo(f"streamseg: what was done so far is in {path}", err=True)
+                tell(f"what was done so far is in {path}")
     for untold in summary.problems:
-        typer.echo(f"streamseg: {untold}", err=True)
+        tell(untold)
     if as_json:
         import json
 
@@ -126,6 +137,7 @@ def _statuses(pipeline: Pipeline) -> list[OutputStatus]:
 @contextmanager
 def _page(planned: Plan, *, show: bool) -> Iterator[Hub]:
     """The page of a run, which answers from now on; it hears what happens as a listener of the pipeline."""
+    from streamseg.cli.progress import tell
     from streamseg.server.hub import Hub
     from streamseg.server.server import Server
 
@@ -133,11 +145,11 @@ def _page(planned: Plan, *, show: bool) -> Iterator[Hub]:
     assert web is not None
     hub = Hub(planned.streams)
     with Server(hub, web.address, token=web.token, hosts=web.hosts) as server:
-        typer.echo(f"streamseg: the page is at {server.url}", err=True)
+        tell(f"the page is at {server.url}")
         if server.token_is_new:
-            typer.echo(f"streamseg: it asks for this token, made for this run: {server.token}", err=True)
+            tell(f"it asks for this token, made for this run: {server.token}")
         if show and not server.show():
-            typer.echo("streamseg: there is no browser to show it in", err=True)
+            tell("there is no browser to show it in")
         yield hub
 
 

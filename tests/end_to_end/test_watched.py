@@ -36,7 +36,7 @@ def test_a_run_with_a_page_answers_keeps_its_totals_and_ends_at_ctrl_c(tmp_path:
         try:
             assert child.stderr is not None
             said = next(line for line in child.stderr if "page is at" in line)
-            (page,) = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+            (page,) = re.findall(r"http://127\.0\.0\.1:\d+/$", json.loads(said)["message"])
             assert urllib.request.urlopen(page + "livez", timeout=10).status == 200
             deadline = time.monotonic() + 60
             while (camera := answer(page + "api/streams")[0])["counts"]["objects"].get("person", 0) <= len(totals):
@@ -48,6 +48,7 @@ def test_a_run_with_a_page_answers_keeps_its_totals_and_ends_at_ctrl_c(tmp_path:
         finally:
             child.kill()
         assert child.returncode == 130, stderr
+        assert all(json.loads(line)["message"] for line in stderr.splitlines())
         totals.append(json.loads(stdout)["objects"]["person"])
     assert totals == [1, 2], "the second run goes on where the first one was"
 
