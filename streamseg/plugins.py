@@ -17,7 +17,7 @@ from typing import Any
 
 import pydantic
 
-from streamseg import rooms
+from streamseg import labels, rooms
 from streamseg import types as nouns
 from streamseg.rooms import ROOMS, Said, names
 from streamseg.types import UsageError
@@ -158,7 +158,7 @@ def _outside_class(noun: str, name: str) -> type:
 
 def _complete(found: type, noun: str, name: str) -> type:
     """The class, if it has every method of its room's protocol."""
-    protocol = getattr(nouns, noun.capitalize())
+    protocol = labels.Format if noun == "format" else getattr(nouns, noun.capitalize())
     methods = [key for key, value in vars(protocol).items() if getattr(value, "__module__", "") == protocol.__module__]
     picks_another = "__new__" in vars(found)  # its instances are of another class
     for method in methods:

@@ -28,6 +28,7 @@ ROOMS: Mapping[str, str] = {
     "trackers": "tracker",
     "engines": "engine",
     "datasets": "dataset",
+    "formats": "format",
 }
 """Room -> what one component of it is called."""
 
