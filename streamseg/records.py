@@ -20,7 +20,7 @@ OWN_TOTALS = ("objects", "lines", "zones")
 """Kinds of totals that have their place in every record; a record's `objects` are those in the picture, one by one."""
 
 
-def to_record(result: Result, *, crops: bool = True) -> dict[str, Any]:
+def to_record(result: Result, *, crops: bool = True, run_lengths: bool = True) -> dict[str, Any]:
     """The result as plain numbers, texts, lists and dicts.
 
     Totals of lines and zones stand in every record, those of every other kind of counter under `counts` where there are
@@ -30,6 +30,8 @@ def to_record(result: Result, *, crops: bool = True) -> dict[str, Any]:
     crops: with the soft masks as the model made them, about a kilobyte an object, so that they can be drawn again
     exactly; without, only their run lengths at 0.5. A box or score is the shortest decimal that means the same
     float32.
+    run_lengths: False leaves them out, which `from_record` does not need beside the crops; of a large picture they
+    take longer than all the rest
     """
     frame = result.frame
     record = {
@@ -38,7 +40,7 @@ def to_record(result: Result, *, crops: bool = True) -> dict[str, Any]:
         "time": round(frame.time, 6),
         "width": frame.width,
         "height": frame.height,
-        "objects": _objects(result.instances, width=frame.width, height=frame.height, crops=crops),
+        "objects": _objects(result, crops=crops, run_lengths=run_lengths),
         "lines": plain(result.counts.get("lines", {}), "totals of lines"),
         "zones": plain(result.counts.get("zones", {}), "totals of zones"),
     }
@@ -103,7 +105,8 @@ def class_names_of(record: Mapping[str, Any]) -> list[str]:
     return [_class_name(item, number) for number, item in enumerate(objects)]
 
 
-def _objects(instances: Instances, *, width: int, height: int, crops: bool) -> list[dict[str, Any]]:
+def _objects(result: Result, *, crops: bool, run_lengths: bool) -> list[dict[str, Any]]:
+    instances, width, height = result.instances, result.frame.width, result.frame.height
     objects = []
     # As bytes first, and the run lengths of those: reading the line again gives exactly the same drawing.
     cells = np.rint(np.nan_to_num(instances.masks).clip(0, 1) * 255).astype(np.uint8)  # (N, M, M)
@@ -113,8 +116,9 @@ def _objects(instances: Instances, *, width: int, height: int, crops: bool) -> l
             "class": name,
             "score": _short(instances.scores[i]),
             "box": [_short(v) for v in instances.boxes[i]],
-            "mask": masks.rle(cells[i], instances.boxes[i], width=width, height=height),
         }
+        if run_lengths:
+            item["mask"] = masks.rle(cells[i], instances.boxes[i], width=width, height=height)
         if crops:
             item["crop"] = {"side": cells.shape[1], "values": base64.b64encode(cells[i].tobytes()).decode("ascii")}
         objects.append(item)

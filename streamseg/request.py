@@ -31,7 +31,8 @@ class Option:
     most: float | None = None
 
 
-def _option(*flags: str, default: Any = None, **spelled: Any) -> Any:
+def option(*flags: str, default: Any = None, **spelled: Any) -> Any:
+    """A field of a request that is spelled as an `Option` of these flags."""
     return field(default=default, metadata={"option": Option(flags=flags, **spelled)})
 
 
@@ -74,8 +75,8 @@ class Request:
     outputs: none: the pipeline's, or `STEM_EFFECT.mp4` beside the input
     """
 
-    inputs: Sequence[str] = _option(default=(), several=True, metavar="INPUT", help="What to work on.")
-    outputs: Sequence[str] = _option(
+    inputs: Sequence[str] = option(default=(), several=True, metavar="INPUT", help="What to work on.")
+    outputs: Sequence[str] = option(
         "-o",
         "--output",
         default=(),
@@ -84,85 +85,85 @@ class Request:
         help="{outputs}, or a folder for the default names; {stem} and {folder} are the input's own. May stand several "
         "times. Default: STEM_EFFECT.mp4 beside the input.",
     )
-    effects: Sequence[Any] | None = _option(
+    effects: Sequence[Any] | None = option(
         "--effect",
         several=True,
         metavar="NAME[:KEY=VALUE,...]",
         help="Draw this; several are drawn in their order; lists with plus. Default: overlay and labels. See "
         "`streamseg list effects`.",
     )
-    pipeline: str | Path | None = _option("--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file.")
-    classes: Sequence[str] = _option(
+    pipeline: str | Path | None = option("--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file.")
+    classes: Sequence[str] = option(
         "--classes", default=(), read=names_of, metavar="A,B", help="Keep only these classes."
     )
-    lines: Sequence[str] | Mapping[str, Sequence[float]] = _option(
+    lines: Sequence[str] | Mapping[str, Sequence[float]] = option(
         "--line",
         default=(),
         several=True,
         metavar="NAME=X1,Y1,X2,Y2",
         help="Count who crosses this line, in and out; shares of the picture, 0 to 1. May stand several times.",
     )
-    zones: Sequence[str] | Mapping[str, Sequence[float]] = _option(
+    zones: Sequence[str] | Mapping[str, Sequence[float]] = option(
         "--zone",
         default=(),
         several=True,
         metavar="NAME=X1,Y1,X2,Y2,X3,Y3,...",
         help="Count who is in this zone, enters and leaves it. May stand several times.",
     )
-    model: str | None = _option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
-    class_names: Sequence[str] = _option(
+    model: str | None = option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
+    class_names: Sequence[str] = option(
         "--class-names",
         default=(),
         read=names_of,
         metavar="A,B",
         help="What the classes of a foreign .h5 file are called, in its order.",
     )
-    engine: str | None = _option(
+    engine: str | None = option(
         "--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; options as in replay:path=LABELS.jsonl."
     )
-    detect_every: int | None = _option(
+    detect_every: int | None = option(
         "--detect-every",
         kind=int,
         least=1,
         metavar="N",
         help="Look at every Nth picture, and carry the objects over the others. Default: 1; a camera's by load.",
     )
-    tiles: str | None = _option(
+    tiles: str | None = option(
         "--tiles",
         metavar="auto|2x2|SIZE,OVERLAP",
         help="Look at tiles of each picture too, for small objects in large pictures; slower.",
     )
-    min_score: float | None = _option(
+    min_score: float | None = option(
         "--min-score",
         kind=float,
         least=0,
         most=1,
         help="Score that makes an object certain. Default: the model's own.",
     )
-    start: float | None = _option("--start", read=seconds, metavar="TIME", help="Begin here: 90, 90s or 1:30.")
-    end: float | None = _option("--end", read=seconds, metavar="TIME", help="End here.")
-    stride: int | None = _option(
+    start: float | None = option("--start", read=seconds, metavar="TIME", help="Begin here: 90, 90s or 1:30.")
+    end: float | None = option("--end", read=seconds, metavar="TIME", help="End here.")
+    stride: int | None = option(
         "--stride", kind=int, least=1, metavar="N", help="Keep every Nth frame, at its own time."
     )
-    max_fps: float | None = _option(
+    max_fps: float | None = option(
         "--fps", kind=float, least=0, metavar="N", help="Live: take at most so many pictures a second."
     )
-    max_age: float | None = _option(
+    max_age: float | None = option(
         "--max-age",
         read=duration,
         metavar="SECONDS",
         help="Live: drop a picture that is older when it could be shown. Default: 0.5.",
     )
-    segment: float | None = _option(
+    segment: float | None = option(
         "--segment", read=duration, metavar="TIME", help="Live: begin a new file every 10m, 1h, ..."
     )
-    keep: float | None = _option(
+    keep: float | None = option(
         "--keep", read=duration, metavar="TIME", help="Live: remove recordings that are older than 7d, ..."
     )
-    state: str | None = _option(
+    state: str | None = option(
         "--state", metavar="FILE", help="Keep what was counted here, and go on from it after a restart."
     )
-    publish: Sequence[str] = _option(
+    publish: Sequence[str] = option(
         "--publish",
         default=(),
         several=True,
@@ -170,20 +171,20 @@ class Request:
         help="Tell of each event, and of totals and states: {targets}. A file grows from run to run, a line an event "
         "(-o x.jsonl is another thing: a line a picture). May stand several times.",
     )
-    web: str | None = _option(
+    web: str | None = option(
         "--web", metavar="HOST:PORT", help="A page with the pictures and counts, and an API: 127.0.0.1:8080"
     )
-    show: bool = _option("--show", default=False, kind=bool, help="Open that page in the browser.")
-    codec: str | None = _option("--codec", help="h264 (default), h265, av1, vp9, ...")
-    quality: str | float | None = _option(
+    show: bool = option("--show", default=False, kind=bool, help="Open that page in the browser.")
+    codec: str | None = option("--codec", help="h264 (default), h265, av1, vp9, ...")
+    quality: str | float | None = option(
         "--quality", read=quality_of, metavar="CRF", help="The encoder's CRF, or lossless."
     )
-    preset: str | None = _option("--preset", help="The encoder's preset.")
-    overwrite: bool = _option("--overwrite", default=False, kind=bool, help="Replace outputs that exist.")
-    parallel: int | None = _option(
+    preset: str | None = option("--preset", help="The encoder's preset.")
+    overwrite: bool = option("--overwrite", default=False, kind=bool, help="Replace outputs that exist.")
+    parallel: int | None = option(
         "--parallel", kind=int, least=1, metavar="N", help="Files open at a time. Default: 2."
     )
-    settings: Sequence[str] = _option(
+    settings: Sequence[str] = option(
         "--set",
         default=(),
         several=True,

@@ -31,7 +31,7 @@ _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")
 # Where the times after a seek are those of a reading from the start; mpeg-ps for one guesses them. Others are decoded
 # from their beginning.
-_SEEKABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "flv")
+SEEKABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "flv")
 # Seconds: a picture that is on screen for longer stands still, however slowly the others come.
 _LONG = 1
 # Seconds before `start` to seek to, one after the other until a picture at or before `start` comes out.
@@ -234,7 +234,7 @@ class VideoFile:
     def _sought(self, seconds: float) -> tuple[av.VideoFrame, int] | None:
         """A picture at or shortly before `seconds`, and its index; None when no seek finds one."""
         for margin in _SEEK_MARGINS:
-            if seconds <= margin or self._container.format.name not in _SEEKABLE_FORMATS:
+            if seconds <= margin or self._container.format.name not in SEEKABLE_FORMATS:
                 return None
             try:
                 target = self._first_pts + math.floor((seconds - margin) / self._stream.time_base)
@@ -266,7 +266,7 @@ class VideoFile:
         None where that cannot be told, or where a recording was joined before it, so that a seek found another piece.
         """
         stream = self._stream
-        if _has_whole_index(self._container, stream) and packet.dts is not None:
+        if has_whole_index(self._container, stream) and packet.dts is not None:
             entries = stream.index_entries
             position: int = entries.search_timestamp(packet.dts)
             if position >= 0 and entries[position].pos == packet.pos:
@@ -325,7 +325,7 @@ class VideoFile:
         else:
             return None
         # An avi's header counts the pictures that stand still, its index does not.
-        indexed = container.format.name == "avi" or _has_whole_index(container, stream)
+        indexed = container.format.name == "avi" or has_whole_index(container, stream)
         total = len(stream.index_entries) if indexed else stream.frames
         total = total or seconds * float(rate_of(stream))
         end = seconds if self.end is None else min(self.end, seconds)
@@ -444,14 +444,14 @@ def _contents(container: Any) -> str:
     return "only " + " and ".join(held) if held else "a file without any stream"
 
 
-def _has_whole_index(container: Any, stream: Any) -> bool:
+def has_whole_index(container: Any, stream: Any) -> bool:
     """Whether every packet of the stream stands in the index: mp4 and mov that are not fragmented."""
     return "mp4" in container.format.name and 0 < stream.frames == len(stream.index_entries)
 
 
 def _num_beyond_the_end(container: Any, stream: Any, path: Path) -> int:
     """How many packets the index promises beyond the last byte of the file."""
-    if not _has_whole_index(container, stream):
+    if not has_whole_index(container, stream):
         return 0
     size, entries, number = path.stat().st_size, stream.index_entries, 0
     for position in range(len(entries) - 1, -1, -1):
