@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamseg import __version__
-from streamseg.cli import doctor, evaluate, export, inspect, list, models, run, train
+from streamseg.cli import annotate, convert, doctor, evaluate, export, inspect, list, models, run, train
 from streamseg.cli.options import filling_in
 
 
@@ -40,7 +40,7 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> Any:
         # in the order of their use
-        return ["run", "train", "evaluate", "inspect", "export", "models", "list", "doctor"]
+        return ["run", "annotate", "convert", "train", "evaluate", "inspect", "export", "models", "list", "doctor"]
 
 
 app = typer.Typer(
@@ -76,6 +76,8 @@ def _options(
 
 
 app.command("run", cls=filling_in(run.what_there_is))(run.run)
+app.command("annotate", cls=filling_in(annotate.what_there_is))(annotate.annotate)
+app.command("convert", cls=filling_in(convert.what_there_is))(convert.convert)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)

@@ -87,6 +87,79 @@ class Progress:
         self._bar.update(sum(self._done.values()) - self._bar.n)
 
 
+class JobProgress:
+    """Call it with what is done, a video's name, its frames done and those expected: a bar for the job, one for it.
+
+    Elsewhere than on a terminal a line now and then.
+    """
+
+    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._what = ""
+        self._done: dict[str, int] = {}
+        self._expected: dict[str, int | None] = {}
+        self._first = 0
+        self._bars: list[Any] = []
+        self._began = self._said_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def __call__(self, what: str, name: str, done: int, expected: int | None) -> None:
+        if self._quiet:
+            return
+        with self._lock:
+            if what != self._what:
+                self._begin(what)
+            if name not in self._done:
+                self._first += done
+            self._done[name], self._expected[name] = done, expected
+            if self._stream.isatty():
+                self._move_bars(name)
+            elif time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
+                self._said_at = time.monotonic()
+                print(f"{what}: {self.line()}; {name}: {done} of {expected or 'some'}", file=self._stream, flush=True)
+
+    def line(self) -> str:
+        """`1200 of 3000 frames, 43.1 fps, 42 s to go`."""
+        done, known = sum(self._done.values()), [each for each in self._expected.values() if each is not None]
+        total = sum(known) if len(known) == len(self._expected) else None
+        rate = (done - self._first) / max(time.monotonic() - self._began, 1e-9)
+        pace = f", {rate:.1f} fps" if rate else ""
+        to_go = f", {max(0, total - done) / rate:.0f} s to go" if total and rate else ""
+        return f"{done}{f' of {total}' if total else ''} frames{pace}{to_go}"
+
+    def _begin(self, what: str) -> None:
+        self._close()
+        self._what, self._done, self._expected, self._first = what, {}, {}, 0
+        self._began = time.monotonic()
+
+    def _close(self) -> None:
+        for bar in reversed(self._bars):
+            bar.close()
+        self._bars = []
+
+    def _move_bars(self, name: str) -> None:
+        from tqdm import tqdm
+
+        if not self._bars:
+            common: dict[str, Any] = {"file": self._stream, "ncols": _width(), "leave": False, "smoothing": 0.1}
+            self._bars = [tqdm(desc=text, position=place, **common) for place, text in enumerate((self._what, name))]
+        known = [each for each in self._expected.values() if each is not None]
+        job, video = self._bars
+        job.total = sum(known) if len(known) == len(self._expected) else None
+        job.update(sum(self._done.values()) - job.n)
+        if video.desc.rstrip(": ") != name:
+            video.set_description(name, refresh=False)
+            video.reset(self._expected[name])
+        video.update(self._done[name] - video.n)
+
+
 class TrainingProgress:
     """Call it with what a training says: the step of the epoch and the losses, or what it reads."""
 

@@ -142,12 +142,10 @@ class VideoFile:
             )
         except (av.FFmpegError, ValueError) as error:
             raise InputError(f"{self.path}: {_why_unreadable(self.path, error)}") from error
-        videos = [stream for stream in self._container.streams.video if not stream.disposition & _COVER]
+        self._stream = chosen_video(self._container)
         # FFmpeg would draw a text file as ANSI art.
-        if not videos or self._container.format.name == "tty":
+        if self._stream is None or self._container.format.name == "tty":
             raise InputError(f"{self.path}: expected a video, got {_contents(self._container)}")
-        best = self._container.streams.best("video")
-        self._stream = next((stream for stream in videos if stream is best), videos[0])
         if self._stream.codec_context is None:
             raise InputError(f"{self.path}: the FFmpeg inside PyAV has no decoder for this video")
         for stream in self._container.streams:
@@ -442,6 +440,13 @@ def _contents(container: Any) -> str:
     held = [words for kind, words in (("audio", "sound"), ("video", "a cover picture")) if kind in kinds]
     held += ["subtitles"] if "subtitle" in kinds else []
     return "only " + " and ".join(held) if held else "a file without any stream"
+
+
+def chosen_video(container: Any) -> Any:
+    """The video of a container that is read, None where it has none but covers."""
+    videos = [stream for stream in container.streams.video if not stream.disposition & _COVER]
+    best = container.streams.best("video")
+    return next((stream for stream in videos if stream is best), videos[0] if videos else None)
 
 
 def has_whole_index(container: Any, stream: Any) -> bool:

@@ -1,0 +1,185 @@
+"""Labels that were written as JSONL become those of another tool; every mask is copied as it stands there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from streamseg.annotate.chunks import TOLERANCE
+from streamseg.annotate.job import formats_of
+from streamseg.annotate.request import ConvertRequest
+from streamseg.annotate.writing import label_of, save, seen
+from streamseg.labels import Format, LabelledFrame, LabelledVideo
+from streamseg.outlines import lengths
+from streamseg.records import from_record
+from streamseg.sources.video_file import VideoFile
+from streamseg.types import InputError, UsageError
+
+RATES = 1001
+"""Largest denominator of a rate that is told from times: 30000/1001."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written, and what the format left out."""
+
+    frames: int
+    objects: int
+    left_out: Mapping[str, int]
+
+
+@dataclass
+class _Stream:
+    """What the lines say of one stream as a whole."""
+
+    name: str
+    width: int
+    height: int
+    first: tuple[int, float]
+    last: tuple[int, float]
+    times: list[tuple[int, float]] = field(default_factory=list)
+
+
+def convert(request: ConvertRequest) -> Converted:
+    """Write the labels in the format; InputError with the line for what is none of ours."""
+    if not request.labels:
+        raise UsageError("expected the LABELS.jsonl to convert")
+    if not request.output:
+        raise UsageError("-o: expected the FOLDER for the files")
+    if not request.format:
+        raise UsageError("--format: expected the format to write")
+    ((name, format),) = formats_of([request.format]).items()
+    path, folder = Path(request.labels).expanduser(), Path(request.output).expanduser()
+    video = None if request.video is None else Path(request.video).expanduser()
+    if format.wants_pictures and video is None:
+        raise UsageError(f"--format {name}: it is nothing without pictures; --video FILE is where they come from")
+    described, classes = _described(path)
+    if video is not None and len(described) > 1:
+        raise UsageError(f"--video: the labels are of several videos ({', '.join(described)}), expected those of one")
+    format.open(folder, classes)
+    try:
+        frames, objects = _written(path, format, described, folder=folder, video=video)
+        return Converted(frames, objects, format.close())
+    except BaseException:
+        format.discard()
+        raise
+
+
+def _written(
+    path: Path, format: Format, described: Mapping[str, LabelledVideo], *, folder: Path, video: Path | None
+) -> tuple[int, int]:
+    """Give the format every line, video by video; how many frames and objects there were."""
+    frames = objects = 0
+    for name, described_video in described.items():
+        with ExitStack() as opened:
+            pictures = _Pictures(opened.enter_context(VideoFile(video))) if video is not None else None
+            labelled = described_video if pictures is None else pictures.describe(described_video)
+            format.begin(labelled)
+            for record in _records(path):
+                if record["stream"] != name:
+                    continue
+                saved = record.get("picture")
+                if pictures is not None and format.wants_pictures:
+                    saved = pictures.save(record, folder, labelled)
+                labels = tuple(map(label_of, record["objects"]))
+                format.write(LabelledFrame(record["index"], record["time"], labels, saved))
+                frames, objects = frames + 1, objects + len(labels)
+            format.end()
+    return frames, objects
+
+
+class _Pictures:
+    """The pictures that the records are of, taken out of the video in their order."""
+
+    def __init__(self, source: VideoFile) -> None:
+        self._source, self._frames = source, iter(source)
+
+    def describe(self, video: LabelledVideo) -> LabelledVideo:
+        info = self._source.info
+        size = (info.width, info.height)
+        return LabelledVideo(
+            video.name,
+            info.path,
+            video.width,
+            video.height,
+            info.num_frames,
+            info.average_rate if video.constant_rate else video.rate,
+            video.constant_rate,
+            size,
+        )
+
+    def save(self, record: Mapping[str, Any], folder: Path, video: LabelledVideo) -> str:
+        name = f"{video.name}/frame_{record['index']:06d}.jpg"
+        for frame in self._frames:
+            if frame.index == record["index"]:
+                if seen(frame)[1] != record["time"]:
+                    break
+                save(frame.picture, folder / name, width=video.width, height=video.height)
+                return name
+        raise InputError(f"{video.path}: its frame {record['index']} is not the one that the labels are of")
+
+
+def _described(path: Path) -> tuple[dict[str, LabelledVideo], list[str]]:
+    """The videos that the lines are of, and the classes, both in the order in which they appear."""
+    streams: dict[str, _Stream] = {}
+    classes: dict[str, None] = {}
+    for record in _records(path):
+        classes |= dict.fromkeys(item["class"] for item in record["objects"])
+        now = (record["index"], record["time"])
+        stream = streams.get(record["stream"])
+        if stream is None:
+            stream = streams[record["stream"]] = _Stream(
+                record["stream"], record["width"], record["height"], first=now, last=now
+            )
+        elif now[0] <= stream.last[0]:
+            raise InputError(f"{path}: frame {now[0]} of {stream.name} stands behind frame {stream.last[0]}")
+        stream.last = now
+        stream.times.append(now)
+    if not streams:
+        raise InputError(f"{path}: there are no labels in it")
+    return {name: _video(stream) for name, stream in streams.items()}, list(classes)
+
+
+def _video(stream: _Stream) -> LabelledVideo:
+    frames = stream.last[0] - stream.first[0]
+    seconds = stream.last[1] - stream.first[1]
+    rate = Fraction(frames / seconds).limit_denominator(RATES) if frames and seconds > 0 else Fraction(25)
+    index, time = stream.first
+    constant = all(abs(at - time - (number - index) / rate) <= TOLERANCE for number, at in stream.times)
+    size = (stream.width, stream.height)
+    return LabelledVideo(stream.name, None, *size, None, rate, constant, size)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Every line, checked; InputError names the one that is wrong."""
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _record(line, f"{path}, line {number}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        kinds = {"stream": str, "index": int, "time": int | float, "width": int, "height": int, "objects": list}
+        for name, kind in kinds.items():
+            if not isinstance(record[name], kind):
+                raise ValueError(f"{name}: expected {kind}, got {record[name]!r}")
+        for item in record["objects"]:
+            if list(item["mask"]["size"]) != [record["height"], record["width"]]:
+                raise ValueError(f"mask: expected the size of the picture, got {item['mask']['size']}")
+            lengths(item["mask"])
+        from_record(record, ["background", *dict.fromkeys(item["class"] for item in record["objects"])])
+    except KeyError as error:
+        raise InputError(f"{where}: {error} is missing") from error
+    except (ValueError, TypeError, InputError) as error:
+        raise InputError(f"{where}: expected a record of `run` or `annotate` ({error})") from error
+    return record

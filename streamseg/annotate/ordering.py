@@ -1,0 +1,189 @@
+"""The ordered pass: what was found in every video, in its order, through the tracker to labels, pictures and overlay.
+
+It decodes each video once more, because the tracker looks at pictures too (scene cuts, the colours of objects), and so
+its answer is that of a run that looks and tracks at once, whichever tracker it is. Where nothing is tracked and no
+picture is wanted, the videos are not opened at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from streamseg import plugins
+from streamseg.annotate import recordings
+from streamseg.annotate.chunks import Cut, Picked, Run
+from streamseg.annotate.recordings import Damaged
+from streamseg.annotate.selection import Selection
+from streamseg.annotate.writing import Labelled, Labels, Written, blank, fitted, seen
+from streamseg.flow.pipeline import Pipeline, Progress
+from streamseg.flow.stream import Stream
+from streamseg.labels import LabelledVideo
+from streamseg.records import from_record
+from streamseg.types import Frame, InputError, Instances, Source, StreamInfo
+
+BATCH = 8
+FOLLOWED = 0.5
+"""Seconds between frames up to which objects are followed from one to the next."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that was looked at: its cut, the files of its chunks in order, and its real number of frames."""
+
+    name: str
+    path: Path
+    cut: Cut
+    files: tuple[Path, ...]
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is made of the detections. looked_at: which frames were · selection: of which frames labels are written
+
+    size: that the labels are fitted into · overlay: where drawn videos go, None for none
+    """
+
+    class_names: tuple[str, ...]
+    min_score: float
+    looked_at: Selection
+    selection: Selection
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None
+    overlay: Path | None
+
+    def follows(self, cut: Cut) -> bool:
+        """Whether objects are followed through the video: frames that lie too far apart say nothing of each other."""
+        return self.looked_at.step(float(cut.rate)) <= FOLLOWED
+
+
+@dataclass(frozen=True)
+class Passed:
+    """How the pass went. errors: by video · written: of those videos that were done · outputs: drawn videos"""
+
+    errors: Mapping[str, BaseException]
+    written: Mapping[str, Written]
+    outputs: tuple[str, ...]
+    exit_code: int
+
+
+class Recorded:
+    """Finds in a frame what was recorded of it, as an Engine; each video's frames come in their order."""
+
+    min_score = 0.0
+    batch_size = BATCH
+
+    def __init__(self, videos: Sequence[Video], class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+        self._records = {video.name: records_of(video) for video in videos}
+
+    def input_size(self, frame: Frame) -> tuple[int, int]:
+        return frame.width, frame.height
+
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+        return [self._of(frame) for frame in frames]
+
+    def _of(self, frame: Frame) -> Instances:
+        record = next(self._records[frame.stream], None)
+        if record is None or (record["index"], record["time"]) != seen(frame):
+            raise InputError(f"frame {frame.index} is not the one that was looked at: the file has changed")
+        return from_record(record, self.class_names)
+
+
+class Unopened:
+    """The frames that were looked at without their pictures, as a Source; the video need not be there any more."""
+
+    def __init__(self, video: Video) -> None:
+        self._video = video
+        self.warnings: Mapping[str, int] = {}
+
+    def __enter__(self) -> Unopened:
+        first = next(records_of(self._video))
+        self.info = StreamInfo(
+            name=self._video.name,
+            path=self._video.path,
+            width=first["width"],
+            height=first["height"],
+            time_base=Fraction(1, 1_000_000),
+            average_rate=self._video.cut.rate,
+            num_frames=self._video.cut.num_selected,
+        )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Frame]:
+        for record in records_of(self._video):
+            picture = blank(record["width"], record["height"])
+            yield Frame(picture, record["index"], record["time"], time.monotonic(), self._video.name)
+
+
+def records_of(video: Video) -> Iterator[dict[str, Any]]:
+    """Every record of a video in order; Damaged where a chunk is not whole."""
+    for path in video.files:
+        yield from recordings.records_in(path)
+
+
+def run(videos: Sequence[Video], order: Order, labels: Labels, *, progress: Progress | None = None) -> Passed:
+    """Take all videos through, one after the other: the labels of a job follow from the order alone."""
+    sinks = {video.name: Labelled(labels, _describing(video, order), selection=order.selection) for video in videos}
+    streams = [_stream(video, order, labels, sinks[video.name]) for video in videos]
+    engine = Recorded(videos, order.class_names)
+    pipeline = Pipeline(engine, streams, parallel=1, min_score=order.min_score, progress=progress)
+    summary = pipeline.run()
+    # those that were not started have no exception: what kept them is that of another one
+    errors = {name: stream.exception for name, stream in summary.streams.items() if stream.exception}
+    return Passed(
+        errors,
+        {name: sink.written for name, sink in sinks.items() if name not in errors},
+        tuple(path for name, stream in summary.streams.items() if name not in errors for path in stream.outputs),
+        summary.exit_code if summary.exit_code >= 128 else 0,
+    )
+
+
+def damaged(errors: Mapping[str, BaseException]) -> Damaged | None:
+    """The chunk that turned out not to be whole, if that is what went wrong."""
+    return next((error for error in errors.values() if isinstance(error, Damaged)), None)
+
+
+def _stream(video: Video, order: Order, labels: Labels, sink: Labelled) -> Stream:
+    follows = order.follows(video.cut)
+    if not (follows or labels.saves or order.overlay):
+        return Stream(video.name, Unopened(video), sinks=[sink], classes=order.classes or None)
+    drawing = order.overlay is not None
+    source: Source = Picked(Run(video.name, video.path, video.cut.uncut(), 0, 1), order.looked_at)
+    return Stream(
+        video.name,
+        source,
+        tracker=plugins.build("trackers", "mask_iou", {"min_score": order.min_score}) if follows else None,
+        effects=[plugins.build("effects", name) for name in ("overlay", "labels")] if drawing else [],
+        sinks=[*([_overlay(video, order.overlay)] if order.overlay else []), sink],
+        classes=order.classes or None,
+    )
+
+
+def _overlay(video: Video, folder: Path) -> Any:
+    return plugins.build("sinks", "video_file", {"path": folder / f"{video.name}_overlay.mp4", "overwrite": True})
+
+
+def _describing(video: Video, order: Order) -> Any:
+    def describe(info: StreamInfo) -> LabelledVideo:
+        width, height = fitted(info.width, info.height, order.size)
+        return LabelledVideo(
+            video.name,
+            video.path,
+            width,
+            height,
+            video.num_frames,
+            video.cut.rate,
+            video.cut.constant_rate,
+            (info.width, info.height),
+        )
+
+    return describe

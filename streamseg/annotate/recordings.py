@@ -1,0 +1,207 @@
+"""What was found in a chunk, as one file that never changes: a line about the chunk, a line a frame, a line at the end.
+
+Lines of JSON, packed with gzip. The frames' are records (`records.py`) with the soft masks and without run lengths,
+which are made when the labels are. The first line says of which video and job the chunk is, so that an index of all
+chunks can be made of them alone; the last one that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import av
+
+from streamseg.annotate.chunks import Chunk, Picked, Run
+from streamseg.records import to_record
+from streamseg.types import InputError, OutputError, Result, StreamInfo
+
+VERSION = 1
+ENDING = ".jsonl.gz"
+LEVEL = 1
+"""Of the packing: soft masks pack no better with more."""
+
+Job = Mapping[str, Any]
+"""What a chunk says of its video and its job, beside its place: `identity`, `pins`."""
+
+
+class Damaged(InputError):
+    """A chunk's file is not whole; `path` names it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: not whole ({why})")
+        self.path = path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished chunk: its file, its frames, and the number of the frame behind it in the video."""
+
+    video: str
+    number: int
+    num_frames: int
+    next_index: int
+    num_bytes: int
+
+
+def file_of(folder: Path, number: int) -> Path:
+    """Where chunk `number` of the video lies whose chunks are in `folder`."""
+    return folder / f"{number:06d}{ENDING}"
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The chunks that lie in a folder, in order."""
+    return sorted(int(path.name.removesuffix(ENDING)) for path in folder.glob(f"[0-9]*{ENDING}"))
+
+
+class Recorder:
+    """Writes the results of a run of chunks, a file each, as a Sink; `ended` is told of each as soon as it is whole."""
+
+    path: Path | None = None
+
+    def __init__(self, folder: Path, run: Run, source: Picked, *, job: Job, ended: Callable[[Ended], None]) -> None:
+        self.notes: list[str] = []
+        self._folder, self._run, self._source, self._job, self._ended = folder, run, source, job, ended
+        self._number = run.first
+        self._file: gzip.GzipFile | None = None
+        self._num_frames = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self, info: StreamInfo) -> None:
+        with self._errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._begin()
+
+    def write(self, picture: av.VideoFrame, result: Result) -> None:
+        following = self._following
+        if following is not None and result.frame.index >= following.index:
+            self._finish(following.index)
+            self._number += 1
+            self._begin()
+        self._write(to_record(result, run_lengths=False))
+        self._num_frames += 1
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
+        if exc_type is None:
+            self._finish(self._source.number_after)
+            return
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    @property
+    def _following(self) -> Chunk | None:
+        after = self._number + 1
+        return self._run.cut.chunks[after] if after < self._run.last else None
+
+    @property
+    def _part(self) -> Path:
+        return self._folder / f"{self._number:06d}.part{ENDING}"
+
+    def _begin(self) -> None:
+        self._num_frames = 0
+        with self._errors():
+            # without a time and a name in it, the same detections are the same bytes
+            self._file = gzip.GzipFile("", "wb", LEVEL, fileobj=open(self._part, "wb"), mtime=0)  # noqa: SIM115
+        self._write(head(self._run, self._number, self._job))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        with self._errors():
+            self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def _finish(self, next_index: int) -> None:
+        assert self._file is not None
+        self._write({"frames": self._num_frames, "next_index": next_index})
+        final = file_of(self._folder, self._number)
+        with self._errors():
+            raw: Any = self._file.fileobj
+            self._file.close()
+            raw.flush()
+            os.fsync(raw.fileno())
+            raw.close()
+            num_bytes = self._part.stat().st_size
+            os.replace(self._part, final)
+        self._file = None
+        self._ended(Ended(self._run.video, self._number, self._num_frames, next_index, num_bytes))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self._part} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+def head(run: Run, number: int, job: Job) -> dict[str, Any]:
+    """The first line of a chunk."""
+    chunk = run.cut.chunks[number]
+    return {
+        "version": VERSION,
+        "video": run.video,
+        "chunk": number,
+        "first_index": chunk.index,
+        "time": chunk.time,
+        **job,
+    }
+
+
+def head_in(path: Path) -> dict[str, Any]:
+    """The first line of the chunk in a file; Damaged where there is none."""
+    for line in _lines(path):
+        if line.get("version") != VERSION:
+            raise Damaged(path, f"expected version {VERSION}, got {line.get('version')!r}")
+        return line
+    raise Damaged(path, "it is empty")
+
+
+def records_in(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of the frames in a chunk's file; Damaged, at the latest behind the last one, if it is not whole."""
+    lines = _lines(path)
+    next(lines, None)
+    for number, line in enumerate(lines):
+        if "objects" in line:
+            yield line
+        elif line.get("frames") == number:
+            return
+        else:
+            raise Damaged(path, "frames are missing")
+    raise Damaged(path, "its end is missing")
+
+
+def checked(path: Path, video: str) -> Ended:
+    """What a chunk's file says of itself, once all of it was read; Damaged where it is not whole."""
+    first, last, num_lines = None, None, 0
+    for line in _lines(path):
+        first, last, num_lines = first or line, line, num_lines + 1
+    if first is None or last is None or last.get("frames") != num_lines - 2 or "next_index" not in last:
+        raise Damaged(path, "its end is missing")
+    return Ended(video, int(first["chunk"]), num_lines - 2, int(last["next_index"]), path.stat().st_size)
+
+
+def join(ended: Sequence[Ended], chunks: Sequence[Chunk]) -> bool:
+    """Whether every frame of the video is in exactly one of these chunks."""
+    return all(each.next_index == chunk.index for each, chunk in zip(ended[:-1], chunks[1:], strict=True))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with gzip.open(path, "rb") as file:
+            for line in file:
+                value = json.loads(line)
+                if not isinstance(value, dict):
+                    raise Damaged(path, "a line is no object")
+                yield value
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise Damaged(path, str(error)) from error
