@@ -21,7 +21,10 @@ from streamseg.sources.video_file import VideoFile
 from streamseg.types import InputError, UsageError
 
 RATES = 1001
-"""Largest denominator of a rate that is told from times: 30000/1001."""
+"""Largest denominator of a rate that is told from times."""
+
+NEAR = 1e-4
+"""Share by which a rate that is told from times may be off; 30 and 30000/1001 are a thousandth apart."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,18 @@ def _described(path: Path) -> tuple[dict[str, LabelledVideo], list[str]]:
 def _video(stream: _Stream) -> LabelledVideo:
     frames = stream.last[0] - stream.first[0]
     seconds = stream.last[1] - stream.first[1]
-    rate = Fraction(frames / seconds).limit_denominator(RATES) if frames and seconds > 0 else Fraction(25)
+    rate = _rate(frames / seconds) if frames and seconds > 0 else Fraction(25)
     index, time = stream.first
     constant = all(abs(at - time - (number - index) / rate) <= TOLERANCE for number, at in stream.times)
     size = (stream.width, stream.height)
     return LabelledVideo(stream.name, None, *size, None, rate, constant, size)
+
+
+def _rate(measured: float) -> Fraction:
+    """The rate that was meant: a whole number or one of television's, such as 30000/1001, if one is near enough."""
+    usual = (Fraction(round(measured)), Fraction(round(measured * 1.001) * 1000, 1001))
+    nearest = min(usual, key=lambda rate: abs(rate - measured))
+    return nearest if abs(nearest - measured) < NEAR * measured else Fraction(measured).limit_denominator(RATES)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

@@ -360,7 +360,7 @@ class _Job:
             tuple(self._pins["classes"]),
             self._pins["min_score"] if self.request.min_score is None else self.request.min_score,
             self.looked_at,
-            self.selection,
+            self.selection if self.request.track_all else Selection(),
             tuple(self.request.classes),
             self.request.label_size,
             self.folder.path if self.request.video else None,

@@ -44,9 +44,10 @@ class Video:
 
 @dataclass(frozen=True)
 class Order:
-    """What is made of the detections. looked_at: which frames were · selection: of which frames labels are written
+    """What is made of the detections.
 
-    size: that the labels are fitted into · overlay: where drawn videos go, None for none
+    looked_at: which frames were · selection: of which of those labels are written · size: that the labels are
+    fitted into, None for the videos' own · overlay: where drawn videos go, None for none
     """
 
     class_names: tuple[str, ...]

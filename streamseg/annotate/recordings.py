@@ -58,7 +58,8 @@ def file_of(folder: Path, number: int) -> Path:
 
 def numbers_in(folder: Path) -> list[int]:
     """The chunks that lie in a folder, in order."""
-    return sorted(int(path.name.removesuffix(ENDING)) for path in folder.glob(f"[0-9]*{ENDING}"))
+    stems = (path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())  # the others are part files
 
 
 class Recorder:
@@ -95,9 +96,11 @@ class Recorder:
             self._finish(self._source.number_after)
             return
         if self._file is not None:
+            for file in (self._file, self._raw):
+                with suppress(OSError):
+                    file.close()
             with suppress(OSError):
-                self._file.close()
-            self._part.unlink(missing_ok=True)
+                self._part.unlink()
 
     @property
     def _following(self) -> Chunk | None:
@@ -112,7 +115,8 @@ class Recorder:
         self._num_frames = 0
         with self._errors():
             # without a time and a name in it, the same detections are the same bytes
-            self._file = gzip.GzipFile("", "wb", LEVEL, fileobj=open(self._part, "wb"), mtime=0)  # noqa: SIM115
+            self._raw = open(self._part, "wb")  # noqa: SIM115 (until the chunk is whole)
+            self._file = gzip.GzipFile("", "wb", LEVEL, fileobj=self._raw, mtime=0)
         self._write(head(self._run, self._number, self._job))
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -126,11 +130,10 @@ class Recorder:
         self._write({"frames": self._num_frames, "next_index": next_index})
         final = file_of(self._folder, self._number)
         with self._errors():
-            raw: Any = self._file.fileobj
             self._file.close()
-            raw.flush()
-            os.fsync(raw.fileno())
-            raw.close()
+            self._raw.flush()
+            os.fsync(self._raw.fileno())
+            self._raw.close()
             num_bytes = self._part.stat().st_size
             os.replace(self._part, final)
         self._file = None

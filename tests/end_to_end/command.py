@@ -61,15 +61,20 @@ class Ended:
 class Child:
     """`streamseg run …` in a process of its own, forked from one that has imported everything: it starts in no time.
 
-    uid: who it runs as · file_bytes: the largest file it may write
+    command: another one than `run` · uid: who it runs as · file_bytes: the largest file it may write
     """
 
     def __init__(
-        self, *arguments: str | Path, folder: Path, uid: int | None = None, file_bytes: int | None = None
+        self,
+        *arguments: str | Path,
+        folder: Path,
+        command: str = "run",
+        uid: int | None = None,
+        file_bytes: int | None = None,
     ) -> None:
         self._said = (folder / "stdout", folder / "stderr")
         self.process = _forking().Process(
-            target=_live, args=(list(map(str, arguments)), folder, self._said, uid, file_bytes), daemon=True
+            target=_live, args=([command, *map(str, arguments)], folder, self._said, uid, file_bytes), daemon=True
         )
         self.process.start()
 
@@ -95,7 +100,7 @@ def _forking() -> Any:
     """What forks the children, with everything imported."""
     context = multiprocessing.get_context("forkserver")
     # all that a run imports late: nobody may not be allowed to read the libraries
-    late = ("job", "cli.progress", "engines.auto", "sinks.gif", "sinks.image_folder")
+    late = ("annotate.job", "job", "cli.progress", "engines.auto", "sinks.gif", "sinks.image_folder")
     context.set_forkserver_preload([MODULE, "pooch", *(f"streamseg.{name}" for name in late)])
     here = Path.cwd()
     os.chdir(ROOT)  # where it finds them
@@ -120,7 +125,7 @@ def _live(arguments: list[str], folder: Path, said: tuple[Path, Path], uid: int 
         os.setuid(uid)
     from streamseg.cli import main
 
-    sys.argv = ["streamseg", "run", *arguments]
+    sys.argv = ["streamseg", *arguments]
     main()
 
 

@@ -1,0 +1,310 @@
+"""Whatever is wrong with one video, one chunk or the folder: a sentence says so, and the rest is done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.annotate.folder import KEPT
+from streamseg.annotate.manifest import Manifest
+from streamseg.types import OutputError, UsageError
+from tests.annotate.jobs import chunks, clip, frames, labels, run
+from tests.clips import make_clip, make_sound
+from tests.end_to_end.parts import MODULE, Walker
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("no video")
+
+
+def without_pictures(path: Path) -> None:
+    make_clip(path, num_frames=0, audio="aac")
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "gone": (lambda path: None, "no such file"),
+    "empty": (empty, "the file is empty"),
+    "text": (text, "nothing in this file can be read as one"),
+    "sound": (lambda path: make_sound(path), "expected a video"),
+    "no pictures": (without_pictures, "bad.mp4"),
+    "folder": (lambda path: path.mkdir(), "holds no pictures and no videos"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_video_is_named_and_the_good_ones_are_done(name: str, here: Path) -> None:
+    clip(here / "good.mp4", num_frames=12)
+    clip(here / "last.mp4", num_frames=12)
+    make, expected = BAD[name]
+    make(here / "bad.mp4")
+    summary = run("good.mp4", "bad.mp4", "last.mp4", code=1)
+    errors = {video: each.error for video, each in summary.videos.items() if each.error}
+    assert len(errors) == 1 and next(iter(errors)).startswith("bad")
+    assert expected in str(next(iter(errors.values()))) and "bad.mp4" in str(summary.error)
+    assert set(labels("labels")) == {"good.jsonl", "last.jsonl"}
+
+
+def test_a_truncated_video_is_labelled_as_far_as_it_goes(here: Path) -> None:
+    clip(here / "short.mkv", num_frames=40, keep=0.6)
+    run("short.mkv")
+    assert 10 < len(frames("labels", "short")) < 40
+
+
+def test_a_video_that_failed_is_tried_again_only_when_that_is_asked_for(here: Path) -> None:
+    clip(here / "good.mp4", num_frames=12)
+    (here / "bad.mp4").write_text("no video")
+    run("good.mp4", "bad.mp4", code=1)
+    again = run("good.mp4", "bad.mp4", code=1)
+    assert str(again.videos["bad"].error).endswith("(as before; --retry-failed tries again)")
+    third = run("good.mp4", "bad.mp4", code=1, retry_failed=True)
+    assert "as before" not in str(third.videos["bad"].error)
+    clip(here / "bad.mp4", num_frames=12)
+    assert run("good.mp4", "bad.mp4").videos["bad"].looked_at == 12
+
+
+def test_a_clip_replaced_under_the_same_name_is_refused_and_the_others_are_done(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        clip(here / name)
+    run("a.mp4", "b.mp4")
+    clip(here / "a.mp4", num_frames=20)
+    chunks("labels", "b")[0].unlink()
+    summary = run("a.mp4", "b.mp4", code=1)
+    expected = (
+        "a.mp4: another file than the one that was looked at in labels as a; rename it, or --overwrite starts anew"
+    )
+    assert summary.videos["a"].error == expected
+    assert summary.videos["b"].looked_at == 10
+    assert run("a.mp4", "b.mp4", overwrite=True).videos["a"].frames == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"stride": 2}, "frames: expected all, got every 2th"),
+        ({"engine": f"{MODULE}:Walker:seconds=0.001"}, "seconds: expected none, got 0.001"),
+        ({"engine": f"{__name__}:Other"}, "engine: expected parts, got test_bad_input"),
+        ({"engine": f"{__name__}:Rounded"}, "expected"),
+    ],
+    ids=str,
+)
+def test_options_that_change_detections_are_refused_by_name(options: dict[str, Any], expected: str, here: Path) -> None:
+    clip(here / "a.mp4", num_frames=12)
+    run("a.mp4")
+    before = [path.read_bytes() for path in chunks("labels", "a")]
+    with pytest.raises(UsageError, match="--overwrite starts anew, or choose another folder") as error:
+        run("a.mp4", **options)
+    assert expected in str(error.value)
+    assert [path.read_bytes() for path in chunks("labels", "a")] == before
+    run("a.mp4", **options, overwrite=True)
+
+
+class Other(Walker):
+    """An engine of another name."""
+
+
+class Rounded(Walker):
+    """The same engine in another precision."""
+
+    precision = "bf16"
+
+
+def test_a_video_that_shrinks_while_it_is_looked_at_is_named(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        clip(here / name)
+    summary = run("a.mp4", "b.mp4", engine=f"{__name__}:Cutting:path=a.mp4", code=1)
+    assert summary.videos["a"].error == "a.mp4: it has changed or gone while it was looked at"
+    assert set(labels("labels")) == {"b.jsonl"}
+
+
+def test_a_video_that_vanishes_while_it_is_looked_at_is_named(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        clip(here / name)
+    summary = run("a.mp4", "b.mp4", engine=f"{__name__}:Removing:path=a.mp4", code=1)
+    assert summary.videos["a"].error == "a.mp4: it has changed or gone while it was looked at"
+    assert set(labels("labels")) == {"b.jsonl"}
+
+
+class Cutting(Walker):
+    """Cuts a file short at its third look."""
+
+    def __init__(self, *, path: Path) -> None:
+        super().__init__()
+        self.path, self.looks = path, 0
+
+    def predict(self, frames: Any) -> Any:
+        self.looks += 1
+        if self.looks == 3:
+            self.strike()
+        return super().predict(frames)
+
+    def strike(self) -> None:
+        os.truncate(self.path, self.path.stat().st_size // 2)
+
+
+class Removing(Cutting):
+    def strike(self) -> None:
+        self.path.unlink()
+
+
+def test_an_engine_that_breaks_is_named_and_what_was_found_stays(here: Path) -> None:
+    clip(here / "a.mp4")
+    summary = run("a.mp4", engine=f"{MODULE}:BrokenWalker:at=25,error=broken", code=1)
+    assert summary.videos["a"].error == "RuntimeError: broken on purpose"
+    assert len(chunks("labels", "a")) == 2 and labels("labels") == {}
+
+
+def test_a_worker_that_cannot_meet_the_pin_is_refused_by_name(here: Path) -> None:
+    clip(here / "a.mp4")
+    summary = run("a.mp4", engine=f"{__name__}:Differing", parallel=2, code=1)
+    expected = "a process cannot do what the job began with: precision: expected "
+    assert str(summary.videos["a"].error).startswith(expected)
+
+
+class Differing(Walker):
+    """An engine whose precision depends on the process that it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.precision = str(os.getpid())
+
+
+def test_a_folder_that_is_removed_in_the_middle_is_named(here: Path) -> None:
+    clip(here / "a.mp4")
+    with pytest.raises(OutputError, match=r"labels.* cannot be written: no such file or directory"):
+        run("a.mp4", engine=f"{__name__}:Emptying:path=labels")
+
+
+class Emptying(Cutting):
+    def strike(self) -> None:
+        shutil.rmtree(self.path)
+
+
+def test_an_output_that_is_a_file_is_refused(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    (here / "labels").write_text("")
+    with pytest.raises(UsageError, match="-o labels: expected a folder, got a file"):
+        run("a.mp4")
+
+
+def test_a_chunk_cut_short_is_done_again(here: Path) -> None:
+    clip(here / "a.mp4")
+    run("a.mp4")
+    before = labels("labels")
+    for keep, looked_at in ((0.5, 10), (0, 10)):
+        path = chunks("labels", "a")[1]
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+        summary = run("a.mp4")
+        assert "000001.jsonl.gz: not whole" in summary.notes[0] and "it is done again" in summary.notes[0]
+        assert summary.videos["a"].looked_at == looked_at
+        assert labels("labels") == before
+
+
+def test_a_chunk_with_wrong_bytes_of_the_right_number_is_done_again(here: Path) -> None:
+    clip(here / "a.mp4")
+    run("a.mp4")
+    before = labels("labels")
+    path = chunks("labels", "a")[2]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    summary = run("a.mp4")
+    assert "it is done again" in summary.notes[0] and summary.videos["a"].looked_at == 10
+    assert labels("labels") == before
+
+
+def manifest_of(folder: str) -> Path:
+    with Manifest(Path(folder)) as manifest:
+        return manifest.path
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), None),
+        (lambda path: path.write_bytes(b"no database" * 100), "it was damaged"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "it was damaged"),
+        (lambda path: versioned(path, 7), "it was of version 7, this is version 1"),
+    ],
+    ids=["gone", "nonsense", "cut short", "another version"],
+)
+def test_the_index_is_made_again_of_the_chunks(damage: Callable[[Path], Any], said: str | None, here: Path) -> None:
+    clip(here / "a.mp4")
+    run("a.mp4")
+    before = labels("labels")
+    damage(manifest_of("labels"))
+    summary = run("a.mp4")
+    assert summary.videos["a"].looked_at == 0 and labels("labels") == before
+    expected = [] if said is None else [f"the index of the job was made again from what was found: {said}"]
+    assert list(summary.notes) == expected
+    manifest_of("labels").unlink()
+    clip(here / "a.mp4", num_frames=20)
+    assert "another file" in str(run("a.mp4", code=1).videos["a"].error)
+    manifest_of("labels").unlink()
+    with pytest.raises(UsageError, match="frames: expected all, got every 2th"):
+        run("a.mp4", stride=2)
+
+
+def versioned(path: Path, version: int) -> None:
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+
+
+def test_the_second_job_on_a_folder_is_refused(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    run("a.mp4")
+    lock = os.open(here / "labels" / KEPT / "lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    expected = "labels: another annotation is at work in this folder; wait for its end, or choose another"
+    try:
+        for shard in (None, (1, 2)):
+            with pytest.raises(OutputError) as error:
+                run("a.mp4", shard=shard)
+            assert str(error.value) == expected
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as another part of the same job
+        with pytest.raises(OutputError, match="another annotation"):
+            run("a.mp4")
+        run("a.mp4", shard=(1, 2))
+    finally:
+        os.close(lock)
+    run("a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"formats": ()}, "--format: expected one or more of"),
+        ({"formats": ("jsonk",)}, "no format is called 'jsonk'; did you mean 'jsonl'?"),
+        ({"formats": ("jsonl", "jsonl")}, "expected each format once"),
+        ({"formats": ("jsonl:size=3",)}, "format jsonl: no option is called 'size'"),
+        ({"every": 2.0, "stride": 2}, "--every and --stride exclude each other"),
+        ({"classes": ("cat",)}, "--classes: the model has no class 'cat'"),
+        ({"output": ""}, "-o: expected the FOLDER"),
+        ({"engine": "nothing"}, "no engine is called 'nothing'"),
+    ],
+    ids=str,
+)
+def test_wrong_use_is_refused_before_the_first_frame(options: dict[str, Any], expected: str, here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    with pytest.raises(UsageError) as error:
+        run("a.mp4", **options)
+    assert expected in str(error.value)
+    assert not list(Path("labels").rglob("*.gz"))
+
+
+def test_cameras_and_folders_of_pictures_are_no_inputs(here: Path) -> None:
+    with pytest.raises(UsageError, match="expected a video file; cameras and folders of pictures are not annotated"):
+        run("rtsp://127.0.0.1:1/x")
+    with pytest.raises(UsageError, match="expected an INPUT"):
+        run()

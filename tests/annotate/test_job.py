@@ -1,0 +1,208 @@
+"""What is found once is never looked for again, and the labels follow from it alone."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.annotate import work
+from streamseg.annotate.job import annotate
+from streamseg.types import UsageError
+from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, request, run
+from tests.clips import make_clip
+from tests.end_to_end import command
+
+
+def looked_at(summary: Any) -> dict[str, int]:
+    return {name: video.looked_at for name, video in summary.videos.items()}
+
+
+def test_the_labels_are_those_of_a_run_that_looks_and_tracks_at_once(here: Path) -> None:
+    clip(here / "street.mp4")
+    command.run("street.mp4", "-o", "direct.jsonl")
+    run("street.mp4")
+    direct = [json.loads(line) for line in Path("direct.jsonl").read_text().splitlines()]
+    keys = ("track", "class", "score", "box", "mask")
+    wanted = [
+        (each["index"], each["time"], [{key: o[key] for key in keys} for o in each["objects"]]) for each in direct
+    ]
+    assert [(each["index"], each["time"], each["objects"]) for each in frames("labels", "street")] == wanted
+    # the clip's square jumps, which is a new scene to the tracker
+    assert {o["track"] for _, _, objects in wanted for o in objects} == {1, 2, 3, 4}
+
+
+def test_every_chunk_is_looked_at_once(here: Path) -> None:
+    clip(here / "street.mp4")
+    first = run("street.mp4")
+    assert (looked_at(first), first.videos["street"].frames) == ({"street": 35}, 35)
+    assert [len(found(path)) for path in chunks("labels", "street")] == [10, 10, 10, 5]
+    assert min(o["score"] for o in found(chunks("labels", "street")[0])[0]["objects"]) >= 0.05
+    before = labels("labels")
+    assert looked_at(run("street.mp4")) == {"street": 0}
+    assert labels("labels") == before
+
+
+def test_a_missing_chunk_alone_is_looked_at_again(here: Path) -> None:
+    clip(here / "street.mp4")
+    run("street.mp4")
+    before = labels("labels")
+    kept = [path.read_bytes() for path in chunks("labels", "street")]
+    chunks("labels", "street")[1].unlink()
+    assert looked_at(run("street.mp4")) == {"street": 10}
+    assert labels("labels") == before
+    assert [path.read_bytes() for path in chunks("labels", "street")] == kept
+
+
+@pytest.mark.parametrize("options", [{"stride": 3}, {"every": 0.3}, {"every": 0.7}], ids=str)
+def test_only_selected_frames_are_looked_at(options: dict[str, Any], here: Path) -> None:
+    clip(here / "street.mp4", num_frames=60)
+    summary = run("street.mp4", **options)
+    indices = [each["index"] for each in frames("labels", "street")]
+    step = options.get("stride") or options["every"] * 25
+    assert indices == [round(n * step - 0.01) for n in range(len(indices))]
+    assert looked_at(summary) == {"street": len(indices)}
+    followed = options != {"every": 0.7}
+    assert {o["track"] >= 0 for each in frames("labels", "street")[3:] for o in each["objects"]} == {followed}
+
+
+def test_frames_between_are_looked_at_where_objects_are_to_be_followed(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=60)
+    assert looked_at(run("street.mp4", every=0.8, track_all=True)) == {"street": 60}
+    some = frames("labels", "street")
+    assert [each["index"] for each in some] == [0, 20, 40]
+    run("street.mp4", output="all")
+    assert [each["objects"] for each in some] == [frames("all", "street")[index]["objects"] for index in (0, 20, 40)]
+
+
+def test_another_score_and_other_classes_are_made_of_the_same_detections(here: Path) -> None:
+    clip(here / "street.mp4")
+    run("street.mp4")
+    for options, expected in (({"min_score": 0.93}, {"person"}), ({"classes": ("dog",)}, {"dog"})):
+        assert looked_at(run("street.mp4", **options)) == {"street": 0}
+        assert {o["class"] for each in frames("labels", "street") for o in each["objects"]} == expected
+
+
+def test_labels_and_pictures_are_made_smaller_together(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=10)
+    run("street.mp4", label_size=(32, 32), pictures=True)
+    run("street.mp4", output="large")
+    for small, large in zip(frames("labels", "street"), frames("large", "street"), strict=True):
+        assert (small["width"], small["height"]) == (32, 24)
+        assert small["picture"] == f"street/frame_{small['index']:06d}.jpg"
+        assert small["objects"][0]["mask"]["size"] == [24, 32]
+        half = [side / 2 for side in large["objects"][0]["box"]]
+        assert small["objects"][0]["box"] == pytest.approx(half, abs=1e-4)
+    (saved,) = command.pictures("labels/street/frame_000009.jpg")
+    assert (saved.width, saved.height) == (32, 24)
+    assert len(list(Path("labels/street").iterdir())) == 10
+
+
+def test_the_video_is_drawn_in_the_same_pass(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=12)
+    summary = run("street.mp4", video=True)
+    assert command.num_pictures("labels/street_overlay.mp4") == 12
+    assert summary.outputs == ("labels", "labels/street_overlay.mp4")
+
+
+def test_several_processes_find_the_same(here: Path) -> None:
+    for name in ("a.mp4", "Straße.mp4"):
+        clip(here / name, num_frames=45)
+    run("a.mp4", "Straße.mp4")
+    summary = run("a.mp4", "Straße.mp4", output="two", parallel=2)
+    assert looked_at(summary) == {"a": 45, "Straße": 45}
+    assert labels("two") == labels("labels") and set(labels("two")) == {"a.jsonl", "Straße.jsonl"}
+    assert [path.read_bytes() for path in chunks("two", "a")] == [path.read_bytes() for path in chunks("labels", "a")]
+
+
+def test_parts_of_a_job_are_finished_together(here: Path) -> None:
+    for name, num_frames in (("a.mp4", 65), ("b.mp4", 8), ("c.mp4", 8)):
+        clip(here / name, num_frames=num_frames)
+    inputs = ("a.mp4", "b.mp4", "c.mp4")
+    run(*inputs)
+    parts = [run(*inputs, output="shards", shard=(part, 2)) for part in (1, 2)]
+    shares = [looked_at(part) for part in parts]
+    assert all(0 < share["a"] < 65 for share in shares) and all(sum(share.values()) > 8 for share in shares)
+    assert labels("shards") == {}
+    finished = annotate(request(formats=(), finish="shards", output="").__class__(finish="shards"))
+    assert finished.exit_code == 0 and labels("shards") == labels("labels")
+
+
+def test_a_job_is_not_finished_while_a_part_is_missing(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=45)
+    clip(here / "b.mp4", num_frames=8)
+    run("a.mp4", "b.mp4", output="shards", shard=(1, 2))
+    finished = annotate(request().__class__(finish="shards"))
+    assert finished.exit_code == 1
+    assert finished.videos["a"].error == "2 of 5 chunks are missing; are all its --shard jobs done?"
+
+
+def test_what_is_no_finish_is_refused(here: Path) -> None:
+    kind = type(request())
+    with pytest.raises(UsageError, match="no annotation was begun in this folder"):
+        annotate(kind(finish="nothing"))
+    with pytest.raises(UsageError, match="no INPUT, no -o and no --shard"):
+        annotate(kind(finish="labels", inputs=["a.mp4"]))
+
+
+def test_inputs_can_stand_in_a_list(here: Path) -> None:
+    (here / "clips").mkdir()
+    for name in ("a.mp4", "b c.mp4"):
+        clip(here / "clips" / name, num_frames=5)
+    (here / "clips" / "list.txt").write_text("# good ones\na.mp4\n\nb c.mp4\n")
+    assert set(run("@clips/list.txt").videos) == {"a", "b c"}
+    with pytest.raises(UsageError, match="@none.txt: cannot be read: no such file"):
+        run("@none.txt")
+
+
+def test_videos_of_one_name_get_different_ones(here: Path) -> None:
+    for folder in ("x", "y"):
+        (here / folder).mkdir()
+        clip(here / folder / "clip.mp4", num_frames=6 if folder == "x" else 9)
+    run("x/clip.mp4", "y/clip.mp4")
+    assert (len(frames("labels", "clip")), len(frames("labels", "clip-2"))) == (6, 9)
+
+
+def test_a_video_whose_packets_lie_is_looked_at_in_one_go(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip(here / "street.mp4")
+    run("street.mp4", output="right")
+    from streamseg.annotate import job
+    from streamseg.annotate.chunks import Chunk, Cut
+
+    lie = Cut((Chunk(0, 0.0, None), Chunk(12, 0.48, 0.44), Chunk(20, 0.81, 0.76)), 35, 35, Fraction(25), True)
+    monkeypatch.setattr(job, "cut", lambda *_, **__: lie)
+    run("street.mp4")
+    assert labels("labels") == labels("right")
+    assert len(chunks("labels", "street")) == 1
+
+
+def test_a_video_that_is_no_longer_there_can_be_labelled_where_nothing_looks_at_it(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=60)
+    assert len({each["index"] for each in run("street.mp4", every=0.8) and frames("labels", "street")}) == 3
+
+
+def test_work_is_shared_out_so_that_every_process_is_busy() -> None:
+    from streamseg.annotate.chunks import Chunk, Cut, Run
+
+    cut = Cut(tuple(Chunk(n, float(n), None) for n in range(10)), 10, 10, Fraction(1), True)
+    runs = [Run("long", Path("a"), cut, 0, 10), Run("short", Path("b"), cut, 3, 4)]
+    pieces = work.shared_out(runs, 2)
+    assert len(pieces) >= 6
+    assert [n for run in pieces if run.video == "long" for n in range(run.first, run.last)] == list(range(10))
+    assert work.shared_out(runs[1:], 4) == runs[1:]
+
+
+def test_the_first_time_need_not_be_0(here: Path) -> None:
+    make_clip(here / "late.mkv", num_frames=30, gop=10, pts=[n * 3 + 90 for n in range(30)], time_base=Fraction(1, 75))
+    run("late.mkv")
+    assert [each["time"] for each in frames("labels", "late")][:3] == [0.0, 0.04, 0.08]
+
+
+def test_the_engine_is_asked_with_the_options_of_the_command(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=5)
+    with pytest.raises(UsageError, match="no option is called 'model'"):
+        run("street.mp4", model="people")
+    assert WALKER.endswith("Walker")
