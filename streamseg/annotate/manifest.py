@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,8 @@ from streamseg import zoo
 from streamseg.annotate.chunks import Chunk, Cut
 from streamseg.annotate.recordings import Ended
 from streamseg.types import InputError, OutputError
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 END = 2**20
@@ -95,7 +98,7 @@ class Manifest:
         return None if row is None else json.loads(row[0])
 
     def pin(self, pins: Mapping[str, Any]) -> None:
-        with self._database:
+        with self._writing():
             self._database.execute("DELETE FROM job")
             self._database.execute("INSERT INTO job VALUES (?)", (json.dumps(pins),))
 
@@ -110,7 +113,7 @@ class Manifest:
 
     def put(self, video: str, entry: Entry) -> None:
         described = None if entry.cut is None else json.dumps(_described(entry.cut))
-        with self._database:
+        with self._writing():
             self._database.execute(
                 "INSERT OR REPLACE INTO videos VALUES (?, ?, ?, ?)",
                 (_key(video), json.dumps(entry.identity.to_json()), described, entry.error),
@@ -125,12 +128,12 @@ class Manifest:
 
     def add(self, ended: Ended) -> None:
         row = (_key(ended.video), ended.number, ended.num_frames, ended.next_index, ended.num_bytes)
-        with self._lock, self._database:
+        with self._writing():
             self._database.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)", row)
 
     def forget(self, video: str, number: int | None = None) -> None:
         """A chunk, or all of a video's, is to be done again."""
-        with self._database:
+        with self._writing():
             if number is None:
                 self._database.execute("DELETE FROM chunks WHERE video = ?", (_key(video),))
             else:
@@ -138,9 +141,17 @@ class Manifest:
 
     def clear(self) -> None:
         """Forget the whole job."""
-        with self._database:
+        with self._writing():
             for table in ("videos", "chunks", "job"):
                 self._database.execute(f"DELETE FROM {table}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._lock, self._database:
+                yield
+        except sqlite3.Error as error:
+            raise OutputError(f"{self.path}: the index of the job cannot be written: {error}") from error
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -150,14 +161,11 @@ class Manifest:
                 if self.rebuilt:
                     for leftover in (self.path, self.path.with_name(f"{self.path.name}-journal")):
                         leftover.unlink(missing_ok=True)
-            database = sqlite3.connect(self.path, check_same_thread=False)
-            # what a crash of the machine takes from the index is found again in the chunks
-            database.execute("PRAGMA synchronous = OFF")
-            if not database.execute("PRAGMA user_version").fetchone()[0]:
-                database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+            return _ready(str(self.path))
         except (OSError, sqlite3.Error) as error:
-            raise OutputError(f"{self.path}: the index of the job cannot be opened: {error}") from error
-        return database
+            # no home, or one that cannot be written: the index is good for this run, the next makes it again
+            log.debug("the index of the job is kept in memory: %s: %s", self.path, error)
+            return _ready(":memory:")
 
     def _why_useless(self) -> str:
         """Why the index that is there is of no use, "" where it is good."""
@@ -176,6 +184,16 @@ class Manifest:
             with suppress(sqlite3.Error):
                 database.close()
         return ""
+
+
+def _ready(path: str) -> sqlite3.Connection:
+    """The index at that path, its tables made where it is new."""
+    database = sqlite3.connect(path, check_same_thread=False)
+    # what a crash of the machine takes from the index is found again in the chunks
+    database.execute("PRAGMA synchronous = OFF")
+    if not database.execute("PRAGMA user_version").fetchone()[0]:
+        database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    return database
 
 
 def _key(video: str) -> str:

@@ -1,4 +1,4 @@
-"""A job that is killed at any moment leaves nothing unfinished under a final name, and its labels are what they were."""
+"""A job that is killed at any moment leaves nothing unfinished under a final name; its labels stay what they were."""
 
 from __future__ import annotations
 
