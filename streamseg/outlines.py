@@ -1,6 +1,6 @@
 """Masks as COCO writes them: run lengths, compressed or not, and polygons. The one codec of every room.
 
-    (H, W) the picture · N, K masks · R run lengths · P points
+    (H, W) the picture · N, K masks · R runs or their lengths · P points · S level pieces of a border
 
 Run lengths are {"size": [H, W], "counts": …}. `counts` tells the lengths of the runs outside, inside, outside, … the
 mask in turn, down one column after the other: as a list of numbers, or compressed as text or bytes. All that is made
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -23,6 +24,29 @@ from pycocotools import mask as coco_mask
 
 SHORTEST = 6
 """Numbers of a polygon that has an inside: three points."""
+
+TOLERANCE = 1.0
+"""Pixels that a thinned polygon may stray from the border of an object that is LARGE."""
+
+SMALL, LARGE = 32, 128
+"""Longer sides in pixels up to which an object is small, and from which it is large."""
+
+LEAST_OVERLAP = 0.93, 0.98
+"""Intersection over union of a thinned polygon with its mask, of small objects and of large ones."""
+
+_FINEST = 0.3
+"""Pixels of tolerance below which hardly a corner would go."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pixels of a mask that hang together, be it at a corner: the corners (P, 2) int32 x, y along their borders.
+
+    outer: clockwise, as one sees it · holes: counterclockwise
+    """
+
+    outer: np.ndarray
+    holes: tuple[np.ndarray, ...]
 
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:
@@ -175,6 +199,50 @@ def from_runs(pairs: Sequence[int], *, width: int, height: int) -> dict[str, Any
     return encoded(inside.reshape((height, width), order="F"))
 
 
+def parts(mask: Mapping[str, Any]) -> list[Part]:
+    """The parts of a mask (run lengths), the highest first, each with every corner of its borders.
+
+    Only the runs are looked at, so it takes as long as the object is large, however large the picture. Raises
+    ValueError as `lengths` does.
+    """
+    columns, tops, bottoms = _column_runs(mask)
+    if not len(columns):
+        return []
+    pieces = _pieces(columns, tops, bottoms, width=mask["size"][1])
+    rings = _rings(pieces)
+    ring_of = np.empty(len(pieces.y), np.int64)
+    for number, ring in enumerate(rings):
+        ring_of[ring] = number
+    area = np.bincount(ring_of, weights=(pieces.start - pieces.end) * pieces.y)
+    above = _rings_above(pieces, ring_of)
+    holes: dict[int, list[np.ndarray]] = {number: [] for number in range(len(rings)) if area[number] > 0}
+    for number in np.flatnonzero(area < 0).tolist():
+        around = above[number]
+        while area[around] < 0:  # another hole of the same part, which is higher
+            around = above[around]
+        holes[around].append(pieces.corners(rings[number]))
+    return [Part(pieces.corners(rings[number]), tuple(inner)) for number, inner in holes.items()]
+
+
+def polygons(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list[list[float]]:
+    """A mask (run lengths) as polygons, one for each part, into which its holes are cut; none of an empty mask.
+
+    tolerance: how far they may stray from the border, in pixels, for an object whose longer side has LARGE pixels or
+    more; it shrinks as the square root of that side. Parts and holes that are smaller than it fall away. 0:
+    pycocotools makes the very same mask of them. None: TOLERANCE, or as much less as LEAST_OVERLAP asks for.
+    """
+    return [_joined_rings(rings).ravel().tolist() for rings in _thinned_parts(mask, tolerance)]
+
+
+def polygon(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list[float]:
+    """A mask (run lengths) as a single polygon: parts and holes hang together by cuts that have no area.
+
+    tolerance: as for `polygons` · an empty list of an empty mask
+    """
+    rings = [ring for part in _thinned_parts(mask, tolerance) for ring in part]
+    return _joined_rings(rings).ravel().tolist() if rings else []
+
+
 def hull(segmentation: Any, *, width: int, height: int) -> np.ndarray | None:
     """The corners (P, 2) float32 of the smallest convex shape around a mask; None around an empty one.
 
@@ -257,3 +325,145 @@ def _told(counts: str | bytes) -> list[int]:
         if not shift:
             return listed
     raise ValueError("counts: expected COCO's compressed run lengths, got other characters")
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The level pieces of a mask's borders, (S,) each, those above pixels first, each kind from the top down.
+
+    One begins at x `start` and ends at x `end`, so that the inside is at the right hand: pieces above pixels lead to
+    the right, those `below` pixels to the left · run: (S,) the number of a run that it is above or below · above: (R,)
+    the piece above each run
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    y: np.ndarray
+    below: np.ndarray
+    run: np.ndarray
+    above: np.ndarray
+
+    def corners(self, ring: np.ndarray) -> np.ndarray:
+        """The corners (P, 2) int32 along some of them, one after the other."""
+        y = self.y[ring]
+        points = np.stack([self.start[ring], y, self.end[ring], y], axis=1)
+        return points.reshape(-1, 2).astype(np.int32)
+
+
+def _column_runs(mask: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of a mask, cut where columns end: column, first row and the row after the last, (R,) int64 each."""
+    edges = np.cumsum(lengths(mask))
+    begins, ends = _joined(edges[: len(edges) // 2 * 2 : 2], edges[1::2])
+    height = max(mask["size"][0], 1)
+    first, num_columns = begins // height, (ends - 1) // height - begins // height + 1
+    run = np.repeat(np.arange(len(begins)), num_columns)
+    columns = first[run] + np.arange(len(run)) - (np.cumsum(num_columns) - num_columns)[run]
+    tops = np.maximum(begins[run] - columns * height, 0)
+    return columns, tops, np.minimum(ends[run] - columns * height, height)
+
+
+def _pieces(columns: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, *, width: int) -> _Pieces:
+    """The borders above and below runs (R,), where neighbours in one row are one piece."""
+    num_runs = len(columns)
+    rows = np.concatenate([tops, bottoms])
+    below = np.arange(2 * num_runs) >= num_runs
+    places = (rows + below * (rows.max() + 1)) * (width + 2) + np.tile(columns, 2)
+    order = np.argsort(places, kind="stable")
+    begins = np.ones(len(order), bool)
+    begins[1:] = np.diff(places[order]) != 1
+    piece_of = np.empty(len(order), np.int64)
+    piece_of[order] = np.cumsum(begins) - 1
+    first, last = order[begins], order[np.roll(begins, -1)]
+    left, right = columns[first % num_runs], columns[last % num_runs] + 1
+    leftwards = below[first]
+    return _Pieces(
+        start=np.where(leftwards, right, left),
+        end=np.where(leftwards, left, right),
+        y=rows[first],
+        below=leftwards,
+        run=first % num_runs,
+        above=piece_of[:num_runs],
+    )
+
+
+def _rings(pieces: _Pieces) -> list[np.ndarray]:
+    """The pieces of each closed border in their order.
+
+    On one column line the upright borders lead from the first corner to the second, from the third to the fourth, …,
+    each from the end of one piece to the start of another. Where four borders meet, two corners are in one place; the
+    upper border takes the one of the piece above pixels, so that pixels which touch at a corner hang together.
+    """
+    count = len(pieces.y)
+    x, y = np.concatenate([pieces.start, pieces.end]), np.tile(pieces.y, 2)
+    pairs = np.argsort((x * (y.max() + 1) + y) * 2 + np.tile(pieces.below, 2), kind="stable").reshape(-1, 2)
+    following = np.empty(count, np.int64)
+    following[pairs.max(axis=1) - count] = pairs.min(axis=1)
+    onward, seen, rings = following.tolist(), [False] * count, []
+    for first in range(count):
+        ring = []
+        while not seen[first]:
+            seen[first] = True
+            ring.append(first)
+            first = onward[first]
+        if ring:
+            rings.append(np.array(ring))
+    return rings
+
+
+def _rings_above(pieces: _Pieces, ring_of: np.ndarray) -> dict[int, int]:
+    """For each closed border its uppermost piece below pixels: the border that is above those pixels.
+
+    Of a hole it is the part's outer border, or another of its holes. ring_of: (S,) the border of each piece
+    """
+    below = np.flatnonzero(pieces.below)
+    rings, uppermost = np.unique(ring_of[below], return_index=True)
+    around = ring_of[pieces.above[pieces.run[below[uppermost]]]]
+    return dict(zip(rings.tolist(), around.tolist(), strict=True))
+
+
+def _thinned_parts(mask: Mapping[str, Any], tolerance: float | None) -> list[list[np.ndarray]]:
+    """The borders of each part, the outer one first, thinned within the tolerance that `polygons` takes."""
+    exact = [[part.outer, *part.holes] for part in parts(mask)]
+    if not exact or tolerance == 0:
+        return exact
+    side = int(max(np.ptp(np.concatenate([part[0] for part in exact]), axis=0)))
+    pixels = (TOLERANCE if tolerance is None else tolerance) * min(math.sqrt(side / LARGE), 1)
+    if tolerance is not None:
+        return _thinned(exact, pixels)
+    needed = float(np.interp(side, (SMALL, LARGE), LEAST_OVERLAP))
+    while pixels >= _FINEST:
+        found = _thinned(exact, pixels)
+        if _overlap(found, mask) >= needed:
+            return found
+        pixels *= 0.8
+    return exact
+
+
+def _thinned(exact: list[list[np.ndarray]], pixels: float) -> list[list[np.ndarray]]:
+    """Borders without the corners that are not needed to stay within some pixels; the largest part always stays.
+
+    The last thing that OpenCV does, leaving out corners that are nearly in line, may add up to half as much again.
+    """
+    thinned = [[cv2.approxPolyDP(ring, pixels, True)[:, 0] for ring in part] for part in exact]
+    kept = [[ring for ring in part if len(ring) > 2] for part in thinned if len(part[0]) > 2]
+    return kept or [[max((part[0] for part in exact), key=cv2.contourArea)]]
+
+
+def _overlap(found: list[list[np.ndarray]], mask: Mapping[str, Any]) -> float:
+    """Intersection over union of a mask with what pycocotools makes of the borders of its parts."""
+    height, width = size_of(mask)
+    drawn = compressed([_joined_rings(part).ravel().tolist() for part in found], width=width, height=height)
+    return float(overlaps([drawn], [mask])[0, 0])
+
+
+def _joined_rings(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """Closed borders (P, 2) as one: each hangs at the corner of those before it that is nearest, by a cut there and
+    back."""
+    first, *others = sorted(rings, key=lambda ring: int(ring[:, 0].min()))
+    whole = first
+    for ring in others:
+        apart = whole[:, None].astype(np.float32) - ring
+        here, there = np.unravel_index(np.argmin((apart**2).sum(axis=2)), apart.shape[:2])
+        around = np.roll(ring, -there, axis=0)
+        whole = np.concatenate([whole[: here + 1], around, around[:1], whole[here:]])
+    return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import cv2
@@ -249,3 +250,137 @@ def test_the_hull_of_a_mask_goes_around_its_pixels() -> None:
         assert corners is not None
         assert {(float(x), float(y)) for x, y in corners} == {(10, 20), (30, 20), (30, 100), (10, 100)}
     assert outlines.hull(outlines.encoded(np.zeros((4, 4))), width=4, height=4) is None
+
+
+RING = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 1]], bool)
+
+
+def steps_around(mask: np.ndarray) -> set[tuple[tuple[int, int], tuple[int, int]]]:
+    """Every side of a pixel between inside and outside, as a step with the inside at its right hand."""
+    around = np.pad(mask, 1)
+    steps = set()
+    for y, x in np.argwhere(mask).tolist():
+        sides = {
+            ((x, y), (x + 1, y)): around[y, x + 1],
+            ((x + 1, y), (x + 1, y + 1)): around[y + 1, x + 2],
+            ((x + 1, y + 1), (x, y + 1)): around[y + 2, x + 1],
+            ((x, y + 1), (x, y)): around[y + 1, x],
+        }
+        steps |= {step for step, neighbour in sides.items() if not neighbour}
+    return steps
+
+
+def steps_of(ring: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The steps from pixel to pixel along a border of corners (P, 2)."""
+    steps = []
+    for (x1, y1), (x2, y2) in zip(ring.tolist(), np.roll(ring, -1, axis=0).tolist(), strict=True):
+        count = max(abs(x2 - x1), abs(y2 - y1))
+        places = [(x1 + (x2 - x1) * i // count, y1 + (y2 - y1) * i // count) for i in range(count + 1)]
+        steps += zip(places, places[1:], strict=False)
+    return steps
+
+
+def area_of(ring: np.ndarray) -> float:
+    """The area inside corners (P, 2) that go clockwise, as one sees it; less than 0 of others."""
+    x, y = ring.T.astype(float)
+    return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
+
+
+@given(masks)
+def test_the_borders_of_parts_are_each_side_between_inside_and_outside_once(mask: np.ndarray) -> None:
+    parts = outlines.parts(outlines.encoded(mask))
+    steps = [step for part in parts for ring in (part.outer, *part.holes) for step in steps_of(ring)]
+    assert len(steps) == len(set(steps)) and set(steps) == steps_around(mask)
+
+
+@given(masks)
+def test_parts_and_their_holes_are_the_connected_ones(mask: np.ndarray) -> None:
+    """Pixels hang together at corners too, and so what is outside does not."""
+    parts = outlines.parts(outlines.encoded(mask))
+    count, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    areas = sorted(area_of(part.outer) + sum(map(area_of, part.holes)) for part in parts)
+    assert areas == sorted((numbers == number).sum() for number in range(1, count))
+    around = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    assert sum(len(part.holes) for part in parts) == cv2.connectedComponents(around, connectivity=4)[0] - 2
+    assert all(area_of(part.outer) > 0 and all(area_of(hole) < 0 for hole in part.holes) for part in parts)
+
+
+def test_a_part_tells_the_corners_of_its_border_and_of_its_hole() -> None:
+    """Three by three pixels around an empty one, and one more at the lower right."""
+    (part,) = outlines.parts(outlines.encoded(RING))
+    assert part.outer.tolist() == [[0, 0], [3, 0], [3, 2], [4, 2], [4, 3], [0, 3]]
+    assert [hole.tolist() for hole in part.holes] == [[[1, 2], [2, 2], [2, 1], [1, 1]]]
+
+
+@given(masks)
+def test_pycocotools_makes_the_same_mask_of_polygons_along_the_borders(mask: np.ndarray) -> None:
+    made, size = outlines.encoded(mask), {"width": mask.shape[1], "height": mask.shape[0]}
+    if not mask.any():
+        assert outlines.polygons(made) == [] == outlines.polygon(made)
+        return
+    assert outlines.compressed(outlines.polygons(made, tolerance=0), **size) == made
+    assert outlines.compressed([outlines.polygon(made, tolerance=0)], **size) == made
+
+
+@given(masks)
+def test_polygons_are_thinned_no_further_than_a_small_object_bears(mask: np.ndarray) -> None:
+    made, size = outlines.encoded(mask), {"width": mask.shape[1], "height": mask.shape[0]}
+    if mask.any():
+        for polygons in (outlines.polygons(made), [outlines.polygon(made)]):
+            assert outlines.overlaps([outlines.compressed(polygons, **size)], [made])[0, 0] >= 0.93
+
+
+def somebody(side: int, *, seed: int, width: int = 500, height: int = 500) -> dict[str, Any]:
+    """A mask with the smooth border that a model makes: a person of `side` pixels, arms apart, in the picture."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros((28, 28), np.float32)
+    cv2.circle(cells, (14, 4), 3, 1, -1)
+    cv2.ellipse(cells, (14, 11), (4, 6), 0, 0, 360, 1, -1)
+    for at, foot, hand in zip((12, 16), rng.integers((5, 15), (12, 23)), (3, 25), strict=True):
+        cv2.line(cells, (at, 15), (int(foot), 27), 1, 3)
+        cv2.line(cells, (at, 8), (hand, int(rng.integers(4, 18))), 1, 2)
+    drawn = cv2.resize(cells, (side // 2, side), interpolation=cv2.INTER_LINEAR) > 0.5
+    left, top = rng.integers(0, (width - side // 2 + 1, height - side + 1)).tolist()
+    return outlines.encoded_patch(drawn, left=left, top=top, width=width, height=height)
+
+
+@pytest.mark.parametrize(("side", "least"), [(12, 0.93), (24, 0.93), (31, 0.93), (140, 0.98), (250, 0.98), (500, 0.98)])
+def test_thinned_polygons_of_people_keep_nearly_all_pixels_in_a_part_of_the_points(side: int, least: float) -> None:
+    for seed in range(5):
+        made = somebody(side, seed=seed)
+        thinned = outlines.polygons(made)
+        back = outlines.compressed(thinned, width=500, height=500)
+        assert outlines.overlaps([back], [made])[0, 0] >= least
+        if side >= 128:
+            exact = outlines.polygons(made, tolerance=0)
+            assert sum(map(len, thinned)) < 0.6 * sum(map(len, exact))
+
+
+def test_a_tolerance_is_met_by_large_objects_and_shrinks_with_small_ones() -> None:
+    """A stair of 4 pixels is at most 2.83 pixels from the straight line: gone at 3, and at 32 pixels only at 6."""
+    stairs = np.tri(32, dtype=bool).repeat(4, axis=0).repeat(4, axis=1)
+    large, small = outlines.encoded(stairs), outlines.encoded(stairs[:32, :32])
+    assert [len(outlines.polygons(large, tolerance=pixels)[0]) > 8 for pixels in (2, 3)] == [True, False]
+    assert [len(outlines.polygons(small, tolerance=pixels)[0]) > 8 for pixels in (3, 6)] == [True, False]
+
+
+def test_parts_smaller_than_the_tolerance_fall_away_but_not_the_last_one() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[10:190, 10:50] = True
+    mask[100, 100] = True
+    large_only = outlines.polygons(outlines.encoded(mask), tolerance=3)
+    assert large_only == [outlines.polygons(outlines.encoded(mask), tolerance=0)[0]]
+    alone = outlines.polygons(outlines.encoded(mask & (np.arange(200) > 60)), tolerance=50)
+    assert alone == [[100, 100, 101, 100, 101, 101, 100, 101]]
+
+
+def test_polygons_of_a_large_picture_are_those_of_a_small_one() -> None:
+    """Nothing of the size of the picture is made: one of 400 million pixels would take 400 MB."""
+    patch = np.array(RING)
+    far = outlines.encoded_patch(patch, left=19_000, top=17_000, width=20_000, height=20_000)
+    near = outlines.polygons(outlines.encoded(patch), tolerance=0)
+    moved = [(np.reshape(polygon, (-1, 2)) + (19_000, 17_000)).ravel().tolist() for polygon in near]
+    tracemalloc.start()
+    assert outlines.polygons(far, tolerance=0) == moved
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
