@@ -108,6 +108,29 @@ def decoded_columns(run_lengths: Mapping[str, Any], columns: slice) -> np.ndarra
     return (np.cumsum(change[:-1]) & 1).astype(bool).reshape(num_columns, height).T
 
 
+def decoded_patch(run_lengths: Mapping[str, Any]) -> tuple[int, int, np.ndarray]:
+    """Left, top and the pixels (h, w) bool of the smallest part of the picture that holds all of a mask.
+
+    What `encoded_patch` takes; (0, 0) pixels of an empty mask. Raises ValueError as `lengths` does.
+    """
+    columns, tops, bottoms = _column_runs(run_lengths)
+    if not len(columns):
+        return 0, 0, np.zeros((0, 0), bool)
+    left, top = int(columns.min()), int(tops.min())
+    change = np.zeros((int(columns.max()) - left + 1, int(bottoms.max()) - top + 1), np.int8)
+    change[columns - left, tops - top] = 1
+    change[columns - left, bottoms - top] = -1
+    return left, top, np.cumsum(change[:, :-1], axis=1, dtype=np.int8).astype(bool).T
+
+
+def row_lengths(inside: np.ndarray) -> np.ndarray:
+    """The lengths (R,) of the runs outside, inside, outside, … a mask (H, W) bool, along one row after the other."""
+    flat = inside.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    begins_inside = [0] if len(flat) and flat[0] else []
+    return np.diff(np.concatenate([[0], np.array(begins_inside, np.int64), edges, [len(flat)]])).astype(np.int64)
+
+
 def size_of(run_lengths: Any) -> tuple[int, int]:
     """The (height, width) of run lengths, of which the numbers or the text are not looked at.
 
@@ -178,6 +201,16 @@ def overlaps(
     return np.asarray(coco_mask.iou(list(masks), list(others), [of_own] * len(others)), np.float64)
 
 
+def without(mask: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The pixels of a mask that are in none of the others; all are compressed run lengths of one picture."""
+    if not others:
+        return dict(mask)
+    counts = lengths(_as_text(coco_mask.merge(list(others)))).tolist()
+    swapped = counts[1:] if counts[0] == 0 else [0, *counts]
+    outside = coco_mask.frPyObjects({"size": list(mask["size"]), "counts": swapped}, *mask["size"])
+    return _as_text(coco_mask.merge([dict(mask), outside], intersect=True))
+
+
 def runs(mask: Mapping[str, Any]) -> list[int]:
     """First pixel and length of every run of a mask (run lengths): pixels counted from 1, down the columns."""
     edges = np.cumsum(lengths(mask))
@@ -241,6 +274,11 @@ def polygon(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list[
     """
     rings = [ring for part in _thinned_parts(mask, tolerance) for ring in part]
     return _joined_rings(rings).ravel().tolist() if rings else []
+
+
+def shrunk(tolerance: float, *, side: float) -> float:
+    """The tolerance, in pixels, for an object whose longer side has `side` pixels."""
+    return tolerance * min(math.sqrt(side / LARGE), 1)
 
 
 def hull(segmentation: Any, *, width: int, height: int) -> np.ndarray | None:
@@ -427,7 +465,7 @@ def _thinned_parts(mask: Mapping[str, Any], tolerance: float | None) -> list[lis
     if not exact or tolerance == 0:
         return exact
     side = int(max(np.ptp(np.concatenate([part[0] for part in exact]), axis=0)))
-    pixels = (TOLERANCE if tolerance is None else tolerance) * min(math.sqrt(side / LARGE), 1)
+    pixels = shrunk(TOLERANCE if tolerance is None else tolerance, side=side)
     if tolerance is not None:
         return _thinned(exact, pixels)
     needed = float(np.interp(side, (SMALL, LARGE), LEAST_OVERLAP))

@@ -113,6 +113,31 @@ def test_some_columns_are_those_of_the_whole_mask(mask: np.ndarray, data: st.Dat
     np.testing.assert_array_equal(outlines.decoded_columns(outlines.encoded(mask), columns), mask[:, columns])
 
 
+@given(masks, st.integers(0, 3), st.integers(0, 3))
+def test_the_part_of_the_picture_that_holds_a_mask_is_as_small_as_can_be(mask: np.ndarray, right: int, up: int) -> None:
+    whole = np.pad(mask, ((up, 2), (right, 1)))
+    left, top, part = outlines.decoded_patch(outlines.encoded(whole))
+    if not mask.any():
+        assert (left, top, part.shape) == (0, 0, (0, 0))
+        return
+    rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+    assert (left, top) == (columns[0], rows[0])
+    np.testing.assert_array_equal(part, whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+
+@given(masks)
+def test_lengths_along_rows_are_those_of_the_mask_on_its_side(mask: np.ndarray) -> None:
+    assert outlines.row_lengths(mask).tolist() == pixel_by_pixel(mask.T)
+
+
+@given(several)
+def test_a_mask_without_others_has_the_pixels_that_none_of_them_has(stack: np.ndarray) -> None:
+    if stack.shape[2]:
+        first, *others = outlines.encoded_all(stack)
+        left = stack[..., 0] & ~stack[..., 1:].any(axis=2)
+        assert outlines.without(first, others) == outlines.encoded(left)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -17,6 +17,8 @@ from streamseg import plugins, rooms
 from streamseg.types import Dataset, Sample
 from tests.contract import entry
 from tests.datasets import test_deepfashion2, test_mask_folder, test_nuclei, test_open_images, test_via
+from tests.formats import test_cvat as test_cvat_format
+from tests.formats import videos
 from tests.tiny_model import make_balls
 
 NAMES = rooms.names("datasets")
@@ -57,8 +59,15 @@ def outlines(folder: Path) -> Mapping[str, Any]:
     return {"path": folder / "via.json"}
 
 
+def walk(folder: Path) -> Mapping[str, Any]:
+    frames = list(videos.frames(3, pictures="street"))
+    videos.save_pictures(folder, frames)
+    return {"path": test_cvat_format.written(folder, frames)}
+
+
 TWO_PICTURES: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
     "coco": lambda folder: {"path": make_balls(folder / "balls")},
+    "cvat": walk,
     "deepfashion2": clothes,
     "mask_folder": moles,
     "nuclei": lambda folder: {"folder": test_nuclei.make_nuclei(folder)},
