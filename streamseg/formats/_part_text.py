@@ -41,6 +41,14 @@ class PartText:
         with self._errors():
             os.replace(self.part, self.final)
 
+    def taken_back(self) -> Iterator[str]:
+        """All that was written, piece by piece, for another file; then nothing is left of it."""
+        self.close()
+        with self._errors(), open(self.part, encoding="utf-8", newline="\n") as file:
+            while text := file.read(1 << 16):
+                yield text
+        self.discard()
+
     def discard(self) -> None:
         with suppress(OSError):
             self._file.close()
