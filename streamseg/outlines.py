@@ -131,6 +131,13 @@ def row_lengths(inside: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([[0], np.array(begins_inside, np.int64), edges, [len(flat)]])).astype(np.int64)
 
 
+def picture_row_lengths(run_lengths: Mapping[str, Any]) -> np.ndarray:
+    """The lengths (R,) of `row_lengths` of a whole picture, of which only the part that holds the mask is unrolled."""
+    height, width = size_of(run_lengths)
+    left, top, inside = decoded_patch(run_lengths)
+    return lengths(encoded_patch(inside.T, left=top, top=left, width=height, height=width))
+
+
 def size_of(run_lengths: Any) -> tuple[int, int]:
     """The (height, width) of run lengths, of which the numbers or the text are not looked at.
 

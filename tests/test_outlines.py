@@ -128,6 +128,7 @@ def test_the_part_of_the_picture_that_holds_a_mask_is_as_small_as_can_be(mask: n
 @given(masks)
 def test_lengths_along_rows_are_those_of_the_mask_on_its_side(mask: np.ndarray) -> None:
     assert outlines.row_lengths(mask).tolist() == pixel_by_pixel(mask.T)
+    assert outlines.picture_row_lengths(outlines.encoded(mask)).tolist() == pixel_by_pixel(mask.T)
 
 
 @given(several)
