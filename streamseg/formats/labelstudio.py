@@ -28,7 +28,7 @@ _RUN_BITS = 3, 4, 8, 16
 
 
 class Labelstudio:
-    """What Label Studio's import takes as JSON tasks; labelstudio.xml is pasted as the labelling interface.
+    """What Label Studio's import takes as JSON tasks; labelstudio_setup.txt is pasted as the labelling interface.
 
     task: "brush" (exact masks) or "polygon", a task a frame, or "video", a task a video with a box a track · tolerance:
     of polygons, as `outlines.polygon` has it · prefix: what stands before the path of a picture or video, the address
@@ -56,7 +56,7 @@ class Labelstudio:
         self._boxes: _Boxes | None = None
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._files = [PartText(folder / "labelstudio.json"), PartText(folder / "labelstudio.xml")]
+        self._files = [PartText(folder / "labelstudio.json"), PartText(folder / "labelstudio_setup.txt")]
         self._files[1].write(_SETUPS[self._task].format(labels=_labels(class_names)))
         self._files[1].close()
 

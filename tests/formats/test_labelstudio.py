@@ -161,7 +161,7 @@ def test_frames_of_a_varying_rate_are_tasks_with_their_own_times(tmp_path: Path)
 )
 def test_the_set_up_has_the_names_that_the_regions_use(tmp_path: Path, task: Any, kind: str, media: str) -> None:
     read = tasks(tmp_path, task=task)
-    view = ElementTree.parse(tmp_path / "labelstudio.xml").getroot()
+    view = ElementTree.parse(tmp_path / "labelstudio_setup.txt").getroot()
     region = regions(read[0])[0]
     control, shown = view.find(kind), view.find(media)
     assert control is not None and shown is not None
