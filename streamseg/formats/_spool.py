@@ -36,7 +36,8 @@ class TrackSpool:
         self._scores: dict[int, dict[str, float]] = {}
         self._times: Counter[int] = Counter()
         with _errors():
-            self._file = sqlite3.connect("", isolation_level=None)  # a name of nothing is a file that nobody else sees
+            # a name of nothing is a file that nobody else sees; who discards a job may be another thread
+            self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._file.execute("PRAGMA journal_mode = OFF")
             self._file.execute("PRAGMA cache_size = -2048")
             self._file.execute("CREATE TABLE texts (track, frame, text, PRIMARY KEY (track, frame)) WITHOUT ROWID")
@@ -87,4 +88,4 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OutputError(f"the temporary folder cannot hold the tracks of this video: {error}") from error
+        raise OutputError(f"the temporary folder (TMPDIR) cannot hold the tracks of this video: {error}") from error
