@@ -14,7 +14,7 @@ where a part would do, and takes any text for run lengths.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -271,7 +271,7 @@ def polygons(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list
     more; it shrinks as the square root of that side. Parts and holes that are smaller than it fall away. 0:
     pycocotools makes the very same mask of them. None: TOLERANCE, or as much less as LEAST_OVERLAP asks for.
     """
-    return [_joined_rings(rings).ravel().tolist() for rings in _thinned_parts(mask, tolerance)]
+    return [joined(rings).ravel().tolist() for rings in _thinned_parts(mask, tolerance)]
 
 
 def polygon(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list[float]:
@@ -280,7 +280,41 @@ def polygon(mask: Mapping[str, Any], *, tolerance: float | None = None) -> list[
     tolerance: as for `polygons` · an empty list of an empty mask
     """
     rings = [ring for part in _thinned_parts(mask, tolerance) for ring in part]
-    return _joined_rings(rings).ravel().tolist() if rings else []
+    return joined(rings).ravel().tolist() if rings else []
+
+
+def thinned(
+    exact: list[list[np.ndarray]], tolerance: float | None, *, overlap: Callable[[list[list[np.ndarray]]], float]
+) -> list[list[np.ndarray]]:
+    """The rings (P, 2) int32 of each part of an object, the outer one first, within the tolerance of `polygons`.
+
+    overlap: intersection over union of what a reader makes of such rings with what it makes of the exact ones
+    """
+    if not exact or tolerance == 0:
+        return exact
+    side = int(max(np.ptp(np.concatenate([part[0] for part in exact]), axis=0)))
+    pixels = shrunk(TOLERANCE if tolerance is None else tolerance, side=side)
+    if tolerance is not None:
+        return _without_needless(exact, pixels)
+    needed = float(np.interp(side, (SMALL, LARGE), LEAST_OVERLAP))
+    while pixels >= _FINEST:
+        found = _without_needless(exact, pixels)
+        if overlap(found) >= needed:
+            return found
+        pixels *= 0.8
+    return exact
+
+
+def joined(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """Closed rings (P, 2) as one: each hangs at the nearest corner of those before it, by a cut there and back."""
+    first, *others = sorted(rings, key=lambda ring: int(ring[:, 0].min()))
+    whole = first
+    for ring in others:
+        apart = whole[:, None].astype(np.float32) - ring
+        here, there = np.unravel_index(np.argmin((apart**2).sum(axis=2)), apart.shape[:2])
+        around = np.roll(ring, -there, axis=0)
+        whole = np.concatenate([whole[: here + 1], around, around[:1], whole[here:]])
+    return whole
 
 
 def shrunk(tolerance: float, *, side: float) -> float:
@@ -469,46 +503,21 @@ def _rings_above(pieces: _Pieces, ring_of: np.ndarray) -> dict[int, int]:
 def _thinned_parts(mask: Mapping[str, Any], tolerance: float | None) -> list[list[np.ndarray]]:
     """The borders of each part, the outer one first, thinned within the tolerance that `polygons` takes."""
     exact = [[part.outer, *part.holes] for part in parts(mask)]
-    if not exact or tolerance == 0:
-        return exact
-    side = int(max(np.ptp(np.concatenate([part[0] for part in exact]), axis=0)))
-    pixels = shrunk(TOLERANCE if tolerance is None else tolerance, side=side)
-    if tolerance is not None:
-        return _thinned(exact, pixels)
-    needed = float(np.interp(side, (SMALL, LARGE), LEAST_OVERLAP))
-    while pixels >= _FINEST:
-        found = _thinned(exact, pixels)
-        if _overlap(found, mask) >= needed:
-            return found
-        pixels *= 0.8
-    return exact
+    return thinned(exact, tolerance, overlap=lambda found: _overlap(found, mask))
 
 
-def _thinned(exact: list[list[np.ndarray]], pixels: float) -> list[list[np.ndarray]]:
+def _without_needless(exact: list[list[np.ndarray]], pixels: float) -> list[list[np.ndarray]]:
     """Borders without the corners that are not needed to stay within some pixels; the largest part always stays.
 
     The last thing that OpenCV does, leaving out corners that are nearly in line, may add up to half as much again.
     """
-    thinned = [[cv2.approxPolyDP(ring, pixels, True)[:, 0] for ring in part] for part in exact]
-    kept = [[ring for ring in part if len(ring) > 2] for part in thinned if len(part[0]) > 2]
+    found = [[cv2.approxPolyDP(ring, pixels, True)[:, 0] for ring in part] for part in exact]
+    kept = [[ring for ring in part if len(ring) > 2] for part in found if len(part[0]) > 2]
     return kept or [[max((part[0] for part in exact), key=cv2.contourArea)]]
 
 
 def _overlap(found: list[list[np.ndarray]], mask: Mapping[str, Any]) -> float:
     """Intersection over union of a mask with what pycocotools makes of the borders of its parts."""
     height, width = size_of(mask)
-    drawn = compressed([_joined_rings(part).ravel().tolist() for part in found], width=width, height=height)
+    drawn = compressed([joined(part).ravel().tolist() for part in found], width=width, height=height)
     return float(overlaps([drawn], [mask])[0, 0])
-
-
-def _joined_rings(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """Closed borders (P, 2) as one: each hangs at the corner of those before it that is nearest, by a cut there and
-    back."""
-    first, *others = sorted(rings, key=lambda ring: int(ring[:, 0].min()))
-    whole = first
-    for ring in others:
-        apart = whole[:, None].astype(np.float32) - ring
-        here, there = np.unravel_index(np.argmin((apart**2).sum(axis=2)), apart.shape[:2])
-        around = np.roll(ring, -there, axis=0)
-        whole = np.concatenate([whole[: here + 1], around, around[:1], whole[here:]])
-    return whole
