@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -13,18 +12,19 @@ import numpy as np
 
 from streamseg import outlines
 from streamseg.datasets._classes import BACKGROUND, chosen
+from streamseg.formats.coco import load, segmentation_of
 from streamseg.types import InputError, Sample
 
 NO_AREA = "objects without area left out"
-SHORT = "polygons of fewer than three points left out"
-CROWD_SIZE = "crowd regions of another size than their picture, known by their box only"
 
 
 class Coco:
     """A COCO detection dataset: `path` is its json, `images` the folder of its pictures.
 
     images: by default `images` beside the json, or in COCO's own layout `val2017` beside `annotations`, where minival
-    and valminusminival are of val · classes: take these only, and only pictures that show one, unless `keep_empty`.
+    and valminusminival are of val, or as CVAT lays them out (`images/default` beside `annotations`) or
+    `streamseg annotate` does (beside the json) · classes: take these only, and only pictures that show one, unless
+    `keep_empty` · crowd_is_object: take a crowd as one object, because CVAT marks every mask so that is no polygon.
     An empty segmentation means that the mask is unknown. Class ids are 1… in the order of COCO's category ids, which
     may be any numbers, 0 too; categories of one name are one class. `class_ids`: category id -> class id.
     Raises InputError when the file is not COCO json or a picture is missing; compressed run lengths are looked at when
@@ -35,11 +35,18 @@ class Coco:
     _pictures: list[dict[str, Any]]
 
     def __init__(
-        self, *, path: Path, images: Path | None = None, classes: tuple[str, ...] = (), keep_empty: bool = False
+        self,
+        *,
+        path: Path,
+        images: Path | None = None,
+        classes: tuple[str, ...] = (),
+        keep_empty: bool = False,
+        crowd_is_object: bool = False,
     ) -> None:
         self.path = Path(path)
-        content = _read(self.path)
-        self.images = self._folder(images)
+        self.crowd_is_object = crowd_is_object
+        content = load(self.path)
+        self.images = Path(images) if images is not None else self._folder(content["images"])
         found: Counter[str] = Counter()
         try:
             self._index(content, classes, found)
@@ -89,7 +96,7 @@ class Coco:
                 raise InputError(f"{name}: area: expected a number of pixels, got {annotation['area']!r}")
             size = sizes[annotation["image_id"]]
             try:
-                segmentation = _checked(annotation, size, found=found)
+                segmentation = segmentation_of(annotation, size, found=found)
             except ValueError as error:
                 raise InputError(f"{name}: segmentation: {error}") from error
             self._objects[annotation["image_id"]].append({**annotation, "segmentation": segmentation})
@@ -107,14 +114,18 @@ class Coco:
         used = {annotation["category_id"] for annotation in content["annotations"]}
         return {number: name for number, name in names.items() if name != BACKGROUND or number in used}
 
-    def _folder(self, images: Path | None) -> Path:
-        if images is not None:
-            return Path(images)
+    def _folder(self, pictures: Any) -> Path:
+        """Where the pictures lie that are listed."""
         part = self.path.stem.removeprefix("instances_").replace("valminusminival", "val").replace("minival", "val")
-        candidates = [self.path.parent / "images", self.path.parent.parent / part]
+        beside, above = self.path.parent, self.path.parent.parent
+        candidates = [beside / "images", above / part, above / "images" / part]
         for folder in candidates:
             if folder.is_dir():
                 return folder
+        listed = pictures[0] if isinstance(pictures, list) and pictures else None
+        first = listed.get("file_name") if isinstance(listed, dict) else None
+        if isinstance(first, str) and (beside / first).is_file():
+            return beside
         raise InputError(f"{self.path}: no folder of pictures found; looked for {' and '.join(map(str, candidates))}")
 
     def __len__(self) -> int:
@@ -139,47 +150,6 @@ class Coco:
             boxes=boxes,
             class_ids=np.array([self.class_ids[a["category_id"]] for a in objects], np.int32),
             masks=tuple(a["segmentation"] for a in objects),
-            crowd=np.array([bool(a.get("iscrowd", 0)) for a in objects], bool),
+            crowd=np.array([bool(a.get("iscrowd", 0)) and not self.crowd_is_object for a in objects], bool),
             areas=np.array([a.get("area", np.nan) for a in objects], np.float64),
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-    needed = ("images", "annotations", "categories")
-    missing = [key for key in needed if key not in content] if isinstance(content, dict) else ["images"]
-    if missing:
-        raise InputError(
-            f"{path}: expected a COCO file with images, annotations and categories; {missing[0]} is missing"
-        )
-    return dict(content)
-
-
-def _checked(annotation: dict[str, Any], size: tuple[int, int], *, found: Counter[str]) -> Any:
-    """The segmentation as polygons or run lengths of a picture of `size` (height, width), None where it is unknown.
-
-    Raises ValueError.
-    """
-    segmentation = annotation.get("segmentation") or None
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not outlines.is_polygon(polygon):
-                raise ValueError(f"expected polygons [x, y, x, y, …], got {str(polygon)[:60]}")
-        kept = [polygon for polygon in segmentation if len(polygon) >= outlines.SHORTEST]
-        found.update([SHORT] * (len(segmentation) - len(kept)))
-        return kept or None
-    if segmentation is None:
-        return None
-    if (given := outlines.size_of(segmentation)) == size:
-        if isinstance(segmentation["counts"], list):
-            outlines.lengths(segmentation)
-        return segmentation
-    if annotation.get("iscrowd", 0):  # some of COCO's own are smaller than their picture
-        found[CROWD_SIZE] += 1
-        return None
-    raise ValueError(f"expected run lengths of {size[1]}x{size[0]} pixels as its picture has, got size {list(given)}")
