@@ -185,7 +185,9 @@ def rectangle(box: Sequence[float] | np.ndarray) -> list[float]:
 
 def areas(masks: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """The pixels in each of N compressed run lengths, (N,) float64."""
-    return np.asarray(coco_mask.area(list(masks)), np.float64) if masks else np.zeros(0)
+    # pycocotools 2.0 counts the masks in a byte, and NumPy 2 refuses to go on from 255
+    portions = [coco_mask.area(list(masks[i : i + 255])) for i in range(0, len(masks), 255)]
+    return np.concatenate([np.zeros(0), *portions])
 
 
 def boxes(masks: Sequence[Mapping[str, Any]]) -> np.ndarray:

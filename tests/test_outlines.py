@@ -410,3 +410,11 @@ def test_polygons_of_a_large_picture_are_those_of_a_small_one() -> None:
     assert outlines.polygons(far, tolerance=0) == moved
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+def test_hundreds_of_masks_are_measured_like_one() -> None:
+    for number in (0, 1, 255, 256, 600):
+        masks = [outlines.encoded(STAIRS)] * number
+        assert outlines.areas(masks).tolist() == [4] * number
+        assert outlines.boxes(masks).tolist() == [[0, 0, 3, 3]] * number
+        assert outlines.overlaps(masks, masks[:1]).tolist() == ([[1]] * number if number else [])
