@@ -338,7 +338,7 @@ def test_a_full_disk_ends_the_run_in_order_and_what_fits_plays(
         (["--effect", "splash:"], "expected key=value after the colon, got ''"),
         (["--effect", ":"], "expected key=value after the colon, got ''"),
         (["--effect", "..here:Blur"], "expected package.module:Class"),
-        (["-o", ""], "expected a file, a folder or images:FOLDER"),
+        (["-o", ""], "expected a file, a folder, hls:FOLDER, images:FOLDER, rtsp:"),
         ([""], "expected an INPUT, got an empty text"),
     ],
 )

@@ -159,7 +159,7 @@ class Chaos:
                 lossy = fault.name.endswith("UDP")  # there must be some packets to be lost
                 self._strike(server, fault, seconds=1.5 if lossy else chance.uniform(0.05, 0.3))
                 # the server is in this process too, and learns a moment later that a client has left
-                within(5, self._holds_as_much_as_at_the_start)
+                within(20, self._holds_as_much_as_at_the_start)
             for pipeline in pipelines:
                 pipeline.remove(next(iter(pipeline.summary().streams)))
                 pipeline.close()

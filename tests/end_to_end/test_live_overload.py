@@ -25,7 +25,12 @@ LOOK = 4 / RATE
 @pytest.fixture(scope="module", params=[(0.5, SECONDS), (LOOK / 2, 3.0)], ids=["patient", "less-patient-than-a-look"])
 def run(request: pytest.FixtureRequest) -> Run:
     max_age, seconds = request.param
-    return Run(max_age=max_age, seconds=seconds)
+    made = Run(max_age=max_age, seconds=seconds)
+    for _ in range(3):  # a machine that has other things to do gives pictures and looks too late itself
+        if made.camera.late < 0.05:
+            break
+        made = Run(max_age=max_age, seconds=seconds)
+    return made
 
 
 class Run:

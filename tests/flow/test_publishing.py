@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -352,10 +353,11 @@ def test_a_broker_that_refuses_is_said_once_and_without_the_password(
         refused = Mqtt(
             f"mqtt://eve:open-sesame@127.0.0.1:{broker.port}/site", spool=tmp_path / "spool.sqlite", timeout=1
         )
-        delays = iter(range(1000))
-        with publishing(refused, delays=lambda: (0.01 for _ in delays), seconds_to_finish=0.05) as made:
+        waits: list[int] = []
+        delays = (waits.append(number) or 0.01 for number in count())
+        with publishing(refused, delays=lambda: delays, seconds_to_finish=0.05) as made:
             made.on_result(with_event(1))
-            until(lambda: next(delays) > 10)
+            until(lambda: len(waits) > 10)
             assert (
                 made.statuses[0].state == "retrying"
                 and "refuses the connection: not authorized" in made.statuses[0].cause
