@@ -26,11 +26,18 @@ def of_event(result: Result, event: Mapping[str, Any], *, side: int = 160) -> by
     It is cut from what was drawn, so that what is blurred there is blurred here. None where the object is not in the
     picture any more, or no picture was drawn.
     """
-    found = np.flatnonzero(result.instances.track_ids == event.get("track", -1))
-    if result.picture is None or event.get("track", -1) < 0 or not len(found):
+    if result.picture is None or not is_shown(result, event):
         return None
+    found = np.flatnonzero(result.instances.track_ids == event["track"])
     box = _around(result.instances.boxes[found[0]], width=result.picture.width, height=result.picture.height)
     return _jpeg(result.picture, box, side=side, pixel_aspect=result.frame.pixel_aspect)
+
+
+def is_shown(result: Result, event: Mapping[str, Any]) -> bool:
+    """Whether the event's object is in a picture that was drawn; one that has ended is in none any more."""
+    track = event.get("track")
+    known = isinstance(track, int) and track >= 0 and track in result.instances.track_ids
+    return result.picture is not None and bool(known)
 
 
 def _around(box: np.ndarray, *, width: int, height: int) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from streamseg.flow.by_hour import Hours
 from streamseg.flow.report import Summary
 from streamseg.records import plain
 from streamseg.server.history import Column, History
-from streamseg.thumbnails import of_event
+from streamseg.thumbnails import is_shown, of_event
 from streamseg.types import OutputError, OutputStatus, Result, SourceState, StreamInfo
 
 STATES = ("connecting", "live", "stalled", "lost", "refused", "ended", "failed")
@@ -150,8 +150,9 @@ class Hub:
         """The event among the last ones; lock held."""
         record = {"stream": result.frame.stream, **_plain(event)}
         record["id"] = str(record.get("id") or uuid.uuid4().hex)
-        record["thumbnail"] = f"/api/events/{quote(record['id'], safe='')}/thumbnail.jpg"
-        kept = _Event(record, result if result.picture is not None else None)
+        shown = is_shown(result, record)
+        record["thumbnail"] = f"/api/events/{quote(record['id'], safe='')}/thumbnail.jpg" if shown else None
+        kept = _Event(record, result if shown else None)
         self._events.append(kept)
         self._waiting.append(kept)
         if len(self._waiting) > WAITING:

@@ -125,6 +125,12 @@ def test_an_id_of_any_kind_has_a_thumbnail(hub: Hub) -> None:
     assert hub.thumbnail("hall/door 2#7") is not None
 
 
+@pytest.mark.parametrize("track", [7, -1, None, "of another kind"])
+def test_an_event_whose_object_is_in_no_picture_promises_none(hub: Hub, track: Any) -> None:
+    hub.on_result(seen(events=({**crossing("street", 1), "track": track},)))
+    assert [event["thumbnail"] for event in hub.events()] == [None]
+
+
 def test_events_come_newest_first_and_page_by_page(hub: Hub) -> None:
     for number in range(5):
         hub.on_result(seen(number, events=(crossing("street", number),)))
