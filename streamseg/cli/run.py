@@ -97,7 +97,7 @@ def run(
     for name, stream in summary.streams.items():
         if stream.error and name not in planned.refused:
             tell(f"{name}: {stream.error}")
-            for path in stream.outputs:
+            for path in (each for each in stream.outputs if "://" not in each):
                 tell(f"what was done so far is in {path}")
     for untold in summary.problems:
         tell(untold)

@@ -101,7 +101,7 @@ class Outbox:
     def _judge(self, error: BaseException) -> None:
         """What the world does may pass; wrong use and mistakes do not."""
         if isinstance(error, StreamsegError | OSError) and not isinstance(error, UsageError):
-            self._say("retrying", str(error))
+            self._say("retrying", str(error).removeprefix(f"{self.name}: "))
         else:
             self._say("failed", said(error))
             log.debug("%s: given up", self.name, exc_info=error)

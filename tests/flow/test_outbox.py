@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -118,6 +119,16 @@ def test_while_it_is_tried_again_the_state_says_so_with_the_cause() -> None:
     assert (box.status.state, box.status.cause) == ("retrying", "no space left")
     finished(box)  # at once, though the next attempt is an hour away
     assert box.status.dropped == 199 and sink.indices == []
+
+
+def test_a_cause_that_names_the_sink_itself_is_told_without() -> None:
+    sink = Peer(OutputError("peer: cannot be reached"))
+    box = started(sink, delays=lambda: iter([60.0]))
+    give(box, 0)
+    while box.status.state == "ok":
+        time.sleep(0.001)
+    finished(box)
+    assert box.status.cause == "cannot be reached"
 
 
 @pytest.mark.parametrize("fault", [UsageError("no codec is called so"), ZeroDivisionError("a mistake of ours")])
