@@ -200,6 +200,8 @@ def _check_publishers(config: PipelineConfig) -> None:
     for number, place in enumerate(places):
         if place is not None and same[number] in same[:number]:
             raise UsageError(f"--publish: expected each target once, got {without_credentials(str(place))} twice")
+    if config.state is not None and _absolute(config.state) in same:
+        raise UsageError(f"--state: expected a file of its own, got {config.state}, which is a --publish target too")
 
 
 def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tuple[Input, StreamConfig]]:

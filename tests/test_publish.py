@@ -62,6 +62,12 @@ def test_a_wrong_target_is_wrong_use_and_shows_no_password(targets: list[str], w
     assert words in str(error.value) and "sesame" not in str(error.value)
 
 
+def test_events_and_kept_counts_need_two_files(tmp_path: Path) -> None:
+    file = str(tmp_path / "shop.jsonl")
+    with pytest.raises(UsageError, match=r"--state: expected a file of its own, got .*shop\.jsonl"):
+        plan(Request.of(inputs=["sample:"], publish=[file], state=file))
+
+
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
     """Of a clip in which nothing is."""
