@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from streamseg.annotate.asking import formats_of
 from streamseg.annotate.chunks import TOLERANCE
-from streamseg.annotate.job import formats_of
 from streamseg.annotate.request import ConvertRequest
 from streamseg.annotate.writing import label_of, save, seen
 from streamseg.labels import Format, LabelledFrame, LabelledVideo

@@ -47,7 +47,7 @@ class Selection:
     def __str__(self) -> str:
         if self.every is not None:
             return f"every {self.every:g} s"
-        return "all" if self.stride == 1 else f"every {self.stride}th"
+        return "all" if self.stride == 1 else f"1 of {self.stride}"
 
     def step(self, rate: float) -> float:
         """Seconds from one of them to the next, in a video of so many frames a second."""

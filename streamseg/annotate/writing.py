@@ -47,14 +47,18 @@ class Labels:
             format.open(self.folder, self._class_names)
         return self
 
+    def discard(self) -> None:
+        """Remove what was written."""
+        for format in self.formats.values():
+            format.discard()
+
     def close(self) -> dict[str, Mapping[str, int]]:
         """Complete every format; what each has left out."""
         return {name: format.close() for name, format in self.formats.items()}
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
         if exc_type is not None:
-            for format in self.formats.values():
-                format.discard()
+            self.discard()
 
 
 class Labelled:

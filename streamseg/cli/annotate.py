@@ -11,7 +11,7 @@ from streamseg.annotate.request import AnnotateRequest
 from streamseg.cli.options import taking
 
 if TYPE_CHECKING:
-    from streamseg.annotate.job import AnnotationSummary
+    from streamseg.annotate.report import AnnotationSummary
 
 _HELP = """Find the objects of videos and write them as labels for other tools.
 
@@ -42,14 +42,15 @@ def annotate(
 ) -> None:
     import json
 
-    from streamseg.annotate import job
+    from streamseg.annotate.asking import load_engine
+    from streamseg.annotate.job import annotate
     from streamseg.cli.progress import JobProgress, greetings_hidden, log_to_stderr
 
     log_to_stderr(quiet=quiet, verbose=verbose)
     with greetings_hidden():
-        job.load(asked)
+        load_engine(asked)
     with JobProgress(quiet=quiet) as progress:
-        summary = job.annotate(asked, progress=progress)
+        summary = annotate(asked, progress=progress)
     for name, video in summary.videos.items():
         if video.error:
             typer.echo(f"streamseg: {name}: {video.error}", err=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.annotate.folder import KEPT
-from streamseg.annotate.job import AnnotationSummary, annotate
+from streamseg.annotate.job import annotate
+from streamseg.annotate.report import AnnotationSummary
 from streamseg.annotate.request import AnnotateRequest
 from tests.clips import make_clip
 from tests.end_to_end.parts import MODULE

@@ -107,7 +107,7 @@ def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, her
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         clip(here / name, num_frames=30)
     command = ["a.mp4", "b.mp4", "c.mp4", "--format", "jsonl", "-o", "labels"]
-    slow = ["--engine", f"{MODULE}:Walker:seconds=0.02"]
+    slow = ["--engine", f"{MODULE}:Walker:seconds=0.008"]
     child = Child(*command, *slow, command="annotate", folder=here)
     child.wait_until(lambda: bool(chunks("labels", "a")))
     assert child.process.pid is not None

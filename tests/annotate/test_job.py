@@ -11,6 +11,8 @@ import pytest
 
 from streamseg.annotate import work
 from streamseg.annotate.job import annotate
+from streamseg.formats.jsonl import Jsonl
+from streamseg.labels import LabelledVideo
 from streamseg.types import UsageError
 from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, request, run
 from tests.clips import make_clip
@@ -169,11 +171,11 @@ def test_videos_of_one_name_get_different_ones(here: Path) -> None:
 def test_a_video_whose_packets_lie_is_looked_at_in_one_go(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip(here / "street.mp4")
     run("street.mp4", output="right")
-    from streamseg.annotate import job
+    from streamseg.annotate import stock
     from streamseg.annotate.chunks import Chunk, Cut
 
     lie = Cut((Chunk(0, 0.0, None), Chunk(12, 0.48, 0.44), Chunk(20, 0.81, 0.76)), 35, 35, Fraction(25), True)
-    monkeypatch.setattr(job, "cut", lambda *_, **__: lie)
+    monkeypatch.setattr(stock, "cut", lambda *_, **__: lie)
     run("street.mp4")
     assert labels("labels") == labels("right")
     assert len(chunks("labels", "street")) == 1
@@ -206,3 +208,38 @@ def test_the_engine_is_asked_with_the_options_of_the_command(here: Path) -> None
     with pytest.raises(UsageError, match="no option is called 'model'"):
         run("street.mp4", model="people")
     assert WALKER.endswith("Walker")
+
+
+class Tracks(Jsonl):
+    """A format that holds tracks alone."""
+
+    tracks_only = True
+
+
+class Even(Jsonl):
+    """A format that finds frames by their number."""
+
+    def begin(self, video: LabelledVideo) -> None:
+        if not video.constant_rate:
+            raise UsageError(f"{video.name} has no constant rate; frame tasks do without")
+        super().begin(video)
+
+
+@pytest.mark.parametrize("options", [{"every": 0.6}, {"stride": 15}], ids=str)
+def test_tracks_need_frames_that_lie_near_each_other(options: dict[str, Any], here: Path) -> None:
+    clip(here / "street.mp4", num_frames=40)
+    formats = (f"{__name__}:Tracks",)
+    with pytest.raises(UsageError, match=r"it holds tracks, and over 0\.6 s from frame to frame nothing is followed"):
+        run("street.mp4", formats=formats, **options)
+    run("street.mp4", formats=formats, track_all=True, **options)
+    assert [each["index"] for each in frames("labels", "street")] == [0, 15, 30]
+
+
+def test_a_video_that_a_format_cannot_hold_is_named_and_the_other_formats_have_it(here: Path) -> None:
+    clip(here / "even.mp4", num_frames=12)
+    make_clip(here / "uneven.mp4", num_frames=12, pts=[n * (n + 1) for n in range(12)], time_base=Fraction(1, 100))
+    summary = run("even.mp4", "uneven.mp4", formats=(f"{__name__}:Even", "csv"), code=1)
+    assert summary.videos["uneven"].frames == 12
+    expected = f"{__name__}:Even: uneven has no constant rate; frame tasks do without"
+    assert summary.videos["uneven"].error == expected
+    assert set(labels("labels")) == {"even.jsonl", "even.csv", "uneven.csv"}

@@ -1,0 +1,124 @@
+"""What a request means: its videos, its engine, its formats; what is wrong with it is said before all else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from streamseg import plugins, rooms
+from streamseg.annotate.ordering import FOLLOWED
+from streamseg.annotate.request import AnnotateRequest
+from streamseg.annotate.selection import Selection
+from streamseg.config import Component
+from streamseg.labels import Format
+from streamseg.plan import parse_component
+from streamseg.spelling import expand
+from streamseg.types import UsageError
+from streamseg.words import nearest
+
+OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel")
+"""Options that say nothing of the labels."""
+
+
+def selection_of(request: AnnotateRequest) -> Selection:
+    """Which frames have labels."""
+    return Selection(request.every, request.stride or 1)
+
+
+def engine_of(request: AnnotateRequest) -> Component:
+    """The engine with its options, checked."""
+    component = parse_component(request.engine, what="--engine") if request.engine else Component(name="auto")
+    options = dict(component.options)
+    if request.model is not None:
+        options["model"] = request.model
+    if request.class_names:
+        options["class_names"] = list(request.class_names)
+    plugins.check("engines", component.name, options)
+    return Component(name=component.name, options=options)
+
+
+def load_engine(request: AnnotateRequest) -> None:
+    """Import what the engine of a request needs, such as TensorFlow, which greets while it is imported."""
+    if request.finish is None and request.inputs:
+        engine: Any = plugins.find("engines", engine_of(request).name)
+        getattr(engine, "chosen", lambda: engine)()
+
+
+def formats_of(texts: Sequence[str]) -> dict[str, Format]:
+    """The formats that a person asks for, made new, by their names."""
+    made: dict[str, Format] = {}
+    for text in texts:
+        component = parse_component(text, what="--format")
+        if component.name in made:
+            raise UsageError(f"--format: expected each format once, got {component.name} twice")
+        made[component.name] = plugins.build("formats", component.name, component.options)
+    return made
+
+
+def check_formats(request: AnnotateRequest) -> None:
+    """UsageError where a format is unknown, missing, or cannot do with frames that lie so far apart."""
+    if not formats_of(request.formats) and request.shard is None:
+        raise UsageError(f"--format: expected one or more of {', '.join(rooms.names('formats'))}")
+    if request.every is not None:
+        check_followed(request, request.every)
+
+
+def check_followed(request: AnnotateRequest, step: float) -> None:
+    """UsageError where a format holds tracks and nothing is followed over so many seconds from frame to frame."""
+    for name, format in formats_of(request.formats).items():
+        if format.tracks_only and step > FOLLOWED and not request.track_all:
+            raise UsageError(
+                f"--format {name}: it holds tracks, and over {step:.3g} s from frame to frame nothing is followed; "
+                "--track-all looks at the frames between too"
+            )
+
+
+def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
+    """UsageError for a class that the model does not know; known: the background first."""
+    for name in request.classes:
+        if name not in known[1:]:
+            raise UsageError(f"--classes: the model has no class {name!r}{nearest(name, known[1:])}")
+
+
+def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path], dict[str, str]]:
+    """The videos by their names, and why others cannot be done."""
+    texts = [line for text in request.inputs for line in (_listed(text) if text.startswith("@") else [text])]
+    if not texts:
+        raise UsageError("expected an INPUT: video files, folders or globs of them, or @list.txt")
+    paths: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for given in expand(texts):
+        if given.problem is not None:
+            refused[given.name] = str(given.problem)
+        elif given.path is None or given.source is None or given.source.name != "video_file":
+            raise UsageError(f"{given.stem}: expected a video file; cameras and folders of pictures are not annotated")
+        else:
+            paths[given.name] = given.path
+    return paths, refused
+
+
+def _listed(text: str) -> list[str]:
+    """The lines of `@list.txt` that say something; a relative path is relative to the list."""
+    path = Path(os.path.expanduser(text[1:]))
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise UsageError(f"{text}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [str(path.parent / line) for line in named]
+
+
+def noted(request: AnnotateRequest) -> dict[str, Any]:
+    """What of the request is kept for whoever finishes it, as plain data."""
+    return {key: value for key, value in asdict(request).items() if key not in OF_THE_RUN}
+
+
+def finishing(noted_request: Mapping[str, Any], request: AnnotateRequest) -> AnnotateRequest:
+    """The request that was kept, with what the one that finishes it says otherwise."""
+    told = {key: tuple(value) if isinstance(value, list) else value for key, value in noted_request.items()}
+    changes = ("formats", "min_score", "label_size", "classes", "pictures", "video")
+    given = {key: getattr(request, key) for key in changes}
+    return AnnotateRequest(**{**told, **{key: value for key, value in given.items() if value not in (None, (), False)}})
