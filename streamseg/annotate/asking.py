@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import plugins, rooms
-from streamseg.annotate.ordering import FOLLOWED
+from streamseg.annotate.ordering import DRAWN, FOLLOWED
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.annotate.selection import Selection
 from streamseg.config import Component
@@ -90,7 +90,11 @@ def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path], dict[str, str]
         raise UsageError("expected an INPUT: video files, folders or globs of them, or @list.txt")
     paths: dict[str, Path] = {}
     refused: dict[str, str] = {}
-    for given in expand(texts):
+    found = expand(texts)
+    stems = {(given.folder, given.stem) for given in found}
+    for given in found:
+        if given.listed and (given.folder, given.stem.removesuffix(DRAWN)) in stems and given.stem.endswith(DRAWN):
+            continue  # what an earlier job drew beside its videos
         if given.problem is not None:
             refused[given.name] = str(given.problem)
         elif given.path is None or given.source is None or given.source.name != "video_file":

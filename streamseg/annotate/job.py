@@ -234,6 +234,8 @@ class _Job:
                 return passed.errors
             self.left_out = labels.close()
         self.passed = passed
+        for name, warnings in passed.warnings.items():
+            stock.notes += [f"{name}: {what}: {times}" for what, times in warnings.items()]
         for name, written in passed.written.items():
             for refusing, why in written.refused.items():
                 self.errors[name] = f"{refusing}: {why}"

@@ -27,6 +27,9 @@ from streamseg.records import from_record
 from streamseg.types import Frame, InputError, Instances, Source, StreamInfo
 
 BATCH = 8
+DRAWN = "_overlay"
+"""What follows a video's name in that of the drawn one."""
+
 FOLLOWED = 0.5
 """Seconds between frames up to which objects are followed from one to the next."""
 
@@ -65,11 +68,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Passed:
-    """How the pass went. errors: by video · written: of those videos that were done · outputs: drawn videos"""
+    """How the pass went.
+
+    errors: by video · written: of those videos that were done · outputs: drawn videos · warnings: by video, what was
+    wrong with its file, how often
+    """
 
     errors: Mapping[str, BaseException]
     written: Mapping[str, Written]
     outputs: tuple[str, ...]
+    warnings: Mapping[str, Mapping[str, int]]
     exit_code: int
 
 
@@ -144,6 +152,7 @@ def run(videos: Sequence[Video], order: Order, labels: Labels, *, progress: Prog
         errors,
         {name: sink.written for name, sink in sinks.items() if name not in errors},
         tuple(path for name, stream in summary.streams.items() if name not in errors for path in stream.outputs),
+        {name: stream.warnings for name, stream in summary.streams.items()},
         summary.exit_code if summary.exit_code >= 128 else 0,
     )
 
@@ -170,7 +179,7 @@ def _stream(video: Video, order: Order, labels: Labels, sink: Labelled) -> Strea
 
 
 def _overlay(video: Video, folder: Path) -> Any:
-    return plugins.build("sinks", "video_file", {"path": folder / f"{video.name}_overlay.mp4", "overwrite": True})
+    return plugins.build("sinks", "video_file", {"path": folder / f"{video.name}{DRAWN}.mp4", "overwrite": True})
 
 
 def _describing(video: Video, order: Order) -> Any:

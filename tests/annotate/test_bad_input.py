@@ -15,7 +15,7 @@ from streamseg.annotate.folder import KEPT
 from streamseg.annotate.manifest import Manifest
 from streamseg.types import OutputError, UsageError
 from tests.annotate.jobs import chunks, clip, frames, labels, run
-from tests.clips import make_clip, make_sound
+from tests.clips import damage_packets, make_clip, make_sound
 from tests.end_to_end.parts import MODULE, Walker
 
 
@@ -58,6 +58,12 @@ def test_a_truncated_video_is_labelled_as_far_as_it_goes(here: Path) -> None:
     clip(here / "short.mkv", num_frames=40, keep=0.6)
     run("short.mkv")
     assert 10 < len(frames("labels", "short")) < 40
+
+
+def test_what_is_wrong_with_a_video_is_said_though_it_can_be_labelled(here: Path) -> None:
+    damage_packets(clip(here / "whole.mp4"), 12, target=here / "hurt.mp4")
+    assert list(run("hurt.mp4").notes) == ["hurt: damaged packets skipped: 1"]
+    assert len(chunks("labels", "hurt")) == 1, "its packets do not say which pictures there are"
 
 
 def test_a_video_that_failed_is_tried_again_only_when_that_is_asked_for(here: Path) -> None:

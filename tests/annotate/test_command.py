@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from streamseg import rooms
 from streamseg.cli import app
+from streamseg.cli.progress import JobProgress
 from tests.annotate.jobs import WALKER, chunks, clip, frames, labels
 from tests.end_to_end.command import NOBODY, Child, num_pictures
 from tests.end_to_end.parts import MODULE
@@ -158,3 +160,32 @@ def test_labels_are_converted(here: Path) -> None:
 def test_the_help_names_every_format(command: str) -> None:
     text = " ".join(called(command, "--help").stdout.split())
     assert "streamseg list formats" in text and all(name in text for name in rooms.names("formats"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_a_bar_for_the_job_and_one_for_the_video() -> None:
+    terminal = Terminal()
+    with JobProgress(stream=terminal) as progress:
+        for name, done in (("a", 0), ("b", 5), ("a", 3), ("b", 10), ("a", 20)):
+            progress("looking", name, done, 20)
+        assert progress.line().startswith("30 of 40 frames, ")
+        progress("writing", "a", 1, 20)
+    assert "looking: " in terminal.getvalue() and "a: " in terminal.getvalue() and "writing: " in terminal.getvalue()
+
+
+def test_elsewhere_a_line_says_how_far_the_job_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamseg.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
+    said = io.StringIO()
+    with JobProgress(stream=said) as progress:
+        progress("looking", "a", 10, None)
+        progress("looking", "a", 10, 20)
+    first, second = said.getvalue().splitlines()
+    assert first.startswith("looking: 10 frames") and first.endswith("; a: 10 of some")
+    assert second.startswith("looking: 10 of 20 frames") and second.endswith("; a: 10 of 20")
+    with JobProgress(stream=said, quiet=True) as progress:
+        progress("looking", "a", 20, 20)
+    assert len(said.getvalue().splitlines()) == 2

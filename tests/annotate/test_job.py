@@ -110,6 +110,14 @@ def test_the_video_is_drawn_in_the_same_pass(here: Path) -> None:
     assert summary.outputs == ("labels", "labels/street_overlay.mp4")
 
 
+def test_what_was_drawn_is_no_video_of_the_next_job(here: Path) -> None:
+    (here / "clips").mkdir()
+    clip(here / "clips" / "street.mp4", num_frames=6)
+    run("clips", output="clips", video=True)
+    assert set(run("clips", output="clips", video=True).videos) == {"street"}
+    assert set(run("clips/street_overlay.mp4", output="named").videos) == {"street_overlay"}
+
+
 def test_several_processes_find_the_same(here: Path) -> None:
     for name in ("a.mp4", "Straße.mp4"):
         clip(here / name, num_frames=45)
