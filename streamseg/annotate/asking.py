@@ -13,6 +13,7 @@ from streamseg.annotate.ordering import DRAWN, FOLLOWED
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.annotate.selection import Selection
 from streamseg.config import Component
+from streamseg.engines._tiled import Tiles
 from streamseg.labels import Format
 from streamseg.plan import parse_component
 from streamseg.spelling import expand
@@ -37,6 +38,8 @@ def engine_of(request: AnnotateRequest) -> Component:
     if request.class_names:
         options["class_names"] = list(request.class_names)
     plugins.check("engines", component.name, options)
+    if request.tiles is not None:
+        Tiles.parse(request.tiles)
     return Component(name=component.name, options=options)
 
 

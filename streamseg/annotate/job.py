@@ -56,9 +56,9 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
         if request.overwrite:
             folder.clear()
             manifest.clear()
-        engine = work.build(component)
+        engine = work.build(component, tiles=request.tiles)
         check_classes(request, engine.class_names)
-        pins = work.pins_of(engine, component, selection)
+        pins = work.pins_of(engine, component, selection, tiles=request.tiles)
         stock = Stock(folder, manifest, selection=selection, pins=pins)
         videos = {name: str(path.absolute()) for name, path in paths.items()}
         folder.ask({"version": 1, "videos": videos, "pins": pins, "request": noted(request)})
@@ -163,7 +163,7 @@ class _Job:
         stock = self.stock
         store = {name: stock.folder.chunks_of(name) for name in stock.cuts}
         jobs = {name: stock.job_of(name) for name in stock.cuts}
-        looking = Looking(component, stock.selection, stock.pins, store, jobs)
+        looking = Looking(component, self.request.tiles, stock.selection, stock.pins, store, jobs)
         told: dict[str, Any] = {"ended": stock.manifest.add, "told": self._told}
         if (count := self.request.parallel or 1) > 1:
             return work.look_in_processes(count, runs, looking, **told)

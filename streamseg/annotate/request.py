@@ -78,6 +78,11 @@ class AnnotateRequest:
         help="What the classes of a foreign .h5 file are called, in its order.",
     )
     engine: str | None = option("--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; default: auto.")
+    tiles: str | None = option(
+        "--tiles",
+        metavar="auto|2x2|SIZE,OVERLAP",
+        help="Look at tiles of each picture too, for small objects in large pictures; slower.",
+    )
     label_size: tuple[int, int] | None = option(
         "--label-size",
         read=size_of,

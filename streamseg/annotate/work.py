@@ -24,6 +24,7 @@ from streamseg.annotate.chunks import Picked, Run
 from streamseg.annotate.recordings import Ended, Job, Recorder
 from streamseg.annotate.selection import Selection
 from streamseg.config import Component
+from streamseg.engines._tiled import Tiled, Tiles
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.report import said
 from streamseg.flow.stream import Stream
@@ -46,6 +47,7 @@ class Looking:
     """How runs are looked at. store: the folder of each video's chunks · jobs: what each chunk says of its video"""
 
     engine: Component
+    tiles: str | None
     selection: Selection
     pins: Mapping[str, Any]
     store: Mapping[str, Path]
@@ -60,8 +62,8 @@ class Outcome:
     exit_code: int = 0
 
 
-def build(component: Component, *, threads: int | None = None) -> Engine:
-    """The engine; `threads` for one that takes them, None as many as it likes."""
+def build(component: Component, *, tiles: str | None, threads: int | None = None) -> Engine:
+    """The engine, which looks at tiles too if there are any; `threads` for one that takes them, None for its own."""
     name, options = component.name, dict(component.options)
     if name == "auto":
         chosen: Any = plugins.find("engines", "auto")
@@ -69,16 +71,18 @@ def build(component: Component, *, threads: int | None = None) -> Engine:
     if threads is not None and "threads" in plugins.option_names("engines", name):
         options.setdefault("threads", threads)
     engine: Engine = plugins.build("engines", name, options)
-    return engine
+    return engine if tiles is None else Tiled(engine, Tiles.parse(tiles))
 
 
-def pins_of(engine: Engine, component: Component, selection: Selection) -> dict[str, Any]:
+def pins_of(whole: Engine, component: Component, selection: Selection, *, tiles: str | None) -> dict[str, Any]:
     """All that decides what is found, and the model's own words for it."""
+    engine = whole.engine if isinstance(whole, Tiled) else whole
     folder: Any = getattr(engine, "folder", None)
     name = type(engine).__module__.rpartition(".")[2]
     options = {key: value for key, value in component.options.items() if key not in ("threads", "batch_size")}
     return {
         "frames": str(selection),
+        "tiles": tiles or "none",
         "engine": name,
         "options": {key: str(value) for key, value in sorted(options.items())},
         "model": "" if folder is None else str(folder.name),
@@ -203,8 +207,9 @@ def _work(connection: Connection, looking: Looking, threads: int) -> None:
     if os.getppid() == 1:  # it ended before that was heard of
         return
     try:
-        engine = build(looking.engine, threads=threads)
-        if difference := unmet(looking.pins, pins_of(engine, looking.engine, looking.selection)):
+        engine = build(looking.engine, tiles=looking.tiles, threads=threads)
+        got = pins_of(engine, looking.engine, looking.selection, tiles=looking.tiles)
+        if difference := unmet(looking.pins, got):
             raise ModelError(f"a process cannot do what the job began with: {difference}")
     except Exception as error:
         connection.send(("free", [], 0))

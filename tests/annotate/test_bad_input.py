@@ -100,6 +100,7 @@ def test_a_clip_replaced_under_the_same_name_is_refused_and_the_others_are_done(
         ({"engine": f"{MODULE}:Walker:seconds=0.001"}, "seconds: expected none, got 0.001"),
         ({"engine": f"{__name__}:Other"}, "engine: expected parts, got test_bad_input"),
         ({"engine": f"{__name__}:Rounded"}, "expected"),
+        ({"tiles": "2x2"}, "tiles: expected none, got 2x2"),
     ],
     ids=str,
 )
