@@ -28,8 +28,8 @@ class ModelConfig(Knobs):
     class_names: tuple[str, ...] = Field(
         ("background", "person"), description="name of every class id, background first"
     )
-    backbone: Literal["efficientnet_lite0", "resnet50", "resnet101"] = Field(
-        "efficientnet_lite0", description="the feature extractor; a ResNet belongs to the matterport family"
+    backbone: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet50", "resnet101"] = (
+        Field("efficientnet_lite0", description="the feature extractor; a ResNet belongs to the matterport family")
     )
     mean_pixel: tuple[float, float, float] = Field(
         (123.7, 116.8, 103.9), description="mean R, G, B in grey levels, taken off the input (matterport family)"
@@ -137,7 +137,7 @@ class ModelConfig(Knobs):
         for width, height in self.input_sizes:
             if width % 32 or height % 32:
                 raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")
-        if (self.backbone == "efficientnet_lite0") != (self.family == "lite"):
+        if self.backbone.startswith("efficientnet") != (self.family == "lite"):
             raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
         if self.family == "matterport" and (self.smooth_levels, self.roi_levels) != ((2, 3, 4, 5),) * 2:
             raise ValueError("smooth_levels and roi_levels: expected [2, 3, 4, 5] in the matterport family")

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.tensors import refused
 from streamseg.types import ModelError
 
@@ -122,8 +122,8 @@ def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple
     return np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride]).copy()
 
 
-def efficientnet_lite0_weights(tensors: dict[str, np.ndarray], num_blocks: int = 16) -> Iterable[list[np.ndarray]]:
-    """The tensors of the ImageNet EfficientNet-Lite0, convolution by convolution in the order of the network.
+def efficientnet_lite_weights(tensors: dict[str, np.ndarray], num_blocks: int) -> Iterable[list[np.ndarray]]:
+    """The tensors of an ImageNet EfficientNet-Lite, convolution by convolution in the order of the network.
 
     Each is [kernel (k, k, in, out), gamma, beta, mean, variance]; a depthwise kernel is (k, k, channels, 1).
     """
@@ -142,15 +142,15 @@ def efficientnet_lite0_weights(tensors: dict[str, np.ndarray], num_blocks: int =
         yield convolution(f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
 
 
-def load_imagenet(backbone: EfficientNetLite0, path: Path) -> None:
+def load_imagenet(backbone: EfficientNetLite, path: Path) -> None:
     """Fill the lite backbone from the ImageNet state dict at `path`. Raises ModelError when a tensor does not fit."""
     tensors = read_state_dict(path)
     try:
-        sources = list(efficientnet_lite0_weights(tensors))
+        sources = list(efficientnet_lite_weights(tensors, sum(len(blocks) for blocks in backbone.stages)))
     except KeyError as error:
-        raise ModelError(f"{path}: tensor {error} of EfficientNet-Lite0 is missing") from error
+        raise ModelError(f"{path}: tensor {error} of {backbone.kind} is missing") from error
     except ValueError as error:
-        raise ModelError(f"{path}: not the tensors of EfficientNet-Lite0 ({error})") from error
+        raise ModelError(f"{path}: not the tensors of {backbone.kind} ({error})") from error
     if len(sources) != len(backbone.convolutions):
         raise ModelError(f"{path}: expected {len(backbone.convolutions)} convolutions, found {len(sources)}")
     for convolution, values in zip(backbone.convolutions, sources, strict=True):

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0: a backbone that is real time on a CPU (Liu, 2020; no squeeze-and-excite, ReLU6).
+"""EfficientNet-Lite 0 to 2: backbones that are real time on a CPU (Liu, 2020; no squeeze-and-excite, ReLU6).
 
 Legend: B pictures, h, w cells, C channels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -13,8 +14,16 @@ from streamseg.model.layers import Convolution
 
 Tensor = Any
 
+WIDTH_AND_DEPTH = {
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+}
+"""By what the channels and the repeats of Lite0 are multiplied; the stem, and how often the first and the last stage
+are repeated, stay."""
+
 STAGES = (
-    # kernel, stride, expansion, output channels, repeats
+    # kernel, stride, expansion, output channels, repeats; of Lite0
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
     (5, 2, 6, 40, 2),
@@ -25,6 +34,22 @@ STAGES = (
 )
 PYRAMID_STAGES = (1, 2, 4, 6)
 """The stages whose outputs have strides 4, 8, 16 and 32: C2 to C5."""
+
+
+def stages_of(kind: str) -> tuple[tuple[int, int, int, int, int], ...]:
+    """The stages of a kind of EfficientNet-Lite, as in `STAGES`."""
+    width, depth = WIDTH_AND_DEPTH[kind]
+    ends = (0, len(STAGES) - 1)
+    return tuple(
+        (kernel, stride, expansion, _rounded(channels * width), repeats if i in ends else math.ceil(repeats * depth))
+        for i, (kernel, stride, expansion, channels, repeats) in enumerate(STAGES)
+    )
+
+
+def _rounded(channels: float) -> int:
+    """The nearest multiple of 8, but never a tenth too few."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
 class InvertedResidual(keras.layers.Layer):
@@ -71,15 +96,24 @@ class InvertedResidual(keras.layers.Layer):
         return x + y if self.shortcut else y
 
 
-class EfficientNetLite0(keras.layers.Layer):
+class EfficientNetLite(keras.layers.Layer):
     """Pictures (B, H, W, 3) of RGB 0…255 → features [C2, C3, C4, C5] with strides 4 to 32.
 
-    `frozen_stages` keeps the stem (1) and that many further stages less one from being trained; unless
-    `train_depthwise`, the depthwise kernels keep their values too: on a CPU their gradients cost more than all others.
+    kind: one of `WIDTH_AND_DEPTH` · frozen_stages: keeps the stem (1) and that many further stages less one from being
+    trained · train_depthwise: False: the depthwise kernels keep their values too; on a CPU their gradients cost more
+    than all others
     """
 
-    def __init__(self, *, frozen_stages: int = 0, train_depthwise: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kind: str = "efficientnet_lite0",
+        *,
+        frozen_stages: int = 0,
+        train_depthwise: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.kind = kind
         self.frozen_stages, self.train_depthwise = frozen_stages, train_depthwise
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -88,7 +122,7 @@ class EfficientNetLite0(keras.layers.Layer):
         self.stem.trainable = self.frozen_stages < 1
         channels = 32
         self.stages: list[list[InvertedResidual]] = []
-        for s, (kernel_size, strides, expansion, outputs, repeats) in enumerate(STAGES):
+        for s, (kernel_size, strides, expansion, outputs, repeats) in enumerate(stages_of(self.kind)):
             blocks = []
             for r in range(repeats):
                 block = InvertedResidual(

