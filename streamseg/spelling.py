@@ -284,6 +284,8 @@ def _expand(text: str) -> Iterator[Input]:
         yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
         raise UsageError(f"{shown(text)}: expected {inputs_in_words()}")
+    elif re.match(r"[^/\s:@]+:[^\s@]*@\S", text):  # USER:PASSWORD@HOST, which no message may quote
+        raise UsageError(f"…@{text.rpartition('@')[2]}: expected a scheme before it, such as rtsp://")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):

@@ -217,6 +217,7 @@ def test_names_that_were_not_given_make_room_for_those_that_were(folder: Path) -
         (["=test:"], "=: expected a name of letters"),
         (["yard=."], "yard=.: expected one stream for the name, got 2"),
         (["yard=rtps://admin:sesame@camera/1"], "rtps://camera/1: expected a file, a folder"),
+        (["admin:sesame@camera/1"], "…@camera/1: expected a scheme before it, such as rtsp://"),
         (["rtsp://admin:sesame@camera:0/1"], "rtsp://camera: expected a port from 1 to 65535"),
         (["rtsp://admin:${NO_SUCH_WORD}@camera/1"], "the environment variable NO_SUCH_WORD is not set"),
     ],
