@@ -38,6 +38,7 @@ from streamseg.request import Request
 from streamseg.sinks._part_file import being_written, is_taken, part_file_of, part_folder_of
 from streamseg.sinks._segments import recorded_as
 from streamseg.spelling import (
+    NAME,
     Input,
     Output,
     check_placeholders,
@@ -149,7 +150,14 @@ def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         hint = nearest(str(name_or_path), ready)
         raise UsageError(f"no pipeline is called {str(name_or_path)!r}{hint} (or a YAML file)")
-    file = YamlFile.read(path)
+    try:
+        return _checked(YamlFile.read(path))
+    except UsageError as error:  # it may quote an address that stands at a wrong place
+        raise UsageError(without_credentials(str(error))) from None
+
+
+def _checked(file: YamlFile) -> PipelineConfig:
+    """What stands in the file, every component of it known and with options that it has."""
     config = file.as_a(PipelineConfig)
     for place, room, component in config.components():
         try:
@@ -233,6 +241,8 @@ def _streams(config: PipelineConfig, request: Request, names: _Names) -> list[tu
 
 def _own_input(name: str, source: Component) -> Input:
     """What a pipeline's own source reads; a camera's outputs are called after its stream, since hosts are shared."""
+    if name and not re.fullmatch(NAME, name):
+        raise UsageError(f"streams: {name}: expected a name of letters, digits, '.', '_' and '-'")
     given = of_source(source)
     stem = given.stem if given.path or not name else name
     return replace(given, stem=stem, name=name or stem)

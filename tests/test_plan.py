@@ -379,6 +379,20 @@ def test_a_wrong_component_is_said_with_the_line_of_the_file(clips: Path, text: 
     assert str(error.value).startswith(f"{path}:{line}: ") and words in str(error.value)
 
 
+@pytest.mark.parametrize("source", ['"rtsp://eve:sesame@h/s"', '{rtsp: "rtsp://eve:sesame@h/s"}'])
+def test_an_address_at_a_wrong_place_of_a_file_is_refused_without_its_password(clips: Path, source: str) -> None:
+    path = pipeline_file(clips, f"streams: {{front: {{source: {source}}}}}")
+    with pytest.raises(UsageError) as error:
+        plan(Request(pipeline=path))
+    assert "rtsp://h/s" in str(error.value) and "sesame" not in str(error.value)
+
+
+def test_a_stream_of_a_file_has_a_name_that_topics_and_files_can_have(clips: Path) -> None:
+    path = pipeline_file(clips, "streams: {'front door/': {source: test_pattern}}")
+    with pytest.raises(UsageError, match=r"streams: front door/: expected a name of letters, digits"):
+        plan(Request(pipeline=path))
+
+
 # --- NAME:key=value
 
 
