@@ -28,6 +28,8 @@ ENDING = ".jsonl.gz"
 LEVEL = 1
 """Of the packing: soft masks pack no better with more."""
 
+BLOCK = 1 << 20
+
 Job = Mapping[str, Any]
 """What a chunk says of its video and its job, beside its place: `identity`, `pins`."""
 
@@ -170,7 +172,10 @@ def head_in(path: Path) -> dict[str, Any]:
 
 
 def records_in(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of the frames in a chunk's file; Damaged, at the latest behind the last one, if it is not whole."""
+    """The records of the frames in a chunk's file; Damaged, before the first one, where its bytes are not whole."""
+    with _damage(path), gzip.open(path, "rb") as file:  # its checksum stands at its end, wrong records before it
+        while file.read(BLOCK):
+            pass
     lines = _lines(path)
     next(lines, None)
     for number, line in enumerate(lines):
@@ -199,12 +204,17 @@ def join(ended: Sequence[Ended], chunks: Sequence[Chunk]) -> bool:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with _damage(path), gzip.open(path, "rb") as file:
+        for line in file:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise Damaged(path, "a line is no object")
+            yield value
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
     try:
-        with gzip.open(path, "rb") as file:
-            for line in file:
-                value = json.loads(line)
-                if not isinstance(value, dict):
-                    raise Damaged(path, "a line is no object")
-                yield value
+        yield
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise Damaged(path, str(error)) from error

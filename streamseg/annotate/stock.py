@@ -56,7 +56,11 @@ class Stock:
         except InputError as error:
             self.manifest.put(name, Entry(identity, None, str(error)))
             raise
-        self._take_stock(name)
+        try:
+            self._take_stock(name)
+        except InputError:
+            del self.cuts[name]
+            raise
 
     def fail(self, name: str, error: str = "") -> None:
         """A video cannot be done; error: why it need not be tried again the next time, "" where it is to be."""
@@ -163,7 +167,12 @@ class Stock:
             if number in known and known[number].num_bytes == path.stat().st_size:
                 continue
             try:
-                if number >= whole.last or head_in(path) != head(whole, number, self.job_of(name)):
+                said = head_in(path)
+                if difference := work.unmet(self.pins, said.get("pins", {})):
+                    raise InputError(
+                        f"{path}: made otherwise than the rest ({difference}); remove it, and it is done again"
+                    )
+                if number >= whole.last or said != head(whole, number, self.job_of(name)):
                     raise Damaged(path, "it is of another cut of the video")
                 self.manifest.add(checked(path, name))
             except Damaged as error:

@@ -222,13 +222,14 @@ def test_a_chunk_cut_short_is_done_again(here: Path) -> None:
         assert labels("labels") == before
 
 
-def test_a_chunk_with_wrong_bytes_of_the_right_number_is_done_again(here: Path) -> None:
+@pytest.mark.parametrize("place", [0.1, 0.4, 0.7, 0.99])
+def test_a_chunk_with_wrong_bytes_of_the_right_number_is_done_again(place: float, here: Path) -> None:
     clip(here / "a.mp4")
     run("a.mp4")
     before = labels("labels")
     path = chunks("labels", "a")[2]
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[int(len(data) * place)] ^= 0x55
     path.write_bytes(data)
     summary = run("a.mp4")
     assert "it is done again" in summary.notes[0] and summary.videos["a"].looked_at == 10

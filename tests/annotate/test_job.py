@@ -11,10 +11,11 @@ import pytest
 
 from streamseg.annotate import work
 from streamseg.annotate.job import annotate
+from streamseg.annotate.request import AnnotateRequest
 from streamseg.formats.jsonl import Jsonl
 from streamseg.labels import LabelledVideo
 from streamseg.types import UsageError
-from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, request, run
+from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, run
 from tests.clips import make_clip
 from tests.end_to_end import command
 
@@ -137,7 +138,7 @@ def test_parts_of_a_job_are_finished_together(here: Path) -> None:
     shares = [looked_at(part) for part in parts]
     assert all(0 < share["a"] < 65 for share in shares) and all(sum(share.values()) > 8 for share in shares)
     assert labels("shards") == {}
-    finished = annotate(request(formats=(), finish="shards", output="").__class__(finish="shards"))
+    finished = annotate(AnnotateRequest(finish="shards"))
     assert finished.exit_code == 0 and labels("shards") == labels("labels")
 
 
@@ -145,17 +146,32 @@ def test_a_job_is_not_finished_while_a_part_is_missing(here: Path) -> None:
     clip(here / "a.mp4", num_frames=45)
     clip(here / "b.mp4", num_frames=8)
     run("a.mp4", "b.mp4", output="shards", shard=(1, 2))
-    finished = annotate(request().__class__(finish="shards"))
+    finished = annotate(AnnotateRequest(finish="shards"))
     assert finished.exit_code == 1
     assert finished.videos["a"].error == "2 of 5 chunks are missing; are all its --shard jobs done?"
 
 
+def test_a_part_that_looked_otherwise_is_named_and_nothing_of_it_is_lost(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=45)
+    clip(here / "b.mp4", num_frames=12)
+    run("a.mp4", "b.mp4", output="shards", shard=(1, 2))
+    run("a.mp4", "b.mp4", output="other", shard=(2, 2), engine=f"{WALKER}:seconds=0.001")
+    for video in ("a", "b"):
+        for path in chunks("other", video):
+            path.rename(here / "shards" / path.relative_to("other"))
+    there = {path: path.read_bytes() for video in ("a", "b") for path in chunks("shards", video)}
+    finished = annotate(AnnotateRequest(finish="shards"))
+    errors = [str(video.error) for video in finished.videos.values() if video.error]
+    assert finished.exit_code == 1 and len(errors) == 2
+    assert all("made otherwise than the rest (seconds: expected none, got 0.001); remove it" in each for each in errors)
+    assert {path: path.read_bytes() for path in there} == there
+
+
 def test_what_is_no_finish_is_refused(here: Path) -> None:
-    kind = type(request())
     with pytest.raises(UsageError, match="no annotation was begun in this folder"):
-        annotate(kind(finish="nothing"))
+        annotate(AnnotateRequest(finish="nothing"))
     with pytest.raises(UsageError, match="no INPUT, no -o and no --shard"):
-        annotate(kind(finish="labels", inputs=["a.mp4"]))
+        annotate(AnnotateRequest(finish="labels", inputs=["a.mp4"]))
 
 
 def test_inputs_can_stand_in_a_list(here: Path) -> None:
