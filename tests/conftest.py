@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 from collections.abc import Iterator
@@ -10,9 +9,6 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
-
-# graphs and their conversions are many objects that stay: looking through them all so often costs a tenth of the time
-gc.set_threshold(50_000, 20, 50)
 
 # a suite started in the background of a shell inherits an ignored Ctrl-C, and would hand it on to what it tests
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -59,7 +59,7 @@ def test_the_page_and_the_broker_hear_what_the_camera_shows(camera: RtspServer, 
             subscriber.kill()
             child.kill()
     assert child.returncode == 130, stderr
-    assert json.loads(heard.splitlines()[-1])["now"]["person"] == 1
+    assert json.loads(heard.splitlines()[-1])["now"]["person"] >= 1
     assert (door["name"], door["state"]) == ("door", "live") and "gate" in door["counts"]["lines"]
 
 
