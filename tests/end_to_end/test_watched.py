@@ -39,10 +39,12 @@ def test_a_run_with_a_page_answers_keeps_its_totals_and_ends_at_ctrl_c(tmp_path:
             (page,) = re.findall(r"http://127\.0\.0\.1:\d+/$", json.loads(said)["message"])
             assert urllib.request.urlopen(page + "livez", timeout=10).status == 200
             deadline = time.monotonic() + 60
-            while (camera := answer(page + "api/streams")[0])["counts"]["objects"].get("person", 0) <= len(totals):
+            camera = answer(page + "api/streams")[0]
+            while camera["counts"]["objects"].get("person", 0) <= len(totals) or camera["fps"] < 5:
+                camera = answer(page + "api/streams")[0]
                 assert time.monotonic() < deadline, camera
                 time.sleep(0.05)
-            assert camera["state"] == "live" and camera["now"] == {"person": 1} and camera["fps"] > 5
+            assert camera["state"] == "live" and camera["now"] == {"person": 1}
             child.send_signal(signal.SIGINT)
             stdout, stderr = child.communicate(timeout=30)
         finally:
