@@ -73,6 +73,7 @@ def test_a_format_of_tracks_counts_the_objects_that_it_leaves_out(name: str, tmp
     assert left_out.get("objects without a track", 0) == (3 if made(name).tracks_only else 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_does_not_follow_the_number_of_frames(name: str, tmp_path: Path) -> None:
     def peak(num_frames: int) -> int:
