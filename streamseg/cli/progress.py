@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Self, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -236,8 +235,14 @@ class _AsJson(logging.Formatter):
     """A log line as one JSON object: time in UTC, level, who says it, and what."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        from streamseg.flow.events import utc  # it loads PyAV, which the help does without
+
+        said = {
+            "at": utc(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return json.dumps(said, ensure_ascii=False)

@@ -216,7 +216,9 @@ def survived(number: int) -> Chaos:
 
 
 def test_it_comes_back_from_twenty_faults_in_random_order() -> None:
-    survived(20)
+    chaos = survived(20)
+    if any(name.endswith("UDP") for name in chaos.slowest):  # one of the twenty, in most orders
+        assert chaos.watchers["udp"].num_damaged > 0, "what is lost on the way is seen to be"
 
 
 @pytest.mark.thorough
