@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partialmethod
 from pathlib import Path
 
@@ -13,12 +15,29 @@ import pytest
 # a suite started in the background of a shell inherits an ignored Ctrl-C, and would hand it on to what it tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_STDERR = pytest.StashKey[int]()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that at the end no process is left alone with it."""
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)  # what is written to 2 itself is caught during a test
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_STDERR])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """pytest stops watching for a hang where a test fails, and what is then cleaned up may hang, too."""
+    seconds = float(item.config.getini("faulthandler_timeout"))
+    faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[_STDERR])
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,10 @@ class _Maps:
 
     def index_of(self, level: Tensor) -> Tensor:
         """Place (R,) int32 among `names` of level numbers (R,)."""
-        return ops.cast(ops.clip(level, self.names[0], self.names[-1]), "int32") - self.names[0]
+        lowest, highest = self.names[0], self.names[-1]
+        index = ops.cast(ops.clip(level, lowest, highest), "int32")
+        # what a number that is none becomes is up to the processor: a place all the same
+        return ops.clip(index, lowest, highest) - lowest
 
     def corners(self, boxes: Tensor, level: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
         """Sample points x, y (R, size) in cells of normalised boxes (R, 4), from corner to corner."""
@@ -122,6 +125,7 @@ class _Maps:
             high = ops.minimum(low + 1.0, last)
             share = points - low
             index = ops.cast(ops.stack([low, high], -1), "int32")  # (R, n, 2)
+            index = ops.clip(index, 0, count[:, None, None] - 1)  # also of points that are no number
             shares = ops.stack([1.0 - share, share], -1)
             return index, shares * ops.cast(inside, "float32")[..., None] if slack is not None else shares
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.command import process
 
 PIPELINE = """
@@ -16,6 +18,7 @@ segment: 600
 """
 
 
+@pytest.mark.real_time
 def test_every_frame_of_a_camera_is_written_with_the_objects_that_the_tracker_carries(tmp_path: Path) -> None:
     (tmp_path / "live.yaml").write_text(PIPELINE)
     child = process("--pipeline", "live.yaml", "--json", folder=tmp_path)

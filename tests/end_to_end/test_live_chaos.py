@@ -215,6 +215,7 @@ def survived(number: int) -> Chaos:
     return chaos
 
 
+@pytest.mark.real_time
 def test_it_comes_back_from_twenty_faults_in_random_order() -> None:
     chaos = survived(20)
     if any(name.endswith("UDP") for name in chaos.slowest):  # one of the twenty, in most orders

@@ -14,6 +14,8 @@ from streamseg.flow.stream import Stream
 from streamseg.types import Frame, InputError
 from tests.end_to_end.live_parts import Notebook, Scene, SceneCamera, TruthEngine
 
+pytestmark = pytest.mark.real_time
+
 SIZES = [(64, 48), (320, 180), (128, 96), (640, 360)]
 RATES = [60.0, 25.0, 30.0, 50.0]
 SECONDS = 2.5

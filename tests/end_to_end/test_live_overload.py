@@ -13,6 +13,8 @@ from streamseg.masks import box_iou
 from streamseg.trackers.mask_iou import MaskIou
 from tests.end_to_end.live_parts import Notebook, Scene, SceneCamera, Shown, TruthEngine
 
+pytestmark = pytest.mark.real_time
+
 SECONDS = float(os.environ.get("STREAMSEG_OVERLOAD_SECONDS", 10))
 """How long the camera goes on: 10 minutes show more, and take them."""
 

@@ -47,6 +47,14 @@ def test_roi_align_is_its_slow_twin() -> None:
     np.testing.assert_allclose(ops.convert_to_numpy(pooled), expected, atol=1e-4)
 
 
+def test_a_box_that_is_no_number_has_no_features_and_the_others_have_theirs() -> None:
+    levels = {i: np.full((1, *size, 1), i, np.float32) for i, size in SIZES.items()}
+    boxes = np.float32([[0, 0, 111, 111], [np.nan, 0, 9, np.nan], [0, 0, 449, 449]])
+    pooled = ops.convert_to_numpy(roi_align(levels, boxes, np.zeros(3, np.int32), size=2))
+    assert np.isnan(pooled[1]).any()
+    np.testing.assert_array_equal(pooled[[0, 2]], np.float32([2, 5])[:, None, None, None] + np.zeros((2, 2, 2, 1)))
+
+
 @pytest.mark.parametrize(
     ("side", "level"), [(10, 2), (111, 2), (113, 3), (223, 3), (225, 4), (447, 4), (449, 5), (2000, 5)]
 )
