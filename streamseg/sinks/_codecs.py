@@ -103,7 +103,8 @@ ENCODERS = (
         lossless={"svtav1-params": "lossless=1"},
         # With 10 bit, pictures that are predicted from others come back changed by a few levels (SVT-AV1 4.1).
         exact_bits=8,
-        minimum=8,
+        # SVT-AV1 4.1 writes beyond its buffers where a side, rounded up to eighths, is below 32 pixels.
+        minimum=32,
         odd=True,
     ),
     Encoder(
