@@ -33,7 +33,12 @@ class Option:
 
 def option(*flags: str, default: Any = None, **spelled: Any) -> Any:
     """A field of a request that is spelled as an `Option` of these flags."""
-    return field(default=default, metadata={"option": Option(flags=flags, **spelled)})
+    return spelled_as(Option(flags=flags, **spelled), default=default)
+
+
+def spelled_as(spelling: Option, *, default: Any = None) -> Any:
+    """A field of a request that is spelled like this; several requests may share the spelling."""
+    return field(default=default, metadata={"option": spelling})
 
 
 def seconds(text: str) -> float:
@@ -66,6 +71,30 @@ def quality_of(text: str) -> str | float:
     return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
 
 
+# What `run` and `annotate` are asked in the same words.
+
+CLASSES = Option(flags=("--classes",), read=names_of, metavar="A,B", help="Keep only these classes.")
+MODEL = Option(flags=("--model",), metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
+CLASS_NAMES = Option(
+    flags=("--class-names",),
+    read=names_of,
+    metavar="A,B",
+    help="What the classes of a foreign .h5 file are called, in its order.",
+)
+TILES = Option(
+    flags=("--tiles",),
+    metavar="auto|2x2|SIZE,OVERLAP",
+    help="Look at tiles of each picture too, for small objects in large pictures; slower.",
+)
+MIN_SCORE = Option(
+    flags=("--min-score",),
+    kind=float,
+    least=0,
+    most=1,
+    help="Score that makes an object certain. Default: the model's own.",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a person asks of one run. From Python the values are what the texts of the command line mean.
@@ -93,9 +122,7 @@ class Request:
         "`streamseg list effects`.",
     )
     pipeline: str | Path | None = option("--pipeline", metavar="NAME|FILE", help="A ready pipeline or a YAML file.")
-    classes: Sequence[str] = option(
-        "--classes", default=(), read=names_of, metavar="A,B", help="Keep only these classes."
-    )
+    classes: Sequence[str] = spelled_as(CLASSES, default=())
     lines: Sequence[str] | Mapping[str, Sequence[float]] = option(
         "--line",
         default=(),
@@ -110,14 +137,8 @@ class Request:
         metavar="NAME=X1,Y1,X2,Y2,X3,Y3,...",
         help="Count who is in this zone, enters and leaves it. May stand several times.",
     )
-    model: str | None = option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
-    class_names: Sequence[str] = option(
-        "--class-names",
-        default=(),
-        read=names_of,
-        metavar="A,B",
-        help="What the classes of a foreign .h5 file are called, in its order.",
-    )
+    model: str | None = spelled_as(MODEL)
+    class_names: Sequence[str] = spelled_as(CLASS_NAMES, default=())
     engine: str | None = option(
         "--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; options as in replay:path=LABELS.jsonl."
     )
@@ -128,18 +149,8 @@ class Request:
         metavar="N",
         help="Look at every Nth picture, and carry the objects over the others. Default: 1; a camera's by load.",
     )
-    tiles: str | None = option(
-        "--tiles",
-        metavar="auto|2x2|SIZE,OVERLAP",
-        help="Look at tiles of each picture too, for small objects in large pictures; slower.",
-    )
-    min_score: float | None = option(
-        "--min-score",
-        kind=float,
-        least=0,
-        most=1,
-        help="Score that makes an object certain. Default: the model's own.",
-    )
+    tiles: str | None = spelled_as(TILES)
+    min_score: float | None = spelled_as(MIN_SCORE)
     start: float | None = option("--start", read=seconds, metavar="TIME", help="Begin here: 90, 90s or 1:30.")
     end: float | None = option("--end", read=seconds, metavar="TIME", help="End here.")
     stride: int | None = option(

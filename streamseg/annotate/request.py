@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamseg.request import duration, names_of, option
+from streamseg.request import CLASS_NAMES, CLASSES, MIN_SCORE, MODEL, TILES, duration, option, spelled_as
 
 CHUNK_SECONDS = 20.0
 """Of video that a chunk holds at least: what a kill costs at most, for each process."""
@@ -63,26 +63,12 @@ class AnnotateRequest:
     track_all: bool = option(
         "--track-all", default=False, kind=bool, help="Look at the pictures between too, so that objects are followed."
     )
-    classes: Sequence[str] = option(
-        "--classes", default=(), read=names_of, metavar="A,B", help="Keep only these classes."
-    )
-    min_score: float | None = option(
-        "--min-score", kind=float, least=0, most=1, help="Score that makes an object certain. Default: the model's own."
-    )
-    model: str | None = option("--model", metavar="NAME|FOLDER|H5", help="Default: people. See `streamseg models`.")
-    class_names: Sequence[str] = option(
-        "--class-names",
-        default=(),
-        read=names_of,
-        metavar="A,B",
-        help="What the classes of a foreign .h5 file are called, in its order.",
-    )
+    classes: Sequence[str] = spelled_as(CLASSES, default=())
+    min_score: float | None = spelled_as(MIN_SCORE)
+    model: str | None = spelled_as(MODEL)
+    class_names: Sequence[str] = spelled_as(CLASS_NAMES, default=())
     engine: str | None = option("--engine", metavar="NAME[:KEY=VALUE,...]", help="{engines}; default: auto.")
-    tiles: str | None = option(
-        "--tiles",
-        metavar="auto|2x2|SIZE,OVERLAP",
-        help="Look at tiles of each picture too, for small objects in large pictures; slower.",
-    )
+    tiles: str | None = spelled_as(TILES)
     label_size: tuple[int, int] | None = option(
         "--label-size",
         read=size_of,
