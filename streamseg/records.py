@@ -12,6 +12,7 @@ import numpy as np
 
 from streamseg import masks
 from streamseg.types import InputError, Instances, OutputError, Result
+from streamseg.words import known_and_nearest
 
 MASK_SIDE = 28
 """The side of a mask that was recorded without its crop."""
@@ -183,7 +184,7 @@ def _class_name(item: Any, number: int) -> str:
 def _class_id(item: Any, ids: Mapping[str, int], number: int) -> int:
     name = _class_name(item, number)
     if name not in ids:
-        raise InputError(f"object {number}: class: expected one of {', '.join(ids) or 'none'}, got {name!r}")
+        raise InputError(f"object {number}: class {name!r} is none of the model's{known_and_nearest(name, ids)}")
     return ids[name]
 
 

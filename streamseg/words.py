@@ -13,3 +13,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {next(each for each in known if each.lower() == close[0])!r}?"
     return f"; there is {', '.join(sorted(known))}" if known else "; there is none"
+
+
+def known_and_nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about a word of a file: what there is, and what was probably meant."""
+    known = list(known)
+    meant, there_is = nearest(name, known), nearest("", known)
+    return there_is if meant == there_is else there_is + meant

@@ -166,7 +166,7 @@ def test_class_names_of_a_record() -> None:
         ({"box": [1, 2, 3]}, r"object 0: box: expected \[x1, y1, x2, y2\], got \[1, 2, 3\]"),
         ({"box": [1, 2, 3, "4"]}, "object 0: box"),
         ({"score": None}, "object 0: score: expected a number"),
-        ({"class": "cat"}, "object 0: class: expected one of person, dog, got 'cat'"),
+        ({"class": "cat"}, "object 0: class 'cat' is none of the model's; there is dog, person"),
         ({"class": 1}, "object 0: class: expected a name"),
         ({"track": 1.5}, "object 0: track: expected a whole number"),
         ({"crop": {"side": 28, "values": "AAAA"}}, "object 0: crop"),

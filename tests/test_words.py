@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamseg.words import nearest
+from streamseg.words import known_and_nearest, nearest
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,15 @@ from streamseg.words import nearest
 )
 def test_a_wrong_word_is_answered_with_the_nearest_or_with_all(word: str, known: list[str], answer: str) -> None:
     assert nearest(word, known) == answer
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "answer"),
+    [
+        ("splsh", ["splash", "blur"], "; there is blur, splash; did you mean 'splash'?"),
+        ("zebra", ["splash", "blur"], "; there is blur, splash"),
+        ("zebra", [], "; there is none"),
+    ],
+)
+def test_a_wrong_word_in_a_file_is_answered_with_all_and_the_nearest(word: str, known: list[str], answer: str) -> None:
+    assert known_and_nearest(word, known) == answer

@@ -83,7 +83,9 @@ class Coco:
             if annotation["image_id"] not in self._objects:
                 raise InputError(f"{name} is of picture {annotation['image_id']}, which is not listed")
             if annotation["category_id"] not in names:
-                raise InputError(f"{name} is of category {annotation['category_id']}, which is not listed")
+                there = ", ".join(f"{number} ({each})" for number, each in names.items()) or "none"
+                wrong = annotation["category_id"]
+                raise InputError(f"{name} is of category {wrong!r}, which is not listed; there is {there}")
             if annotation["category_id"] not in self.class_ids:
                 continue
             box = np.array(annotation["bbox"], object)

@@ -1,4 +1,4 @@
-"""A text file that has its final name only once it is complete, written piece by piece."""
+"""Text files that have their final names only once they are complete, written piece by piece."""
 
 from __future__ import annotations
 
@@ -60,3 +60,32 @@ class PartText:
             yield
         except OSError as error:
             raise OutputError(f"{self.part} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+class TextPerVideo:
+    """A text file for each video of a job in a folder, named as the video is: `begin` opens the next, `end` closes it.
+
+    `write` appends to the one of the present video. All have part names until `finish`; `discard` removes them.
+    """
+
+    def __init__(self, folder: Path, *, ending: str) -> None:
+        self._folder, self._ending = folder, ending
+        self._files: list[PartText] = []
+
+    def begin(self, video: str) -> PartText:
+        self._files.append(PartText(self._folder / f"{video}{self._ending}"))
+        return self._files[-1]
+
+    def write(self, text: str) -> None:
+        self._files[-1].write(text)
+
+    def end(self) -> None:
+        self._files[-1].close()
+
+    def finish(self) -> None:
+        for file in self._files:
+            file.finish()
+
+    def discard(self) -> None:
+        for file in self._files:
+            file.discard()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamseg import outlines
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
 from streamseg.types import InputError, UsageError
@@ -83,6 +84,7 @@ class Coco:
         self._track_ids = {}
 
     def write(self, frame: LabelledFrame) -> None:
+        check_classes(frame, self._category_ids)
         self._num_pictures += 1
         picture = {
             "id": self._num_pictures,

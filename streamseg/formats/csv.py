@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamseg.formats._part_text import PartText
+from streamseg.formats._classes import check_classes
+from streamseg.formats._part_text import TextPerVideo
 from streamseg.labels import LabelledFrame, LabelledVideo
 
 COLUMNS = ("frame", "time", "track", "class", "score", "x1", "y1", "x2", "y2", "height", "width", "counts")
@@ -23,30 +24,28 @@ class Csv:
 
     def __init__(self, *, masks: bool = True) -> None:
         self.masks = masks
-        self._folder = Path()
-        self._files: list[PartText] = []
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._folder = folder
+        self._class_names = class_names
+        self._files = TextPerVideo(folder, ending=".csv")
 
     def begin(self, video: LabelledVideo) -> None:
-        self._files.append(PartText(self._folder / f"{video.name}.csv"))
+        self._files.begin(video.name)
         self._write([COLUMNS if self.masks else COLUMNS[:-3]])
 
     def write(self, frame: LabelledFrame) -> None:
+        check_classes(frame, self._class_names)
         self._write([self._row(frame, number) for number in range(len(frame.labels))])
 
     def end(self) -> None:
-        self._files[-1].close()
+        self._files.end()
 
     def close(self) -> Mapping[str, int]:
-        for file in self._files:
-            file.finish()
+        self._files.finish()
         return {}
 
     def discard(self) -> None:
-        for file in self._files:
-            file.discard()
+        self._files.discard()
 
     def _row(self, frame: LabelledFrame, number: int) -> list[Any]:
         label = frame.labels[number]
@@ -57,4 +56,4 @@ class Csv:
     def _write(self, rows: Sequence[Sequence[Any]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._files[-1].write(text.getvalue())
+        self._files.write(text.getvalue())

@@ -20,11 +20,12 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from streamseg import outlines
-from streamseg.formats._part_text import PartText
+from streamseg.formats._classes import check_classes
+from streamseg.formats._part_text import PartText, TextPerVideo
 from streamseg.formats._spool import TrackSpool, tracked
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
 from streamseg.types import InputError, UsageError
-from streamseg.words import nearest
+from streamseg.words import known_and_nearest
 
 EMPTY = "objects without a pixel"
 
@@ -51,18 +52,15 @@ class Cvat:
             raise UsageError(f"tolerance: expected pixels from 0 up, got {tolerance:g}")
         self._tolerance = tolerance
         self.tracks_only = masks == "polygon"
-        self._folder = Path()
-        self._class_names: Sequence[str] = ()
-        self._files: list[PartText] = []
         self._left_out: Counter[str] = Counter()
         self._shapes: _Tracks | _Masks | None = None
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._folder, self._class_names = folder, class_names
+        self._class_names = class_names
+        self._files = TextPerVideo(folder, ending=".xml")
 
     def begin(self, video: LabelledVideo) -> None:
-        file = PartText(self._folder / f"{video.name}.xml")
-        self._files.append(file)
+        file = self._files.begin(video.name)
         kind = "polygon" if self.tracks_only else "mask"
         file.write(_head(video, self._class_names, kind=kind))
         if self.tracks_only:
@@ -72,25 +70,24 @@ class Cvat:
 
     def write(self, frame: LabelledFrame) -> None:
         assert self._shapes is not None, "begin(video) comes before the first write"
+        check_classes(frame, self._class_names)
         self._shapes.write(frame)
 
     def end(self) -> None:
         assert self._shapes is not None, "begin(video) comes before the end"
         self._shapes.end()
         self._shapes = None
-        self._files[-1].write("</annotations>\n")
-        self._files[-1].close()
+        self._files.write("</annotations>\n")
+        self._files.end()
 
     def close(self) -> Mapping[str, int]:
-        for file in self._files:
-            file.finish()
+        self._files.finish()
         return dict(self._left_out)
 
     def discard(self) -> None:
         if isinstance(self._shapes, _Tracks):
             self._shapes.spool.close()
-        for file in self._files:
-            file.discard()
+        self._files.discard()
 
 
 def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str) -> str:
@@ -363,7 +360,7 @@ class _Reader:
     def _class_name(self, element: ElementTree.Element) -> str:
         name = element.attrib["label"]
         if self._told and name not in self._class_names:
-            raise ValueError(f"label {name!r} is none of those it lists{nearest(name, self._class_names)}")
+            raise ValueError(f"label {name!r} is none of those it lists{known_and_nearest(name, self._class_names)}")
         self._class_names[name] = None
         return name
 

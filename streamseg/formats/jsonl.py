@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamseg.formats._part_text import PartText
+from streamseg.formats._classes import check_classes
+from streamseg.formats._part_text import TextPerVideo
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
 
 
@@ -17,20 +18,16 @@ class Jsonl:
     wants_pictures = False
     tracks_only = False
 
-    def __init__(self) -> None:
-        self._folder = Path()
-        self._video: LabelledVideo | None = None
-        self._files: list[PartText] = []
-
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._folder = folder
+        self._class_names = class_names
+        self._files = TextPerVideo(folder, ending=".jsonl")
 
     def begin(self, video: LabelledVideo) -> None:
         self._video = video
-        self._files.append(PartText(self._folder / f"{video.name}.jsonl"))
+        self._files.begin(video.name)
 
     def write(self, frame: LabelledFrame) -> None:
-        assert self._video is not None, "begin(video) comes before the first write"
+        check_classes(frame, self._class_names)
         record = {
             "stream": self._video.name,
             "index": frame.index,
@@ -41,19 +38,17 @@ class Jsonl:
         }
         if frame.picture is not None:
             record["picture"] = frame.picture
-        self._files[-1].write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._files.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def end(self) -> None:
-        self._files[-1].close()
+        self._files.end()
 
     def close(self) -> Mapping[str, int]:
-        for file in self._files:
-            file.finish()
+        self._files.finish()
         return {}
 
     def discard(self) -> None:
-        for file in self._files:
-            file.discard()
+        self._files.discard()
 
 
 def _object(label: Label) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_folder import PartFolder
 from streamseg.formats._pixel_rings import pixel_rings, points
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
@@ -36,6 +37,7 @@ class Labelme:
         self._num_empty = 0
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
+        self._class_names = class_names
         self._files = PartFolder(folder, folder / "labelme.part")
 
     def begin(self, video: LabelledVideo) -> None:
@@ -44,6 +46,7 @@ class Labelme:
     def write(self, frame: LabelledFrame) -> None:
         if frame.picture is None:
             raise UsageError(f"labelme: frame {frame.index} has no saved picture, which its labels stand beside")
+        check_classes(frame, self._class_names)
         shapes = [shape for number, label in enumerate(frame.labels, 1) for shape in self._shapes(label, number)]
         content: dict[str, Any] = {
             "version": VERSION,

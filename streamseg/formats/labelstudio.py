@@ -16,6 +16,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from streamseg import outlines
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
 from streamseg.formats._spool import TrackSpool, tracked
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
@@ -56,6 +57,7 @@ class Labelstudio:
         self._boxes: _Boxes | None = None
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
+        self._class_names = class_names
         self._files = [PartText(folder / "labelstudio.json"), PartText(folder / "labelstudio_setup.txt")]
         self._files[1].write(_SETUPS[self._task].format(labels=_labels(class_names)))
         self._files[1].close()
@@ -72,6 +74,7 @@ class Labelstudio:
 
     def write(self, frame: LabelledFrame) -> None:
         assert self._video is not None, "begin(video) comes before the first write"
+        check_classes(frame, self._class_names)
         if self._boxes is not None:
             self._boxes.write(frame)
             return

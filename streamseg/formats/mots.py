@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import outlines
-from streamseg.formats._part_text import PartText
+from streamseg.formats._classes import check_classes
+from streamseg.formats._part_text import TextPerVideo
 from streamseg.formats._spool import tracked
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
 
@@ -32,20 +33,20 @@ class Mots:
     tracks_only = True
 
     def __init__(self) -> None:
-        self._folder = Path()
-        self._files: list[PartText] = []
         self._numbers: dict[tuple[int, int], int] = {}
         self._counts: Counter[int] = Counter()
         self._left_out: Counter[str] = Counter()
 
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
-        self._folder = folder
+        self._class_names = class_names
+        self._files = TextPerVideo(folder, ending=".txt")
 
     def begin(self, video: LabelledVideo) -> None:
-        self._files.append(PartText(self._folder / f"{video.name}.txt"))
+        self._files.begin(video.name)
         self._numbers, self._counts = {}, Counter()
 
     def write(self, frame: LabelledFrame) -> None:
+        check_classes(frame, self._class_names)
         labels = tracked(frame, self._left_out)
         known = [label for label in labels if label.class_name in CLASS_IDS]
         self._left_out[OTHERS] += len(labels) - len(known)
@@ -57,7 +58,7 @@ class Mots:
                 continue
             height, width = mask["size"]
             class_id = CLASS_IDS[label.class_name]
-            self._files[-1].write(f"{frame.index + 1} {number} {class_id} {height} {width} {mask['counts']}\n")
+            self._files.write(f"{frame.index + 1} {number} {class_id} {height} {width} {mask['counts']}\n")
 
     def _number(self, label: Label) -> int | None:
         """The number of a label's track, None where its class has none left."""
@@ -72,16 +73,14 @@ class Mots:
         return self._numbers[key]
 
     def end(self) -> None:
-        self._files[-1].close()
+        self._files.end()
 
     def close(self) -> Mapping[str, int]:
-        for file in self._files:
-            file.finish()
+        self._files.finish()
         return {reason: count for reason, count in self._left_out.items() if count}
 
     def discard(self) -> None:
-        for file in self._files:
-            file.discard()
+        self._files.discard()
 
 
 def _apart(labels: Sequence[Label]) -> list[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from streamseg import outlines
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_folder import PartFolder
 from streamseg.formats._part_text import PartText
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
@@ -56,6 +57,7 @@ class Voc:
     def write(self, frame: LabelledFrame) -> None:
         if frame.picture is None:
             raise UsageError(f"voc: frame {frame.index} has no saved picture, which its labels are of")
+        check_classes(frame, self._class_names)
         name = os.path.splitext(frame.picture)[0]
         labels = self._kept(frame.labels)
         objects = self._drawn(labels)

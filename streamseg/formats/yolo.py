@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_folder import PartFolder
 from streamseg.formats._part_text import PartText
 from streamseg.formats._pixel_rings import pixel_ring, points
@@ -62,6 +63,7 @@ class Yolo:
     def write(self, frame: LabelledFrame) -> None:
         if frame.picture is None:
             raise UsageError(f"yolo: frame {frame.index} has no saved picture, which its labels stand beside")
+        check_classes(frame, self._class_names)
         name = os.path.splitext(frame.picture)[0] + ".txt"
         self._files.write(name, "".join(f"{row}\n" for row in self._rows(frame)).encode("ascii"))
         self._pictures.write(f"./{frame.picture}\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import outlines
+from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
 from streamseg.formats._spool import TrackSpool, tracked
 from streamseg.labels import LabelledFrame, LabelledVideo
@@ -48,6 +49,7 @@ class YoutubeVis:
 
     def write(self, frame: LabelledFrame) -> None:
         assert self._current is not None, "begin(video) comes before the first write"
+        check_classes(frame, self._class_names)
         position, spool = self._current.length, self._current.spool
         picture = frame.picture or f"{self._current.video.name}/frame_{frame.index:06d}.jpg"
         spool.add(_FRAMES, frame=position, text=_text([picture, frame.index, round(frame.time, 6)]))

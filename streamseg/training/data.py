@@ -12,7 +12,7 @@ from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets._picture_files import decoded
 from streamseg.types import Dataset, InputError, Sample, UsageError
-from streamseg.words import nearest
+from streamseg.words import known_and_nearest
 
 
 def read_rgb(sample: Sample) -> np.ndarray:
@@ -45,9 +45,10 @@ def open_datasets(components: Sequence[Component], class_names: Sequence[str]) -
     for component, part in zip(components, parts, strict=True):
         for name in part.class_names[1:]:
             if name not in class_names:
+                hint = known_and_nearest(name, class_names[1:])
                 raise UsageError(
-                    f"dataset {component.name}: it has the class {name!r}, which the model lacks"
-                    f"{nearest(name, class_names[1:])} (the dataset's option `classes` takes some of its classes only)"
+                    f"dataset {component.name}: it has the class {name!r}, which the model lacks{hint} "
+                    "(the dataset's option `classes` takes some of its classes only)"
                 )
     return Joined(parts, class_names=class_names)
 

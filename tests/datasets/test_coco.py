@@ -123,7 +123,7 @@ def run_lengths(counts: Any) -> dict[str, Any]:
         (with_picture({"id": 7, "file_name": "a.png", "width": 5}), "'height' is missing"),
         (with_picture("a.png"), "not as COCO files are"),
         (with_annotation(image_id=5), "annotation 1 is of picture 5, which is not listed"),
-        (with_annotation(category_id=5), "annotation 1 is of category 5, which is not listed"),
+        (with_annotation(category_id=5), "annotation 1 is of category 5, which is not listed; there is "),
         (with_annotation(bbox=[1, 2, 3]), r"annotation 1: bbox: expected \[x, y, width, height\], got \[1, 2, 3\]"),
         (with_annotation(bbox=[1, 2, 3, float("nan")]), "annotation 1: bbox"),
         (with_annotation(bbox=[1, 2, 3, "4"]), "annotation 1: bbox"),

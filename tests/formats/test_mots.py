@@ -28,7 +28,7 @@ def read(path: Path) -> list[Line]:
 
 def lines_of(folder: Path, *frames: LabelledFrame, left_out: dict[str, int] | None = None) -> list[Line]:
     format = Mots()
-    format.open(folder, videos.CLASS_NAMES)
+    format.open(folder, (*videos.CLASS_NAMES, "car"))
     format.begin(videos.video())
     for frame in frames:
         format.write(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from streamseg import plugins, rooms
 from streamseg.labels import Format
+from streamseg.types import UsageError
 from tests.contract import options
 from tests.formats import videos
 
@@ -71,6 +73,24 @@ def test_a_format_of_tracks_counts_the_objects_that_it_leaves_out(name: str, tmp
     left_out = videos.write(made(name), tmp_path, num_frames=8)
     # the dog in frames 0, 3 and 6
     assert left_out.get("objects without a track", 0) == (3 if made(name).tracks_only else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_label_of_a_class_that_the_job_has_not_is_refused_in_words(name: str, tmp_path: Path) -> None:
+    format = made(name)
+    format.open(tmp_path, videos.CLASS_NAMES)
+    format.begin(videos.video())
+    frames = list(videos.frames(1, pictures="street")) + list(videos.frames(2, pictures="street"))[:1]
+    videos.save_pictures(tmp_path, frames)
+    wrong = replace(frames[1], index=7, labels=(videos.label(videos.rectangle(1, 2, 9, 9), class_name="persn"),))
+    format.write(frames[0])
+    with pytest.raises(UsageError) as error:
+        format.write(wrong)
+    assert str(error.value) == (
+        "frame 7: label 'persn' is none of the classes of this job; there is dog, person; did you mean 'person'?"
+    )
+    format.discard()
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.thorough

@@ -51,7 +51,8 @@ def test_one_dataset_keeps_its_image_ids(tmp_path: Path) -> None:
 
 def test_a_class_that_the_model_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
     balls = component(make_balls(tmp_path / "a"))
-    with pytest.raises(UsageError, match="dataset coco: it has the class 'ball', which the model lacks; did you mean"):
+    expected = "dataset coco: it has the class 'ball', which the model lacks; there is balls; did you mean 'balls'"
+    with pytest.raises(UsageError, match=expected):
         open_datasets([balls], ("background", "balls"))
 
 
