@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -43,8 +44,11 @@ class Labels:
         self._class_names = tuple(class_names)
 
     def __enter__(self) -> Self:
-        for format in self.formats.values():
-            format.open(self.folder, self._class_names)
+        with ExitStack() as opened:
+            for format in self.formats.values():
+                format.open(self.folder, self._class_names)
+                opened.callback(format.discard)
+            opened.pop_all()
         return self
 
     def discard(self) -> None:

@@ -316,6 +316,13 @@ def test_wrong_use_is_refused_before_the_first_frame(options: dict[str, Any], ex
     assert not list(Path("labels").rglob("*.gz"))
 
 
+def test_a_format_that_cannot_begin_is_named_and_the_others_leave_nothing(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    with pytest.raises(UsageError, match="YOLO's readers look for the labels of pictures below a folder 'images'"):
+        run("a.mp4", output="images/labels", formats=("coco", "voc", "yolo"))
+    assert labels("images/labels") == {} and not list(Path("images/labels").rglob("*.part*"))
+
+
 def test_cameras_and_folders_of_pictures_are_no_inputs(here: Path) -> None:
     with pytest.raises(UsageError, match="expected a video file; cameras and folders of pictures are not annotated"):
         run("rtsp://127.0.0.1:1/x")
