@@ -47,6 +47,14 @@ def as_bytes(masks: np.ndarray) -> np.ndarray:
     return cells.astype(np.uint8)
 
 
+def as_recorded(masks: np.ndarray) -> np.ndarray:
+    """Masks in [0, 1] as they come back from a record, float32 of the same shape: each the nearest of 256 levels.
+
+    uint8 in [0, 255] are those levels.
+    """
+    return as_bytes(masks).astype(np.float32) / np.float32(255)
+
+
 def paste(
     mask: np.ndarray, box: Sequence[float] | np.ndarray, *, width: int, height: int
 ) -> tuple[slice, slice, np.ndarray]:

@@ -110,7 +110,7 @@ def _objects(result: Result, *, crops: bool, run_lengths: bool) -> list[dict[str
     instances, width, height = result.instances, result.frame.width, result.frame.height
     objects = []
     # As bytes first, and the run lengths of those: reading the line again gives exactly the same drawing.
-    cells = np.rint(np.nan_to_num(instances.masks).clip(0, 1) * 255).astype(np.uint8)  # (N, M, M)
+    cells = masks.as_bytes(instances.masks)  # (N, M, M)
     for i, name in enumerate(instances.names):
         item: dict[str, Any] = {
             "track": int(instances.track_ids[i]),
@@ -140,7 +140,7 @@ def _mask(item: Any, number: int) -> np.ndarray:
             cells = np.frombuffer(values, np.uint8).reshape(side, side)
         except (TypeError, KeyError, ValueError, binascii.Error) as error:
             raise InputError(f"object {number}: crop: expected side × side bytes in base64 ({error})") from error
-        return cells.astype(np.float32) / np.float32(255)
+        return masks.as_recorded(cells)
     run_lengths = _field(item, "mask", number)
     try:
         return masks.from_rle(run_lengths, _box(item, number), size=MASK_SIDE)

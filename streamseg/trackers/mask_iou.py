@@ -6,9 +6,11 @@ T tracks, N detections of one picture, K pairs of them, L numbers of a look.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from streamseg import masks
 from streamseg.kept import labelled, packed, reading, unpacked
 from streamseg.trackers._looks import looks_of
 from streamseg.trackers._objects import covered, distinct
@@ -169,6 +171,8 @@ class MaskIou:
     def _followed(self, frame: Frame, instances: Instances) -> Instances:
         """The objects of a frame that the engine looked at, joined to the tracks so far."""
         detections = instances[instances.scores >= min(WEAKEST, self.min_score)]
+        # so that a run and one over what it has recorded are the same, pixel for pixel
+        detections = replace(detections, masks=masks.as_recorded(detections.masks))
         detections = distinct(detections, min_score=self.min_score)
         seconds, self._looked_at = frame.time - self._looked_at, frame.time
         tracks = self._tracks if self._fits(detections) else None

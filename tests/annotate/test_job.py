@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from streamseg.annotate import work
@@ -14,10 +17,11 @@ from streamseg.annotate.job import annotate
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.formats.jsonl import Jsonl
 from streamseg.labels import LabelledVideo
-from streamseg.types import UsageError
+from streamseg.types import Frame, Instances, UsageError
 from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, run
-from tests.clips import make_clip
+from tests.clips import make_clip, numbered_picture
 from tests.end_to_end import command
+from tests.end_to_end.parts import Walker
 
 
 def looked_at(summary: Any) -> dict[str, int]:
@@ -36,6 +40,30 @@ def test_the_labels_are_those_of_a_run_that_looks_and_tracks_at_once(here: Path)
     assert [(each["index"], each["time"], each["objects"]) for each in frames("labels", "street")] == wanted
     # the clip's square jumps, which is a new scene to the tracker
     assert {o["track"] for _, _, objects in wanted for o in objects} == {1, 2, 3, 4}
+
+
+class Grey(Walker):
+    """Soft masks of any grey, in boxes that are too wide every fifth time, which the tracker mends."""
+
+    def _found(self, frame: Frame) -> Instances:
+        found = super()._found(frame)
+        boxes, rng = found.boxes.copy(), np.random.default_rng(frame.index)
+        boxes[:, 2] += (frame.index % 5 == 4) * np.float32([20, 0])
+        greys = cv2.resize(rng.random((7, 7), np.float32), (28, 28), interpolation=cv2.INTER_LINEAR)
+        return replace(found, boxes=boxes, masks=np.stack([greys, found.masks[1]]))
+
+
+def test_masks_that_the_tracker_has_moved_are_those_of_a_direct_run_too(here: Path) -> None:
+    still = numbered_picture(0, width=128, height=96)
+    make_clip(here / "street.mp4", num_frames=40, gop=10, width=128, height=96, pictures=lambda _: still)
+    engine = f"{__name__}:Grey"
+    command.run("street.mp4", "-o", "direct.jsonl", engine=("--engine", engine))
+    run("street.mp4", engine=engine)
+    direct = [json.loads(line) for line in Path("direct.jsonl").read_text().splitlines()]
+    wanted = [[(o["track"], o["box"], o["mask"]) for o in each["objects"]] for each in direct]
+    assert [[(o["track"], o["box"], o["mask"]) for o in each["objects"]] for each in frames("labels", "street")] == wanted
+    widths = [box[2] - box[0] for _, box, _ in (objects[0] for objects in wanted)]
+    assert max(widths) < 45, "a box of 52 pixels was not mended"
 
 
 def test_every_chunk_is_looked_at_once(here: Path) -> None:
