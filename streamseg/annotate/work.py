@@ -12,8 +12,9 @@ import importlib.metadata
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -32,6 +33,9 @@ from streamseg.types import Engine, ModelError, StreamsegError
 
 FILES_AT_A_TIME = 2
 """Videos that one engine looks at in turn, so that it need not wait while one is opened."""
+
+SECONDS_TO_END = 5.0
+"""For a process that is told to end."""
 
 PACKAGES = {"openvino": ("openvino",), "keras": ("keras", "tensorflow")}
 """Packages that decide what an engine finds, beside those that read the pictures."""
@@ -140,22 +144,35 @@ def look(
 def look_in_processes(
     count: int, runs: Sequence[Run], looking: Looking, *, ended: Callable[[Ended], None], told: Told
 ) -> Outcome:
-    """The same in so many processes, which share the cores."""
+    """The same in so many processes, which share the cores.
+
+    In the main thread, Ctrl-C and SIGTERM end it: what is finished is told, the exit code says which it was. A second
+    one waits for nobody.
+    """
     waiting = list(reversed(shared_out(runs, count)))
     threads = max(1, len(os.sched_getaffinity(0)) // count)
     context = multiprocessing.get_context("spawn")
     workers: dict[Any, tuple[Any, Run | None]] = {}
     errors: list[tuple[Run, BaseException]] = []
     code = 0
-    try:
+    with ExitStack() as leaving:
+        signals = leaving.enter_context(_signals())
+        leaving.callback(lambda: _end([process for process, _ in workers.values()]))
         for _ in range(min(count, len(waiting))):
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, looking, threads), daemon=True)
-            process.start()
+            with _unheard(signal.SIGINT):
+                process.start()
             there.close()
             workers[here] = (process, None)
         while workers:
-            for connection in wait(list(workers)):
+            for connection in wait([signals, *workers]):
+                if connection is signals:
+                    number = signals.recv_bytes()[0]
+                    for process, _ in workers.values():
+                        process.kill() if code else process.terminate()
+                    code = code or 128 + number
+                    continue
                 assert isinstance(connection, Connection)
                 process, run = workers[connection]
                 try:
@@ -163,7 +180,7 @@ def look_in_processes(
                 except (EOFError, OSError):
                     process.join()
                     del workers[connection]
-                    if run is not None:
+                    if run is not None and not code:
                         errors.append(
                             (run, ModelError(f"a process that looked ended with exit code {process.exitcode}"))
                         )
@@ -180,12 +197,49 @@ def look_in_processes(
                     workers[connection] = (process, run)
                     with suppress(OSError):
                         connection.send(run)
-    finally:
-        for process, _ in workers.values():
-            process.terminate()
-            process.join()
     errors += [(run, ModelError("no process was left to look at it")) for run in waiting if not code]
     return Outcome(tuple(errors), code)
+
+
+@contextmanager
+def _signals() -> Iterator[Connection]:
+    """Where Ctrl-C and SIGTERM can be read from now on, a byte each; in another thread than the main one, none come."""
+    heard, told = multiprocessing.Pipe(duplex=False)
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                previous[number] = signal.signal(number, lambda which, _: told.send_bytes(bytes([which])))
+    try:
+        yield heard
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        heard.close()
+        told.close()
+
+
+@contextmanager
+def _unheard(number: signal.Signals) -> Iterator[None]:
+    """Around the start of a process, which then never hears this signal: the one that leads tells it to end.
+
+    On a terminal Ctrl-C goes to all of them, wherever they are: one that still imports would show where it was.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """End these processes; one that does not end by itself is killed."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(SECONDS_TO_END)
+        process.kill()
+        process.join()
 
 
 def shared_out(runs: Sequence[Run], count: int) -> list[Run]:

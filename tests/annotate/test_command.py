@@ -8,6 +8,9 @@ import os
 import re
 import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from streamseg import rooms
 from streamseg.cli import app
 from streamseg.cli.progress import JobProgress
 from tests.annotate.jobs import WALKER, chunks, clip, frames, labels
-from tests.end_to_end.command import NOBODY, Child, num_pictures
+from tests.end_to_end.command import NOBODY, ROOT, Child, num_pictures
 from tests.end_to_end.parts import MODULE
 
 
@@ -120,6 +123,31 @@ def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, her
     assert labels("labels") == {}
     again = json.loads(called("annotate", *command, *slow, "--json").stdout)
     assert again["videos"]["a"]["looked_at"] == 0 and set(labels("labels")) == {"a.jsonl", "b.jsonl", "c.jsonl"}
+
+
+def test_processes_that_look_are_stopped_together_and_the_table_says_how_far_they_came(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        clip(here / name, num_frames=200)
+    command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=0.03"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamseg.cli", "annotate", *command, "--parallel", "2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((here / "labels").rglob("*.part.jsonl.gz")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT
+    said = [line for line in stderr.splitlines() if not line.startswith("looking: ")]
+    assert said == ["streamseg: stopped before its end; the same command goes on from here"]
+    assert [line.split()[0] for line in stdout.splitlines()] == ["video", "a", "b"]
+    assert labels("labels") == {} and not list((here / "labels").rglob("*.part.*"))
 
 
 def test_a_folder_that_may_not_be_written_is_named(here: Path) -> None:
