@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,6 +54,8 @@ class Identity:
         """InputError where the file cannot be read."""
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for who writes into it
+                raise InputError(f"{path}: expected a video file, got a pipe or a device")
             digest = hashlib.sha256()
             with path.open("rb") as file:
                 digest.update(file.read(END))

@@ -17,6 +17,7 @@ from streamseg.types import OutputError, UsageError
 from tests.annotate.jobs import chunks, clip, frames, labels, run
 from tests.clips import damage_packets, make_clip, make_sound
 from tests.end_to_end.parts import MODULE, Walker
+from tests.end_to_end.test_bad_input import NO_VIDEO
 
 
 def empty(path: Path) -> None:
@@ -52,6 +53,20 @@ def test_a_bad_video_is_named_and_the_good_ones_are_done(name: str, here: Path) 
     assert len(errors) == 1 and next(iter(errors)).startswith("bad")
     assert expected in str(next(iter(errors.values()))) and "bad.mp4" in str(summary.error)
     assert set(labels("labels")) == {"good.jsonl", "last.jsonl"}
+
+
+def test_all_that_a_run_refuses_is_named_in_one_batch_and_the_good_ones_are_done(here: Path) -> None:
+    clip(here / "first.mp4", num_frames=5)
+    clip(here / "last.mp4", num_frames=5)
+    bad = [(f"bad {number}.mp4", make, words) for number, (make, words) in enumerate(NO_VIDEO)]
+    for name, make, _ in bad:
+        make(here / name)
+    summary = run("first.mp4", *(name for name, *_ in bad), "last.mp4", code=1)
+    errors = {name: str(video.error) for name, video in summary.videos.items() if video.error}
+    for name, _, words in bad:
+        error = errors.pop(name if name in errors else name.removesuffix(".mp4"))
+        assert words in error and name in error
+    assert errors == {} and set(labels("labels")) == {"first.jsonl", "last.jsonl"}
 
 
 def test_a_truncated_video_is_labelled_as_far_as_it_goes(here: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,22 @@ def a_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (missing, "no such file"),
-        (empty, "the file is empty"),
-        (text, "expected a video"),
-        (noise, "expected a video"),
-        (truncated, "truncated, or its recording never ended"),
-        (sound_alone, "expected a video, got only sound"),
-        (no_frames, "expected a video, got only sound"),
-        (no_frames_and_no_sound, "the video has no picture that can be decoded"),
-        (all_damaged, "no picture that can be decoded: all its 3 packets are damaged"),
-        (a_pipe, "got a pipe or a device"),
-    ],
-)
+NO_VIDEO: list[tuple[Callable[[Path], None], str]] = [
+    (missing, "no such file"),
+    (empty, "the file is empty"),
+    (text, "expected a video"),
+    (noise, "expected a video"),
+    (truncated, "truncated, or its recording never ended"),
+    (sound_alone, "expected a video, got only sound"),
+    (no_frames, "expected a video, got only sound"),
+    (no_frames_and_no_sound, "the video has no picture that can be decoded"),
+    (all_damaged, "no picture that can be decoded: all its 3 packets are damaged"),
+    (a_pipe, "got a pipe or a device"),
+]
+"""What makes a file that is refused, and what is said of it."""
+
+
+@pytest.mark.parametrize(("make", "words"), NO_VIDEO)
 def test_a_file_that_is_no_video_is_refused_in_one_line(here: Path, make: Any, words: str) -> None:
     make(here / "clip.mp4")
     line = refused("clip.mp4", *SPLASH, code=1)
