@@ -34,6 +34,9 @@ SMALL, LARGE = 32, 128
 LEAST_OVERLAP = 0.93, 0.98
 """Intersection over union of a thinned polygon with its mask, of small objects and of large ones."""
 
+_MOST_CHARACTERS = 8
+"""Of one length in COCO's text: 39 bits and a sign."""
+
 _FINEST = 0.3
 """Pixels of tolerance below which hardly a corner would go."""
 
@@ -68,14 +71,16 @@ def encoded_patch(inside: np.ndarray, *, left: int, top: int, width: int, height
 
     left, top: of the part in the picture of width × height; around it the mask is empty.
     """
-    padded = np.zeros((inside.shape[1], inside.shape[0] + 2), np.int8)
+    along = inside.shape[0] + 2
+    padded = np.zeros((inside.shape[1], along), bool)
     padded[:, 1:-1] = inside.T
-    steps = np.diff(padded, axis=1)  # (w, h + 1): 1 where a run begins, -1 where it has ended
-    offset = (left + np.arange(inside.shape[1])[:, None]) * height + top + np.arange(steps.shape[1])
-    # a run that reaches the foot of one column goes on at the head of the next
-    begins, ends = _joined(offset[steps > 0], offset[steps < 0])
-    edges = np.r_[0, np.stack([begins, ends], axis=1).ravel(), width * height]
-    counts = np.diff(edges)
+    flat = padded.ravel()
+    # a run lies within its column, so that beginnings and ends take turns
+    columns, rows = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), along)
+    edges = (left + columns) * height + top + rows
+    if along == height + 2:  # one that reaches the foot of its column goes on at the head of the next
+        edges = np.stack(_joined(edges[::2], edges[1::2]), axis=1).ravel()
+    counts = np.diff(edges, prepend=0, append=width * height)
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]
     return compressed({"size": [height, width], "counts": counts.tolist()}, width=width, height=height)
@@ -160,15 +165,16 @@ def lengths(run_lengths: Any) -> np.ndarray:
     """
     height, width = size_of(run_lengths)
     counts = run_lengths["counts"]
-    listed = counts if isinstance(counts, list) else _told(counts)
-    for length in listed:
-        if not isinstance(length, int) or length < 0:
-            raise ValueError(f"counts: expected whole numbers from 0 up, got {length!r}")
-    if sum(listed) != height * width:
+    if isinstance(counts, list):
+        return _listed(counts, in_all=height * width)
+    told = _told(counts)
+    if len(told) and told.min() < 0:
+        raise ValueError(f"counts: expected whole numbers from 0 up, got {told[told < 0][0]}")
+    if told.sum() != height * width:
         raise ValueError(
-            f"counts: expected lengths that add up to the {height * width} pixels of the picture, got {sum(listed)}"
+            f"counts: expected lengths that add up to the {height * width} pixels of the picture, got {told.sum()}"
         )
-    return np.array(listed, np.int64)
+    return told
 
 
 def is_polygon(values: Any) -> bool:
@@ -381,31 +387,42 @@ def _joined(begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return begins[first], ends[last]
 
 
-def _told(counts: str | bytes) -> list[int]:
-    """The lengths in COCO's compressed text. Raises ValueError where it is none.
+def _listed(counts: list[Any], *, in_all: int) -> np.ndarray:
+    """The lengths in a list, (R,) int64. Raises ValueError unless they add up to `in_all`."""
+    for length in counts:
+        if not isinstance(length, int) or length < 0:
+            raise ValueError(f"counts: expected whole numbers from 0 up, got {length!r}")
+    if sum(counts) != in_all:  # here, because they may be larger than NumPy's numbers
+        raise ValueError(
+            f"counts: expected lengths that add up to the {in_all} pixels of the picture, got {sum(counts)}"
+        )
+    return np.array(counts, np.int64)
+
+
+def _told(counts: str | bytes) -> np.ndarray:
+    """The lengths in COCO's compressed text, (R,) int64. Raises ValueError where it is none.
 
     Each is five bits a character from `0` on, the lowest first; a sixth bit says that more follow, and the last one's
     fifth is the sign. From the fourth length on, what is told is the difference from the one before the last.
     """
-    listed: list[int] = []
-    value = shift = 0
     # what is no ASCII becomes bytes from 128 up, which are none of COCO's
-    for code in counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts:
-        bits = code - ord("0")
-        if not 0 <= bits < 64:
-            break
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        listed.append(value + (listed[-2] if len(listed) > 2 else 0))
-        value = shift = 0
-    else:
-        if not shift:
-            return listed
-    raise ValueError("counts: expected COCO's compressed run lengths, got other characters")
+    text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+    bits = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
+    if not len(bits):
+        return bits
+    last = np.flatnonzero(bits & 32 == 0)
+    if bits.min() < 0 or bits.max() > 63 or not len(last) or last[-1] != len(bits) - 1:
+        raise ValueError("counts: expected COCO's compressed run lengths, got other characters")
+    first = np.concatenate([[0], last[:-1] + 1])
+    size = last - first + 1
+    if size.max() > _MOST_CHARACTERS:
+        raise ValueError("counts: expected COCO's compressed run lengths, got one of more than any picture has pixels")
+    place = np.arange(len(bits)) - np.repeat(first, size)
+    values: np.ndarray = np.add.reduceat((bits & 31) << 5 * place, first)
+    values -= np.where(bits[last] & 16, 1 << 5 * size, 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
 
 
 @dataclass(frozen=True)
