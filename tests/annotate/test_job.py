@@ -61,7 +61,9 @@ def test_masks_that_the_tracker_has_moved_are_those_of_a_direct_run_too(here: Pa
     run("street.mp4", engine=engine)
     direct = [json.loads(line) for line in Path("direct.jsonl").read_text().splitlines()]
     wanted = [[(o["track"], o["box"], o["mask"]) for o in each["objects"]] for each in direct]
-    assert [[(o["track"], o["box"], o["mask"]) for o in each["objects"]] for each in frames("labels", "street")] == wanted
+    assert [
+        [(o["track"], o["box"], o["mask"]) for o in each["objects"]] for each in frames("labels", "street")
+    ] == wanted
     widths = [box[2] - box[0] for _, box, _ in (objects[0] for objects in wanted)]
     assert max(widths) < 45, "a box of 52 pixels was not mended"
 
