@@ -162,6 +162,19 @@ def test_a_folder_that_may_not_be_written_is_named(here: Path) -> None:
     assert ended.code == 1 and ended.stderr == "streamseg: labels cannot be written: permission denied\n"
 
 
+def test_a_video_that_may_not_be_read_is_named_and_the_others_are_done(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    clip(here / "b.mp4", num_frames=5).chmod(0o600)
+    (here / "labels").mkdir()
+    (here / "labels").chmod(0o777)
+    for folder in (here, *list(here.parents)[:3]):
+        folder.chmod(folder.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
+    command = ("a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", WALKER, "-q")
+    ended = Child(*command, command="annotate", folder=here, uid=NOBODY).end()
+    assert ended.code == 1 and ended.stderr == "streamseg: b: b.mp4: cannot be read: permission denied\n"
+    assert set(labels("labels")) == {"a.jsonl"}
+
+
 @pytest.mark.parametrize(("file_bytes", "part"), [(20_000, r"b\.part\.jsonl"), (9_000, r".streamseg/chunks/b/\S+")])
 def test_a_full_disk_is_named_and_what_was_found_stays(file_bytes: int, part: str, here: Path) -> None:
     clip(here / "a.mp4", num_frames=5)

@@ -123,6 +123,23 @@ def test_a_training_learns_from_the_corrected_objects(here: Path) -> None:
     assert set(np.unique(batch["class_ids"])) == {0, 1}, "people, and nothing where there is room for more objects"
 
 
+def test_a_label_that_the_model_does_not_know_is_named_before_the_training(here: Path) -> None:
+    make_clip(here / "street.mp4", num_frames=2, lossless=False)
+    run("street.mp4", formats=("cvat",), pictures=True)
+    path = here / "labels" / "street.xml"
+    path.write_text(path.read_text().replace("dog", "hot dog"))
+    data = (Component(name="cvat", options={"path": "labels/street.xml"}),)
+    model = TINY.model_copy(update={"class_names": CLASS_NAMES})
+    experiment = tiny_experiment(here, train=data).model_copy(update={"model": model})
+    (here / "corrected.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
+    ended = CliRunner().invoke(app, ["train", "corrected.yaml", "-o", "run", "-q"], catch_exceptions=False)
+    assert ended.exit_code == 2 and not (here / "run" / "model.weights.h5").exists()
+    assert ended.stderr == (
+        "streamseg: dataset cvat: it has the class 'hot dog', which the model lacks; there is dog, person; did you "
+        "mean 'dog'? (the dataset's option `classes` takes some of its classes only)\n"
+    )
+
+
 def objects_of(sample: Sample) -> list[tuple[str, dict[str, Any]]]:
     """Class and mask of each object."""
     masks = [outlines.compressed(mask, width=sample.width, height=sample.height) for mask in sample.masks]
