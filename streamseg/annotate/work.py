@@ -207,7 +207,7 @@ def _signals() -> Iterator[Connection]:
     heard, told = multiprocessing.Pipe(duplex=False)
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 previous[number] = signal.signal(number, lambda which, _: told.send_bytes(bytes([which])))
     try:
