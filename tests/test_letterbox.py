@@ -45,13 +45,42 @@ def test_the_picture_lies_in_the_input_and_touches_two_of_its_sides(
     assert abs(letterbox.inner_height - max(1, height * scale)) <= 0.5 + 1e-6
 
 
-@given(width=sides, height=sides, shape=st.sampled_from(SHAPES))
-def test_to_input_and_to_picture_are_inverse(width: int, height: int, shape: tuple[int, int]) -> None:
-    letterbox = Letterbox.fit(width, height, *shape)
+FITTED = {
+    "corner": Letterbox.fit,
+    "centre": lambda *sizes: Letterbox.fit(*sizes).centred(),
+    "stretch": Letterbox.stretch,
+}
+
+
+@given(width=sides, height=sides, shape=st.sampled_from(SHAPES), fitted=st.sampled_from(list(FITTED)))
+def test_to_input_and_to_picture_are_inverse(width: int, height: int, shape: tuple[int, int], fitted: str) -> None:
+    letterbox = FITTED[fitted](width, height, *shape)
     boxes = np.float32([[0, 0, width, height], [width / 4, height / 4, width / 2, height / 2]])
     inside = letterbox.to_input(boxes)
-    np.testing.assert_allclose(inside[0], [0, 0, letterbox.inner_width, letterbox.inner_height], rtol=1e-5)
-    np.testing.assert_allclose(letterbox.to_picture(inside), boxes, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(inside[0], letterbox.inner, rtol=1e-5)
+    np.testing.assert_allclose(letterbox.to_picture(inside), boxes, rtol=1e-4, atol=5e-3)
+
+
+def test_a_centred_picture_has_bars_on_both_sides() -> None:
+    letterbox = Letterbox.fit(20, 8, 10, 9).centred()
+    assert letterbox.inner == (0, 2, 10, 6)  # of the five rows that are left, two above and three below
+    out = np.full((9, 10, 3), 200, np.uint8)
+    letterbox.place(np.full((4, 10, 3), 9, np.uint8), out, padding=114)
+    np.testing.assert_array_equal(out[:, 0, 0], [114, 114, 9, 9, 9, 9, 114, 114, 114])
+    upright = Letterbox.fit(8, 20, 9, 10).centred()
+    upright.place(np.full((10, 4, 3), 9, np.uint8), out := np.full((10, 9, 3), 200, np.uint8), padding=114)
+    np.testing.assert_array_equal(out[0, :, 0], [114, 114, 9, 9, 9, 9, 114, 114, 114])
+
+
+def test_a_stretched_picture_fills_the_input() -> None:
+    letterbox = Letterbox.stretch(200, 100, 50, 50)
+    np.testing.assert_array_equal(letterbox.to_picture(np.float32([[10, 10, 20, 20]])), [[40, 20, 80, 40]])
+
+
+def test_a_box_may_be_brought_back_with_what_hangs_over_the_edge() -> None:
+    letterbox = Letterbox.fit(20, 8, 10, 9).centred()
+    np.testing.assert_array_equal(letterbox.beyond_picture(np.float32([[-1, 0, 11, 8]])), [[-2, -4, 22, 12]])
+    np.testing.assert_array_equal(letterbox.to_picture(np.float32([[-1, 0, 11, 8]])), [[0, 0, 20, 8]])
 
 
 def test_to_picture_cuts_what_lies_in_the_bars() -> None:
