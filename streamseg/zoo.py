@@ -116,12 +116,19 @@ def resolve(name_or_path: str | Path) -> Path:
         return path
     if path.is_file() and path.suffix == ".h5":
         return path
+    if is_onnx(path) and path.is_file():
+        raise ModelError(f"{path}: expected the folder of a model; an ONNX file only runs, in the engine onnx")
     if path.exists():
         raise ModelError(f"{path}: expected the folder of a model ({CONFIG} and {WEIGHTS}) or a .h5 file")
     if known:
         by_hand = f" (or put {known.path.name} at {known.path})" if isinstance(known, WeightsFile) else ""
         raise ModelError(f"the model {text!r} is not here yet; get it with: streamseg models download {text}{by_hand}")
     raise UsageError(f"no model is called {text!r}{nearest(text, [*names(), *KNOWN])} (or the folder of a model)")
+
+
+def is_onnx(model: str | Path) -> bool:
+    """Whether a model is given as an ONNX file, which the engine `onnx` runs."""
+    return Path(model).suffix.lower() == ".onnx"
 
 
 def class_names_of(path: Path) -> tuple[str, ...] | None:

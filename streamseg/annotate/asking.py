@@ -46,8 +46,9 @@ def engine_of(request: AnnotateRequest) -> Component:
 def load_engine(request: AnnotateRequest) -> None:
     """Import what the engine of a request needs, such as TensorFlow, which greets while it is imported."""
     if request.finish is None and request.inputs:
-        engine: Any = plugins.find("engines", engine_of(request).name)
-        getattr(engine, "chosen", lambda: engine)()
+        given = engine_of(request)
+        engine: Any = plugins.find("engines", given.name)
+        getattr(engine, "chosen", lambda **options: engine)(**given.options)
 
 
 def formats_of(texts: Sequence[str]) -> dict[str, Format]:

@@ -37,7 +37,7 @@ FILES_AT_A_TIME = 2
 SECONDS_TO_END = 5.0
 """For a process that is told to end."""
 
-PACKAGES = {"openvino": ("openvino",), "keras": ("keras", "tensorflow")}
+PACKAGES = {"openvino": ("openvino",), "keras": ("keras", "tensorflow"), "onnx": ("openvino",)}
 """Packages that decide what an engine finds, beside those that read the pictures."""
 
 _PR_SET_PDEATHSIG = 1
@@ -71,7 +71,7 @@ def build(component: Component, *, tiles: str | None, threads: int | None = None
     name, options = component.name, dict(component.options)
     if name == "auto":
         chosen: Any = plugins.find("engines", "auto")
-        name = chosen.chosen().__name__.lower()
+        name = chosen.chosen(**options).__name__.lower()
     if threads is not None and "threads" in plugins.option_names("engines", name):
         options.setdefault("threads", threads)
     engine: Engine = plugins.build("engines", name, options)
@@ -81,7 +81,7 @@ def build(component: Component, *, tiles: str | None, threads: int | None = None
 def pins_of(whole: Engine, component: Component, selection: Selection, *, tiles: str | None) -> dict[str, Any]:
     """All that decides what is found, and the model's own words for it."""
     engine = whole.engine if isinstance(whole, Tiled) else whole
-    folder: Any = getattr(engine, "folder", None)
+    folder: Any = getattr(engine, "folder", None) or getattr(engine, "file", None)
     name = type(engine).__module__.rpartition(".")[2]
     options = {key: value for key, value in component.options.items() if key not in ("threads", "batch_size")}
     return {

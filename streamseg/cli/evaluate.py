@@ -25,9 +25,12 @@ Examples:
 
 
 def evaluate(
-    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|H5", help="See `streamseg models`."),
+    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|H5|ONNX", help="See `streamseg models`."),
     class_names: str = typer.Option(
-        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
+        None,
+        "--class-names",
+        metavar="A,B",
+        help="What the classes of a foreign .h5 or .onnx file are called, in its order.",
     ),
     data: Path = typer.Option(
         ...,
@@ -65,7 +68,7 @@ def evaluate(
     submission: Path = typer.Option(
         None, "--submission", parser=a_path, metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
     ),
-    engine: str = typer.Option("auto", "--engine", help="auto, openvino or keras."),
+    engine: str = typer.Option("auto", "--engine", help="auto, openvino, keras or onnx."),
     precision: str = typer.Option(None, "--precision", help="bf16 or f32. Default: the best that the machine has."),
     limit: int = typer.Option(None, "--limit", min=1, metavar="N", help="Only the first N pictures."),
     as_json: bool = typer.Option(False, "--json", help="The figures as one JSON object, alone on stdout."),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamseg.config import Component, Knobs, ModelConfig, TrainingConfig
+from streamseg.config import Component, Knobs, ModelConfig, OnnxConfig, TrainingConfig
 
 GROUPS: Mapping[str, str] = {
     "family": "The network and its input",
@@ -77,6 +77,18 @@ def table(model: ModelConfig, training: TrainingConfig | None, *, width: int) ->
     return "\n".join(lines)
 
 
+def onnx_table(config: OnnxConfig, *, width: int) -> str:
+    """All knobs of an ONNX file and of its picture, `width` columns wide."""
+    usual = OnnxConfig(kind=config.kind)
+    lines = [f"A * marks what is set to something else than is usual for the kind {config.kind}."]
+    for heading, group, blank in (
+        ("What the outputs mean", config, usual),
+        ("The picture that goes in", config.picture, usual.picture),
+    ):
+        lines += ["", heading, *(line for knob in _knobs([group], blank) for line in knob.wrapped(width))]
+    return "\n".join(lines)
+
+
 def _knobs(groups: Sequence[Knobs], blank: Knobs | None = None) -> Iterator[Line]:
     """The fields of several groups of one kind, each with the value they share or all its values.
 
@@ -84,7 +96,7 @@ def _knobs(groups: Sequence[Knobs], blank: Knobs | None = None) -> Iterator[Line
     """
     for name, field in type(groups[0]).model_fields.items():
         values = [getattr(group, name) for group in groups]
-        if name in ("stages", "augment"):
+        if name in ("stages", "augment", "picture"):
             continue
         texts = [as_text(value) for value in values]
         default = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import typer
 from streamseg.cli.arguments import a_path
 
 if TYPE_CHECKING:
-    from streamseg.config import ModelConfig, TrainingConfig
+    from streamseg.config import ModelConfig, OnnxConfig, TrainingConfig
 
 app = typer.Typer(
     help=(
@@ -19,6 +20,7 @@ app = typer.Typer(
         "  streamseg models\n"
         "  streamseg models show people\n"
         "  streamseg models show mask_rcnn_moles.h5 --class-names mole,naevus\n"
+        "  streamseg models show yolo.onnx\n"
         "  streamseg models download coco\n"
         "  streamseg models download https://example.com/birds.zip#sha256=..."
     ),
@@ -43,9 +45,12 @@ def models(ctx: typer.Context) -> None:
 
 @app.command()
 def show(
-    name: str = typer.Argument(..., metavar="NAME|FOLDER|H5|YAML", help="A model, or a configuration of one."),
+    name: str = typer.Argument(..., metavar="NAME|FOLDER|H5|ONNX|YAML", help="A model, or a configuration of one."),
     class_names: str = typer.Option(
-        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
+        None,
+        "--class-names",
+        metavar="A,B",
+        help="What the classes of a foreign .h5 or .onnx file are called, in its order.",
     ),
 ) -> None:
     """Show every knob of a model and of its training: what it is set to, whether that is the default, what it does.
@@ -54,23 +59,28 @@ def show(
     Examples:
       streamseg models show people
       streamseg models show mask_rcnn_moles.h5 --class-names mole,naevus
+      streamseg models show yolo.onnx
       streamseg models show configs/people.yaml
     """
     import shutil
 
-    from streamseg.cli.knobs import table
+    from streamseg import zoo
+    from streamseg.cli.knobs import onnx_table, table
     from streamseg.request import names_of
     from streamseg.types import UsageError
 
+    width = max(min(shutil.get_terminal_size((100, 0)).columns, 140), 80)
+    if zoo.is_onnx(name):
+        facts, foreign = _of_onnx(name, names_of(class_names))
+        typer.echo(_head(facts) + onnx_table(foreign, width=width))
+        return
     if file := _configuration(name):
         if class_names:
             raise UsageError(f"--class-names: {file} has names of its own; they are for a .h5 file")
         facts, model, training = _of_configuration(file)
     else:
         facts, model, training = _of_model(name, names_of(class_names))
-    typer.echo("\n".join(f"{key}: {value}" for key, value in facts.items() if value) + "\n")
-    width = min(shutil.get_terminal_size((100, 0)).columns, 140)
-    typer.echo(table(model, training, width=max(width, 80)))
+    typer.echo(_head(facts) + table(model, training, width=width))
 
 
 @app.command()
@@ -106,6 +116,11 @@ def download(
 
 Described = tuple[dict[str, Any], "ModelConfig", "TrainingConfig | None"]
 """Facts for the head of the page, and the knobs."""
+
+
+def _head(facts: Mapping[str, Any]) -> str:
+    """The facts as lines, and an empty one below them."""
+    return "\n".join(f"{key}: {value}" for key, value in facts.items() if value) + "\n\n"
 
 
 def _configuration(name: str) -> Path | None:
@@ -155,6 +170,15 @@ def _of_model(name: str, class_names: tuple[str, ...]) -> Described:
     return facts, model.config, training
 
 
+def _of_onnx(name: str, class_names: tuple[str, ...]) -> tuple[dict[str, Any], OnnxConfig]:
+    """What was read off an ONNX file, and what the YAML file beside it says."""
+    from streamseg.engines._onnx_file import OnnxModel
+
+    file, _ = OnnxModel.open(name, class_names=class_names)
+    facts: dict[str, Any] = {"model": f"{file.path}, {_megabytes(file.path)}", **file.facts}
+    return {**facts, "classes": _some(file.class_names[1:])}, file.config
+
+
 def _classes(path: Path) -> str:
     from streamseg import zoo
     from streamseg.config import read_yaml
@@ -164,6 +188,11 @@ def _classes(path: Path) -> str:
     else:
         card = read_yaml(path / zoo.CONFIG)
         names = [str(name) for name in (card.get("model") or card).get("class_names", ())][1:]
+    return _some(names)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first four names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

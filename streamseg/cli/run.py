@@ -162,8 +162,9 @@ def _planned(request: Request) -> Plan:
     with greetings_hidden():
         planned = plan(request)
         if planned.streams:
-            engine = plugins.find("engines", planned.config.engine.name)
-            getattr(engine, "chosen", lambda: engine)()
+            given = planned.config.engine
+            engine = plugins.find("engines", given.name)
+            getattr(engine, "chosen", lambda **options: engine)(**given.options)
     return planned
 
 

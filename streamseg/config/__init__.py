@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from streamseg.config.knobs import Knobs
 from streamseg.config.model import MAX_LOG_SCALE, ModelConfig
+from streamseg.config.onnx import OnnxConfig, OnnxFile, PictureConfig, is_class
 from streamseg.config.pipeline import Component, PipelineConfig, StreamConfig, WebConfig
 from streamseg.config.settings import setting, with_setting, with_settings
 from streamseg.config.training import AugmentConfig, ExperimentConfig, StageConfig, TrainingConfig
@@ -24,11 +25,15 @@ __all__ = [
     "ExperimentConfig",
     "Knobs",
     "ModelConfig",
+    "OnnxConfig",
+    "OnnxFile",
+    "PictureConfig",
     "PipelineConfig",
     "StageConfig",
     "StreamConfig",
     "TrainingConfig",
     "WebConfig",
+    "is_class",
     "YamlFile",
     "config_file",
     "read_config",

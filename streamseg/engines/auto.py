@@ -1,4 +1,4 @@
-"""Picks the engine that suits the machine: a GPU through Keras if there is one, else OpenVINO."""
+"""Picks the engine that suits the model and the machine: Keras on a GPU, else OpenVINO; `onnx` for an ONNX file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from streamseg.types import Engine
+from streamseg.zoo import is_onnx
 
 
 def nvidia_driver() -> bool:
@@ -24,7 +25,10 @@ def nvidia_driver() -> bool:
 
 
 class Auto:
-    """`Auto(model="people")` is a `Keras` engine where an NVIDIA GPU is, an `Openvino` engine elsewhere."""
+    """`Auto(model="people")` is a `Keras` engine where an NVIDIA GPU is, an `Openvino` engine elsewhere.
+
+    `Auto(model="yolo.onnx")` is an `Onnx` engine.
+    """
 
     def __new__(  # type: ignore[misc]
         cls,
@@ -40,11 +44,15 @@ class Auto:
             "batch_size": batch_size,
             "precision": precision,
         }
-        return cls.chosen()(**options)
+        return cls.chosen(**options)(**options)
 
     @staticmethod
-    def chosen() -> Callable[..., Engine]:
-        """The class of the engine, imported for it."""
+    def chosen(*, model: str = "people", **options: Any) -> Callable[..., Engine]:
+        """The class of the engine for these options, imported for it."""
+        if is_onnx(model):
+            from streamseg.engines.onnx import Onnx
+
+            return Onnx
         if nvidia_driver():
             from streamseg.engines.keras import Keras
 

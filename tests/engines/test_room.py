@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from streamseg.types import Engine, Frame, Result, StreamInfo
 from tests import fakes
 from tests.contract import entry
 from tests.engines.conftest import assert_same, noise
+from tests.engines.onnx_files import NAMES as NAMES_OF_OBJECTS
+from tests.engines.onnx_files import two_objects, write_file, write_yaml
 from tests.tiny_model import TINY, write_tiny_model
 
 NAMES = rooms.names("engines")
@@ -34,15 +37,18 @@ CROWDED = TINY.model_copy(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What engines run on: the folder of a small model, and records of the frames that they are asked about."""
+    """What engines run on: the folder of a small model, an ONNX file, and records of the frames that they are asked
+    about."""
 
     model: str
+    onnx: str
     records: str
 
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "auto": {"model": "model"},
     "keras": {"model": "model"},
+    "onnx": {"model": "onnx"},
     "openvino": {"model": "model"},
     "replay": {"path": "records"},
 }
@@ -56,7 +62,7 @@ def frames(count: int) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
-    """A tiny model whose export is cached in a folder of this test's, and records of nine frames."""
+    """A tiny model whose export is cached in a folder of this test's, an ONNX file, and records of nine frames."""
     folder = tmp_path_factory.mktemp("engines")
     with Jsonl(folder / "records.jsonl") as sink:
         sink.start(StreamInfo("street", 128, 96, Fraction(1, 10), Fraction(10)))
@@ -65,7 +71,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
             sink.write(frame.picture, Result(frame, found))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield Prepared(str(write_tiny_model(folder / "tiny", CROWDED)), str(sink.path))
+        yield Prepared(str(write_tiny_model(folder / "tiny", CROWDED)), str(write_moved(folder)), str(sink.path))
+
+
+def write_moved(folder: Path) -> Path:
+    """An ONNX file whose boxes move with the brightness of a picture; one of its two objects is a weak find."""
+    outputs = two_objects("mask_rcnn")
+    path = write_file(folder / "moved.onnx", {**outputs, "scores": np.float32([0.9, 0.1])}, moved="boxes")
+    write_yaml(path, kind="mask_rcnn", class_names=NAMES_OF_OBJECTS)
+    return path
 
 
 @pytest.fixture(scope="module", params=NAMES)
