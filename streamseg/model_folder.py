@@ -55,6 +55,11 @@ class ModelFolder:
     def name(self) -> str:
         return self.path.stem if self.path.is_file() else self.path.name
 
+    @property
+    def graphs(self) -> Path:
+        """Where the graphs of its networks lie, if it has any."""
+        return self.path / zoo.GRAPHS
+
     def check_weights(self) -> None:
         """Raise ModelError when the weights file is none at all; whether its tensors fit, only the network can tell."""
         import h5py  # a tenth of a second that a run on an exported model does not need

@@ -21,6 +21,8 @@ from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
 
 CONFIG, WEIGHTS = "model.yaml", "model.weights.h5"
+GRAPHS = "graphs"
+"""In the folder of a model, the folder with its networks' graphs; a model may lack it."""
 EMBEDDED = Path(__file__).parent / "weights"
 
 

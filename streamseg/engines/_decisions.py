@@ -14,13 +14,17 @@ CHUNK = 64
 """Boxes that suppression looks at together."""
 
 
-def propose(scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """The matterport family's proposals (N, 4), best first, zeros at the end.
+def propose(
+    scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig, *, size: tuple[int, int]
+) -> np.ndarray:
+    """Proposals (N, 4), best first, zeros at the end, from scores (A,) and deltas (A, 4) of the anchors (A, 4).
 
-    scores (A,), deltas (A, 4), anchors (A, 4).
+    size: (width, height) of the input in pixels.
     """
     best = best_rows(scores, config.proposals_before_nms)
-    boxes = np.clip(apply_deltas(anchors[best], deltas[best], config.rpn_delta_std), 0.0, 1.0)
+    boxes = clipped(moved(anchors[best], deltas[best], config.rpn_delta_std, config), config, size)
+    if config.family == "lite":
+        boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 1]
     kept = boxes[nms(boxes, threshold=config.rpn_nms_threshold, most=config.num_proposals)]
     proposals = np.zeros((config.num_proposals, 4), np.float32)
     proposals[: len(kept)] = kept
@@ -40,11 +44,7 @@ def detect(
     class_ids = probabilities[:, 1:].argmax(axis=1) + 1 if lite else probabilities.argmax(axis=1)
     rows = np.arange(len(class_ids))
     scores = probabilities[rows, class_ids]
-    chosen = deltas[rows, class_ids]
-    if lite:
-        chosen[:, 2:] = np.minimum(chosen[:, 2:], MAX_LOG_SCALE / np.array(config.delta_std[2:], np.float32))
-    limit = np.array(size * 2 if lite else (1, 1, 1, 1), np.float32)
-    refined = np.clip(apply_deltas(proposals, chosen, config.delta_std), 0.0, limit)
+    refined = clipped(moved(proposals, deltas[rows, class_ids], config.delta_std, config), config, size)
     firm = (class_ids > 0) & (scores >= config.detection_min_score)
     if lite:  # rows of padding among them
         firm &= (refined[:, 2:] - refined[:, :2]).min(axis=1) >= 0.5
@@ -67,15 +67,23 @@ def best_rows(scores: np.ndarray, count: int) -> np.ndarray:
     return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 
 
-def apply_deltas(boxes: np.ndarray, deltas: np.ndarray, std: tuple[float, ...]) -> np.ndarray:
-    """Boxes (n, 4) moved by deltas (n, 4) in units of `std`."""
+def moved(boxes: np.ndarray, deltas: np.ndarray, std: tuple[float, ...], config: ModelConfig) -> np.ndarray:
+    """Boxes (n, 4) moved by deltas (n, 4) in units of `std`; the lite family's grow within a bound."""
     deltas = deltas * np.array(std, np.float32)
+    log_scale = np.minimum(deltas[:, 2:], np.float32(MAX_LOG_SCALE)) if config.family == "lite" else deltas[:, 2:]
     size = boxes[:, 2:] - boxes[:, :2]
     centre = boxes[:, :2] + 0.5 * size + deltas[:, :2] * size
     with np.errstate(over="ignore"):
-        size = size * np.exp(deltas[:, 2:])
+        size = size * np.exp(log_scale)
     start = centre - 0.5 * size
     return np.concatenate([start, start + size], axis=1)
+
+
+def clipped(boxes: np.ndarray, config: ModelConfig, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (n, 4) cut to an input of `size` (width, height) pixels."""
+    limit = np.array(size * 2 if config.family == "lite" else (1, 1, 1, 1), np.float32)
+    inside: np.ndarray = np.clip(boxes, 0, limit)
+    return inside
 
 
 def nms(boxes: np.ndarray, *, threshold: float, most: int, groups: np.ndarray | None = None) -> np.ndarray:

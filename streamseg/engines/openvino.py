@@ -1,4 +1,4 @@
-"""Runs a model on the CPU with OpenVINO, exported once for each shape of picture and kept in the cache."""
+"""Runs a model on the CPU with OpenVINO, its networks prepared once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -11,29 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
-from openvino.preprocess import PrePostProcessor
 
 from streamseg import zoo
-from streamseg.engines._decisions import best_rows, detect, propose
+from streamseg.engines._crops import crops
+from streamseg.engines._decisions import detect, propose
+from streamseg.letterbox import Letterbox
+from streamseg.model.anchors import make_anchors
+from streamseg.model.export import PARTS, VERSION, fill_graphs, has_graphs
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError
 
 log = logging.getLogger("streamseg")
-
-EXPORT_VERSION = 5
-"""Part of a cached export's name: raised when what is exported changes."""
-
-PARTS = {
-    "lite": ("features", "proposals", "box_head", "crops", "masks"),
-    "matterport": ("features", "pools", "box_head", "crops", "masks"),
-}
-"""The networks that a model of each family is exported as."""
 
 SCRATCH = ".export-"
 
@@ -44,7 +40,8 @@ class Openvino:
     model: a name, folder or .h5 file · class_names: what the classes of such a file are called ·
     batch_size: most pictures of one call; they run side by side, one a core · precision: `bf16` (default where the CPU
     has it) or `f32` · threads: cores to use, all by default.
-    The first use of a shape of picture exports the model (up to half a minute, once).
+    The first use of a model prepares its networks: in a second if its folder holds their graphs, as those of the
+    embedded models do, else in half a minute.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class Openvino:
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if capable else "f32")
         log.debug("OpenVINO: %s in %s, %d threads", self.folder.path, self.precision, self.threads)
-        self._networks: dict[tuple[int, int], _Networks] = {}
+        self._networks: _Networks | None = None
 
     def input_size(self, frame: Frame) -> tuple[int, int]:
         return self.folder.input_size(frame)
@@ -74,30 +71,29 @@ class Openvino:
         """The objects of each frame, in order. Frames may be of any sizes."""
         results: list[Instances | None] = [None] * len(frames)
         for size, places in grouped(frames, self.input_size).items():
-            networks = self._networks.get(size) or self._open(size)
-            for i, instances in zip(places, networks.predict([frames[i] for i in places]), strict=True):
+            look = self._open(size)
+            for i, instances in zip(places, look([frames[i] for i in places]), strict=True):
                 results[i] = instances
         return [instances for instances in results if instances is not None]
 
-    def _open(self, size: tuple[int, int]) -> _Networks:
-        exported = cached_export(self.folder, width=size[0], height=size[1])
+    def _open(self, size: tuple[int, int]) -> Callable[[Sequence[Frame]], list[Instances]]:
+        exported = self._networks.exported if self._networks else cached_export(self.folder)
         try:
-            networks = _Networks(
-                self._core,
-                self.folder,
-                exported,
-                size,
-                precision=self.precision,
-                threads=self.threads,
-                streams=self.batch_size,
-            )
+            if self._networks is None:
+                self._networks = _Networks(
+                    self._core,
+                    self.folder,
+                    exported,
+                    precision=self.precision,
+                    threads=self.threads,
+                    streams=self.batch_size,
+                )
+            return partial(self._networks.predict, look=self._networks.look(size))
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
             raise ModelError(
                 f"{exported}: the prepared model cannot be read ({reason}); delete this folder to have it made anew"
             ) from error
-        self._networks[size] = networks
-        return networks
 
 
 def num_cores() -> int:
@@ -107,20 +103,20 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
-    """The folder with a model's exported networks for inputs of width × height pixels; exports them if need be.
+def cached_export(folder: ModelFolder) -> Path:
+    """The folder with a model's networks, for pictures of any size; makes them if need be.
 
-    The name holds a hash of weights and configuration, so a changed model is exported anew. The export runs in a
-    process of its own, so that this one never loads TensorFlow.
+    Their name holds a hash of weights and configuration, so a changed model is prepared anew. Graphs that lie in the
+    model's folder are filled with its weights; where there are none, or of another configuration, the model is traced
+    in a process of its own, so that this one never loads TensorFlow.
     """
-    name = export_name(folder, width=width, height=height)
+    name = export_name(folder)
     cache = zoo.cache_folder() / "openvino"
     target = cache / name
-    if is_whole(target, folder.config.family):
-        log.debug("prepared model for %dx%d pictures: from the cache, %s", width, height, target)
+    if is_whole(target):
+        log.debug("prepared model: from the cache, %s", target)
         return target
     folder.check_weights()
-    log.warning("preparing the model %s for %dx%d pictures, once: about 20 s …", folder.name, width, height)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
@@ -130,11 +126,16 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
         target = scratch / name
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # also where a third Ctrl-C leaves this thread behind
     try:
-        _export(folder, scratch / "new", width=width, height=height)
+        if has_graphs(folder.graphs, folder.config):
+            log.debug("preparing the model %s from its graphs, once", folder.name)
+            fill_graphs(folder.graphs, folder.weights, scratch / "new")
+        else:
+            log.warning("preparing the model %s, once: about 20 s …", folder.name)
+            _export(folder, scratch / "new")
         try:
             (scratch / "new").rename(target)
         except OSError:
-            if not is_whole(target, folder.config.family):  # else another process was faster, with the same content
+            if not is_whole(target):  # else another process was faster, with the same content
                 shutil.rmtree(target, ignore_errors=True)
                 (scratch / "new").rename(target)
     finally:
@@ -143,30 +144,21 @@ def cached_export(folder: ModelFolder, *, width: int, height: int) -> Path:
     return target
 
 
-def export_name(folder: ModelFolder, *, width: int, height: int) -> str:
+def export_name(folder: ModelFolder) -> str:
     """Name of a model's export in the cache; another one for other weights or another configuration."""
     settings = folder.config.model_dump_json(exclude={"class_names", "min_score", "min_side"})
     mark = hashlib.sha256(folder.weights.read_bytes() + settings.encode()).hexdigest()[:16]
-    return f"{folder.name}-{mark}-{width}x{height}-v{EXPORT_VERSION}"
+    return f"{folder.name}-{mark}-v{VERSION}"
 
 
-def is_whole(exported: Path, family: str) -> bool:
-    """Whether a folder holds all that an export of a model of this family writes."""
-    files = ["anchors.npy", *(f"{part}.{ending}" for part in PARTS[family] for ending in ("xml", "bin"))]
-    return all((exported / file).is_file() for file in files)
+def is_whole(exported: Path) -> bool:
+    """Whether a folder holds all that an export writes."""
+    return all((exported / f"{part}.{ending}").is_file() for part in PARTS for ending in ("xml", "bin"))
 
 
-def _export(folder: ModelFolder, target: Path, *, width: int, height: int) -> None:
+def _export(folder: ModelFolder, target: Path) -> None:
     """Export into the folder `target` in another process; raises ModelError with what that one said."""
-    command = [
-        sys.executable,
-        "-m",
-        "streamseg.model.export",
-        str(folder.weights),
-        str(target),
-        str(width),
-        str(height),
-    ]
+    command = [sys.executable, "-m", "streamseg.model.export", str(folder.weights), str(target)]
     with subprocess.Popen(
         command,
         env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
@@ -199,107 +191,82 @@ def _remove_abandoned(cache: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What looks at pictures of one size (width, height): as many requests as pictures run side by side."""
+
+    size: tuple[int, int]
+    anchors: np.ndarray
+    requests: Sequence[Any]
+
+
 class _Networks:
-    """The networks of one input size, with as many requests for the first as pictures run side by side."""
+    """A model's networks: one for each size of pictures that looks at them, one that judges boxes, one for masks."""
 
     def __init__(
-        self,
-        core: ov.Core,
-        folder: ModelFolder,
-        exported: Path,
-        size: tuple[int, int],
-        *,
-        precision: str,
-        threads: int,
-        streams: int,
+        self, core: ov.Core, folder: ModelFolder, exported: Path, *, precision: str, threads: int, streams: int
     ) -> None:
-        self.folder, self.size, self.config = folder, size, folder.config
-        self.anchors = np.load(exported / "anchors.npy")
-        self.levels = [f"level{i}" for i in sorted(self.config.roi_levels)]
-        between = ov.Type.bf16 if precision == "bf16" else ov.Type.f32  # what the levels are handed over in
+        self.folder, self.config, self.exported = folder, folder.config, exported
+        self._core = core
+        self._looks: dict[tuple[int, int], _Look] = {}
+        lite = self.config.family == "lite"
         common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if os.access(exported, os.W_OK):
             common["CACHE_DIR"] = str(exported / "compiled")
-        many = {**common, "NUM_STREAMS": min(streams, threads), "INFERENCE_NUM_THREADS": threads}
-        # proposals, pools and crops compute with coordinates, which bfloat16 would round to 2 or 4 pixels; what is
-        # small runs on one thread, which spares it the waiting for others
-        small = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
-        lite = self.config.family == "lite"
-        if not lite:
-            many["NUM_STREAMS"], small["INFERENCE_NUM_THREADS"] = 1, threads
-        exact = {**small, "INFERENCE_PRECISION_HINT": "f32"}
+        self._num_requests = streams if lite else 1
+        num_streams = min(streams, threads) if lite else 1
+        self._many = {**common, "NUM_STREAMS": num_streams, "INFERENCE_NUM_THREADS": threads}
+        # what is small runs on one thread, which spares it the waiting for others
+        few = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1 if lite else threads}
+        side = self.config.box_pool
+        boxes = {"crops": [self.config.num_proposals, side, side, self.config.fpn_channels]}
+        self._box_head = self._opened("box_head", few, boxes).create_infer_request()
+        self._masks = self._opened("masks", few).create_infer_request()
 
-        def opened(name: str, properties: dict[str, Any]) -> Any:
-            return core.compile_model(
-                handing_over(core.read_model(exported / f"{name}.xml"), between), "CPU", properties
-            )
+    def look(self, size: tuple[int, int]) -> _Look:
+        """What looks at pictures of `size` (width, height)."""
+        if size not in self._looks:
+            width, height = size
+            network = self._opened("features", self._many, {"picture": [1, height, width, 3]})
+            requests = [network.create_infer_request() for _ in range(self._num_requests)]
+            self._looks[size] = _Look(size, make_anchors(self.config, width, height), requests)
+        return self._looks[size]
 
-        features = opened("features", many)
-        self.features = [features.create_infer_request() for _ in range(streams if lite else 1)]
-        self.crops = opened("crops", exact).create_infer_request()
-        self.masks = opened("masks", small).create_infer_request()
-        self.pools = opened("proposals" if lite else "pools", exact).create_infer_request()
-        self.box_head = opened("box_head", small).create_infer_request()
+    def _opened(self, name: str, properties: dict[str, Any], shapes: dict[str, list[int]] | None = None) -> Any:
+        network = self._core.read_model(self.exported / f"{name}.xml")
+        if shapes:
+            network.reshape(shapes)
+        return self._core.compile_model(network, "CPU", properties)
 
-    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+    def predict(self, frames: Sequence[Frame], *, look: _Look) -> list[Instances]:
         results: list[Instances] = []
-        running: list[Any] = []
+        running: list[tuple[Any, Letterbox]] = []
         for k, frame in enumerate(frames):
-            request = self.features[k % len(self.features)]
-            if len(running) == len(self.features):
-                results.append(self._finish(*running.pop(0)))
+            request = look.requests[k % len(look.requests)]
+            if len(running) == len(look.requests):
+                results.append(self._finish(*running.pop(0), look))
             letterbox = self.folder.fit(frame, request.get_tensor("picture").data[0])
             request.start_async()
             running.append((request, letterbox))
-        results += [self._finish(request, letterbox) for request, letterbox in running]
+        results += [self._finish(request, letterbox, look) for request, letterbox in running]
         return results
 
-    def _finish(self, request: Any, letterbox: Any) -> Instances:
+    def _finish(self, request: Any, letterbox: Letterbox, look: _Look) -> Instances:
         """Wait for a picture's features, find the objects in them, and draw their masks."""
         request.wait()
-        proposals = self._proposals(request)
-        self.box_head.set_tensor("crops", self.pools.get_tensor("crops"))
-        self.box_head.infer()
-        logits, deltas = (self.box_head.get_tensor(name).data for name in ("logits", "deltas"))
-        found = self.folder.found(detect(proposals, logits, deltas, self.config, size=self.size), letterbox)
-        if not len(found):
-            return Instances.empty(self.config.class_names, mask_size=2 * self.config.mask_pool)
-        self._take_levels(self.crops, request)
-        boxes = self.folder.network_boxes(found[:, :4], letterbox)
-        self.crops.set_tensor("boxes", ov.Tensor(np.ascontiguousarray(boxes)))
-        self.crops.infer()
-        self.masks.set_tensor("crops", self.crops.get_output_tensor(0))
-        self.masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
-        self.masks.infer()
-        return self.folder.instances(found, self.masks.get_output_tensor(0).data.copy(), letterbox)
-
-    def _take_levels(self, network: Any, request: Any) -> None:
-        for name in self.levels:
-            network.set_tensor(name, request.get_tensor(name))
-
-    def _proposals(self, request: Any) -> np.ndarray:
-        """Proposals (N, 4) from a picture's features; `pools` then holds what the box head sees of them."""
+        config, (width, height) = self.config, look.size
+        levels = {i: request.get_tensor(f"level{i}").data[0] for i in config.roi_levels}
+        pooled = partial(crops, levels, config=config, width=width, height=height)
         scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        self._take_levels(self.pools, request)
-        if self.config.family == "matterport":  # thousands of boxes are chosen from faster outside of a graph
-            proposals = propose(scores, deltas, self.anchors, self.config)
-            self.pools.set_tensor("boxes", ov.Tensor(proposals))
-            self.pools.infer()
-            return proposals
-        best = best_rows(scores, self.config.proposals_before_nms)
-        self.pools.get_tensor("anchors").data[:] = self.anchors[best]
-        self.pools.get_tensor("deltas").data[:] = deltas[best]
-        self.pools.infer()
-        chosen: np.ndarray = self.pools.get_tensor("proposals").data
-        return chosen
-
-
-def handing_over(network: ov.Model, between: ov.Type) -> ov.Model:
-    """The network with the features that it takes or gives in the type `between`."""
-    steps = PrePostProcessor(network)
-    for ports, step in ((network.inputs, steps.input), (network.outputs, steps.output)):
-        for port in ports:
-            name = port.any_name
-            if name.startswith("level") or name == "crops":
-                step(name).tensor().set_element_type(between)
-    return steps.build()
+        proposals = propose(scores, deltas, look.anchors, config, size=look.size)
+        self._box_head.set_tensor("crops", ov.Tensor(pooled(proposals, size=config.box_pool)))
+        self._box_head.infer()
+        logits, deltas = (self._box_head.get_tensor(name).data for name in ("logits", "deltas"))
+        found = self.folder.found(detect(proposals, logits, deltas, config, size=look.size), letterbox)
+        if not len(found):
+            return Instances.empty(config.class_names, mask_size=2 * config.mask_pool)
+        boxes = self.folder.network_boxes(found[:, :4], letterbox)
+        self._masks.set_tensor("crops", ov.Tensor(pooled(boxes, size=config.mask_pool)))
+        self._masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
+        self._masks.infer()
+        return self.folder.instances(found, self._masks.get_output_tensor(0).data.copy(), letterbox)

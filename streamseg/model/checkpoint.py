@@ -7,14 +7,16 @@ import math
 import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.tensors import refused
 from streamseg.types import ModelError
+
+if TYPE_CHECKING:
+    from streamseg.model.efficientnet_lite import EfficientNetLite
 
 
 def weights_by_name(model: Any) -> dict[str, Any]:
@@ -33,13 +35,8 @@ def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
     part.replace(path)
 
 
-def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None:
-    """Fill a model from a file of `save_weights`; the variables `without` keep their values, whatever the file holds.
-
-    Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was
-    loaded.
-    """
-    wanted = weights_by_name(model)
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a file of `save_weights`, by name. Raises ModelError."""
     found: dict[str, np.ndarray] = {}
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -48,6 +45,16 @@ def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None
             )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
+    return found
+
+
+def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None:
+    """Fill a model from a file of `save_weights`; the variables `without` keep their values, whatever the file holds.
+
+    Raises ModelError naming the tensors that are missing, of another shape, or not the model's; then nothing was
+    loaded.
+    """
+    wanted, found = weights_by_name(model), read_weights(path)
     kept = {variable.path for variable in without}
     left_out = {name for name, variable in wanted.items() if variable.path in kept}
     wanted = {name: variable for name, variable in wanted.items() if name not in left_out}

@@ -1,32 +1,109 @@
-"""A model as OpenVINO networks: to look, to decide, to crop, to draw masks."""
+"""A model as OpenVINO networks: to look, to judge boxes, to draw masks. TensorFlow traces them, OpenVINO runs them.
+
+A *graph* is such a network with its weights as inputs, for pictures of any size. It follows from the configuration
+alone, so it is traced once; filled with the weights of a file it is ready to run.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError
 
+PARTS = ("features", "box_head", "masks")
+"""The networks that a model is exported as.
 
-def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: int, height: int) -> None:
-    """Write a model's networks (.xml and .bin each) and anchors.npy into `folder`, for inputs of width × height pixels.
+features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
+box_head: what is pooled of boxes (N, p, p, C) → logits (N, K) and deltas (N, K, 4).
+masks: what is pooled of boxes (N, n, n, C) and class_ids (N,) int32 → masks (N, M, M).
+What lies between them, the choice of boxes and the pooling, computes with coordinates and is left to the caller.
+"""
 
-    features: picture (1, height, width, 3) uint8 RGB → scores (A,) and deltas (A, 4) of the anchors, pyramid levels.
-    proposals: the levels, the best anchors (n, 4), best first, and their deltas (n, 4) → boxes (N, 4), zeros at the
-    end, and what the box head sees of them (N, p, p, C). In the matterport family, with its thousands of boxes, pools
-    instead: the levels and boxes that the caller chose → the same crops.
-    box_head: these crops → logits (N, K) and deltas (N, K, 4).
-    crops: the levels and boxes (N, 4) → what the mask head sees (N, n, n, C); N is free.
-    masks: these crops and class_ids (N,) int32 → masks (N, M, M).
-    Networks that compute with coordinates stand apart, because they must stay float32 where the others need not.
-    The choice of the best anchors is left to the caller: OpenVINO's TopK takes 150 ms where numpy takes 0.3.
-    Weights stay float32: a norm folded into a kernel rounded to float16 moves scores by more than 1e-3.
+INPUTS = ("picture", "crops", "class_ids")
+"""What goes into the networks; the other inputs of a graph are weights."""
+
+VERSION = 6
+"""Raised when a configuration is exported as other networks than before."""
+
+WITHOUT_EFFECT = {
+    "class_names", "min_score", "input_sizes", "min_side", "anchor_sizes", "anchor_ratios", "rpn_delta_std",
+    "rpn_nms_threshold", "proposals_before_nms", "num_proposals", "nms_rounds", "delta_std", "detection_min_score",
+    "detection_nms_threshold", "max_detections",
+}  # fmt: skip
+"""Fields of a configuration that its graphs do not depend on, but for how many classes and anchors there are."""
+
+
+def graph_mark(config: ModelConfig) -> str:
+    """What tells a configuration's graphs from others': the same for two configurations only if their graphs are."""
+    settings = config.model_dump_json(exclude=WITHOUT_EFFECT, exclude_defaults=True)
+    counts = config.num_classes, len(config.anchor_sizes[0]) * len(config.anchor_ratios)
+    return hashlib.sha256(f"{VERSION} {config.family} {counts} {settings}".encode()).hexdigest()[:16]
+
+
+def export_openvino(config: ModelConfig, weights: Path, folder: Path) -> None:
+    """Write a model's networks (.xml and .bin each, as PARTS says) into `folder`.
+
+    Raises ModelError when the weights are not the model's own, or Keras is not on TensorFlow.
+    """
+    from streamseg.model.checkpoint import weights_by_name
+    from streamseg.model.mask_rcnn import load_network
+
+    network = load_network(config, weights)
+    values = {name: np.asarray(variable, np.float32) for name, variable in weights_by_name(network).items()}
+    write_filled(traced(network), values, folder, origin=weights)
+
+
+def export_graphs(config: ModelConfig, folder: Path) -> None:
+    """Write the graphs of a configuration into `folder`, to be filled by `fill_graphs`.
+
+    Raises ModelError when Keras is not on TensorFlow.
+    """
+    import openvino as ov
+
+    from streamseg.model.layers import to_be_filled
+    from streamseg.model.mask_rcnn import MaskRCNN
+
+    network = MaskRCNN(config, name="network")
+    with to_be_filled():
+        network.build()
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, graph in traced(network).items():
+        ov.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
+    (folder / "mark").write_text(graph_mark(config) + "\n")
+
+
+def has_graphs(folder: Path, config: ModelConfig) -> bool:
+    """Whether a folder holds the graphs of this configuration."""
+    mark = folder / "mark"
+    return mark.is_file() and mark.read_text().strip() == graph_mark(config)
+
+
+def fill_graphs(graphs: Path, weights: Path, folder: Path) -> None:
+    """Write into `folder` the networks that the graphs of one folder and a weights file of ours make; no TensorFlow.
+
+    Raises ModelError when the file's tensors are not those of the graphs.
+    """
+    import openvino as ov
+
+    from streamseg.model.checkpoint import read_weights
+
+    core = ov.Core()
+    read = {part: core.read_model(graphs / f"{part}.xml") for part in PARTS}
+    write_filled(read, read_weights(weights), folder, origin=weights)
+
+
+def traced(network: Any) -> dict[str, Any]:
+    """The graphs of a built `MaskRCNN`, by the names in PARTS: their further inputs are called as its weights are.
+
     Raises ModelError when Keras is not on TensorFlow.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up messages say nothing to a user
@@ -39,75 +116,128 @@ def export_openvino(config: ModelConfig, weights: Path, folder: Path, *, width: 
         )
     import tensorflow as tf
 
-    from streamseg.model.anchors import make_anchors
-    from streamseg.model.mask_rcnn import load_network
-    from streamseg.model.rpn import propose
+    from streamseg.model.checkpoint import weights_by_name
 
-    network = load_network(config, weights)
+    config = network.config
     lite = config.family == "lite"
-    names = sorted(config.roi_levels)
-    maps = [
-        tf.TensorSpec((1, -(-height // 2**i), -(-width // 2**i), config.fpn_channels), tf.float32, name=f"level{i}")
-        for i in names
-    ]
-    anchors = make_anchors(config, width, height)
-    chosen = tf.TensorSpec((min(config.proposals_before_nms, len(anchors)), 4), tf.float32)
-    graph = partial(tf.function, autograph=False)  # there are no loops or branches to rewrite
+    width, height = config.input_sizes[0]
 
-    @graph(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8)])
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         levels = network.features(picture)
         logits, deltas = network.rpn([levels[i] for i in config.rpn_levels])
         scores = logits[0, :, 1] - logits[0, :, 0] if lite else tf.nn.softmax(logits)[0, :, 1]
-        return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in names}}
+        return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in config.roi_levels}}
 
-    @graph(input_signature=[*maps, chosen, chosen])
-    def proposals(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        *levels, best, deltas = inputs
-        boxes = propose(best[None], deltas[None], config, width=width, height=height)[0]
-        pooled = network.pool(dict(zip(names, levels, strict=True)), boxes, config.box_pool)
-        return {"proposals": boxes[0], "crops": pooled}
-
-    def cropping(size: int) -> Any:
-        @graph(input_signature=[*maps, tf.TensorSpec((None, 4), tf.float32)])
-        def crops(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            *levels, boxes = inputs
-            pyramid = dict(zip(names, levels, strict=True))
-            return {"crops": network.align(pyramid, boxes, tf.zeros_like(boxes[:, 0], tf.int32), size=size)}
-
-        return crops
-
-    def cropped(size: int) -> tf.TensorSpec:
-        return tf.TensorSpec((None, size, size, config.fpn_channels), tf.float32)
-
-    @graph(input_signature=[cropped(config.box_pool)])
-    def box_head(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, deltas = network.box_head(inputs)
+    def box_head(crops: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, deltas = network.box_head(crops)
         return {"logits": logits, "deltas": deltas}
 
-    @graph(input_signature=[cropped(config.mask_pool), tf.TensorSpec((None,), tf.int32)])
-    def masks(inputs: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"masks": tf.sigmoid(network.mask_logits(inputs, class_ids))}
+    def masks(crops: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"masks": tf.sigmoid(network.mask_logits(crops, class_ids))}
 
-    folder.mkdir(parents=True, exist_ok=True)
-    levels = [f"level{i}" for i in names]
-    parts = {
-        "features": (features, ["picture"]),
-        "crops": (cropping(config.mask_pool), [*levels, "boxes"]),
-        "masks": (masks, ["crops", "class_ids"]),
-        "box_head": (box_head, ["crops"]),
+    def pooled(size: int) -> tf.TensorSpec:
+        return tf.TensorSpec((None, size, size, config.fpn_channels), tf.float32)
+
+    parts: dict[str, tuple[Any, dict[str, tf.TensorSpec], tuple[str, ...]]] = {
+        "features": (
+            features,
+            {"picture": tf.TensorSpec((1, height, width, 3), tf.uint8)},
+            ("backbone/", "pyramid/", "rpn/"),
+        ),
+        "box_head": (box_head, {"crops": pooled(config.box_pool)}, ("box_head/",)),
+        "masks": (
+            masks,
+            {"crops": pooled(config.mask_pool), "class_ids": tf.TensorSpec((None,), tf.int32)},
+            ("mask_head/",),
+        ),
     }
-    if lite:
-        parts["proposals"] = (proposals, [*levels, "anchors", "deltas"])
-    else:
-        parts["pools"] = (cropping(config.box_pool), [*levels, "boxes"])
-    for name, (function, inputs) in parts.items():
-        converted = ov.convert_model(function.get_concrete_function())
-        cancel_transposes(converted)
-        for port, tensor in zip(converted.inputs, inputs, strict=True):
-            port.set_names({tensor})
-        ov.save_model(converted, folder / f"{name}.xml", compress_to_fp16=False)
-    np.save(folder / "anchors.npy", anchors)
+    variables = weights_by_name(network)
+    graphs = {}
+    for part, (function, inputs, rooms) in parts.items():
+        own = {name: variable for name, variable in variables.items() if name.startswith(rooms)}
+        specs = [tf.TensorSpec(variable.shape, tf.float32) for variable in own.values()]
+        graph = ov.convert_model(
+            tf.function(with_weights(function, list(own.values())), autograph=False).get_concrete_function(
+                *inputs.values(), *specs
+            )
+        )
+        cancel_transposes(graph)
+        for port, name in zip(graph.inputs, (*inputs, *own), strict=True):
+            port.set_names({name})
+        graphs[part] = graph
+    forget_size(graphs["features"])
+    return graphs
+
+
+def with_weights(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+    """The function with further arguments: what these variables of its network are to be."""
+    import keras
+
+    def called(*given: Any) -> Any:
+        inputs, values = given[: -len(variables)], given[-len(variables) :]
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*inputs)
+
+    return called
+
+
+def forget_size(features: Any) -> None:
+    """Let a network that was traced for pictures of one size take those of any: (1, height, width, 3).
+
+    Only two kinds of nodes hold sizes: each cell doubled, where the new size becomes a factor, and anchors in a row,
+    where their number becomes whatever there is.
+    """
+    from openvino import PartialShape
+    from openvino import opset13 as op
+
+    for node in features.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "Interpolate":
+            attributes = {**node.get_attributes(), "shape_calculation_mode": "scales"}
+            known = ("mode", "shape_calculation_mode", "pads_begin", "pads_end", "coordinate_transformation_mode",
+                     "nearest_mode", "antialias", "cube_coeff")  # fmt: skip
+            doubled = op.interpolate(
+                node.input_value(0),
+                op.constant(np.array([2, 2], np.float32)),
+                axes=node.input_value(len(node.inputs()) - 1),
+                **{name: attributes[name] for name in known},
+            )
+            node.output(0).replace(doubled.output(0))
+        elif kind == "Reshape":
+            pattern = node.input_value(1).get_node()
+            if pattern.get_type_name() == "Constant" and len(row := pattern.get_data()) == 3 and row[0] == -1:
+                node.input(1).replace_source_output(op.constant(np.array([1, -1, row[2]])).output(0))
+    features.reshape({"picture": PartialShape([1, -1, -1, 3])})
+
+
+def write_filled(graphs: Mapping[str, Any], values: Mapping[str, np.ndarray], folder: Path, *, origin: Path) -> None:
+    """Write the graphs with their weights, tensors by name, in place; `origin` is where the values are from.
+
+    What follows from the weights alone, such as a norm folded into a kernel, is computed once, here. They stay
+    float32: a kernel with its norm rounded to float16 moves scores by more than 1e-3.
+    Raises ModelError when a tensor is missing, of another shape or not the graphs'.
+    """
+    import openvino as ov
+    from openvino import opset13 as op
+    from openvino.passes import ConstantFolding, Manager
+
+    wanted = {port.any_name: port for graph in graphs.values() for port in graph.inputs if port.any_name not in INPUTS}
+    problems = [problem for name, port in wanted.items() if (problem := misfit(name, values.get(name), port))]
+    problems += [f"{name} does not belong to this model" for name in values if name not in wanted]
+    if problems:
+        raise refused(origin, "weights of this model", problems)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, graph in graphs.items():
+        for port in graph.inputs:
+            if (name := port.any_name) not in INPUTS:
+                parameter = port.get_node()
+                port.replace(op.constant(values[name].astype(np.float32, copy=False)).output(0))
+                graph.remove_parameter(parameter)
+        graph.validate_nodes_and_infer_types()
+        folding = Manager()
+        folding.register_pass(ConstantFolding())
+        folding.run_passes(graph)
+        ov.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
 
 
 def cancel_transposes(network: Any) -> None:
@@ -129,10 +259,10 @@ def cancel_transposes(network: Any) -> None:
                 taker.replace_source_output(there.input_value(0))
 
 
-def main(weights: str, folder: str, width: str, height: str) -> None:
+def main(weights: str, folder: str) -> None:
     """Export a weights file; its configuration comes as JSON. The OpenVINO engine runs this in a process of its own."""
     config = ModelConfig.model_validate_json(sys.stdin.read())
-    export_openvino(config, Path(weights), Path(folder), width=int(width), height=int(height))
+    export_openvino(config, Path(weights), Path(folder))
 
 
 if __name__ == "__main__":

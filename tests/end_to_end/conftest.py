@@ -29,13 +29,11 @@ def no_hang() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def embedded_model() -> str:
-    """The name of the model that ships with the package, exported for wide pictures (once a machine)."""
+    """The name of the model that ships with the package, prepared (once a machine)."""
     if "people" not in zoo.names():
         pytest.skip("no model is embedded in this checkout")
     from streamseg.engines.openvino import cached_export
     from streamseg.model_folder import ModelFolder
 
-    folder = ModelFolder.open("people")
-    width, height = max(folder.config.input_sizes, key=lambda size: size[0] / size[1])
-    cached_export(folder, width=width, height=height)
+    cached_export(ModelFolder.open("people"))
     return "people"

@@ -85,6 +85,26 @@ def test_detections_on_numpy_are_those_of_the_lite_graph() -> None:
     assert not wanted[len(found) :].any()
 
 
+def test_proposals_on_numpy_are_those_of_the_lite_graph() -> None:
+    from keras import ops
+
+    from streamseg.model import rpn
+
+    config = ModelConfig(proposals_before_nms=300, num_proposals=280)
+    rng = np.random.default_rng(5)
+    anchors = random_boxes(rng, 500) * np.float32([200, 100, 200, 100])
+    logits = rng.normal(size=(500, 2)).astype(np.float32)
+    deltas = rng.normal(size=(500, 4)).astype(np.float32)
+    deltas[:40, :2] = -90.0  # out of the picture, where nothing of them is left
+    deltas[40:60, 2] = 90.0  # longer than any log of a size may be
+    logits[:60, 1] = 5.0
+    best = rpn.best_anchors(logits[None], deltas[None], ops.convert_to_tensor(anchors), config)
+    expected = np.asarray(rpn.propose(*best, config, width=192, height=96)[0])[0]
+    proposals = propose(logits[:, 1] - logits[:, 0], deltas, anchors, config, size=(192, 96))
+    assert 100 < (proposals[:, 2] > 0).sum() < 260
+    np.testing.assert_allclose(proposals, expected, atol=1e-4)
+
+
 def test_the_choices_on_numpy_are_those_of_the_graph() -> None:
     from keras import ops
 
@@ -99,7 +119,7 @@ def test_the_choices_on_numpy_are_those_of_the_graph() -> None:
     best = rpn.best_anchors(logits[None], deltas[None], ops.convert_to_tensor(anchors), config)
     expected = np.asarray(rpn.propose(*best, config, width=128, height=128)[0])[0]
     scores = np.asarray(ops.softmax(logits))[:, 1]
-    proposals = propose(scores, deltas, anchors, config)
+    proposals = propose(scores, deltas, anchors, config, size=(128, 128))
     np.testing.assert_allclose(proposals, expected, atol=1e-6)
 
     class_logits = rng.normal(size=(40, 3)).astype(np.float32)
