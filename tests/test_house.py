@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_module_and_all_data(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg").rglob("*.py")}
-    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg" / "weights").glob("*/*.*")}
+    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg" / "weights").rglob("*/*") if path.is_file()}
     shipped = {f"streamseg/{name}/{path.name}" for name in MAPPED for path in (ROOT / name).glob("*.yaml")}
     page = {str(path.relative_to(ROOT)) for path in (ROOT / "streamseg" / "server" / "page").iterdir()}
     assert modules | weights | shipped | page <= inside
@@ -104,6 +104,13 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 def test_no_component_but_an_engine_loads_keras(room: str) -> None:
     code = "\n".join(f"import streamseg.{room}.{name}" for name in rooms.names(room))
     assert not imported_by(code) & {"keras", "tensorflow", "jax", "torch", "openvino"}
+
+
+def test_what_takes_half_a_second_to_import_is_not_imported_before_a_run() -> None:
+    code = "import streamseg.trackers.mask_iou, streamseg.engines.openvino"
+    assert "scipy" not in imported_by(code)
+    code = "import streamseg.trackers.mask_iou as tracker; tracker.MaskIou().load()"
+    assert "scipy" in imported_by(code)
 
 
 def test_measuring_an_exported_model_loads_no_keras() -> None:

@@ -121,6 +121,7 @@ class Pipeline:
                     slot.fill(Found(instances, seconds, share=seconds / len(batch)))
 
     def _write(self, flow: Flow) -> None:
+        flow.load()
         with flow.sinks(flow.opened.get(), self._threads):
             for result in flow.results():
                 flow.put_out(result)

@@ -198,6 +198,12 @@ class Flow:
 
     # Writing
 
+    def load(self) -> None:
+        """Let a tracker that has a `load` do it now: in this stream's thread, while the engine opens its model."""
+        load = getattr(self.stream.tracker, "load", None)
+        if load is not None:
+            load()
+
     def results(self) -> Iterator[Result]:
         """What is known and drawn of every frame, in order; those too old to be shown are left out.
 

@@ -5,8 +5,9 @@ T tracks, N detections.
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from streamseg.masks import box_iou, overlaps
 from streamseg.trackers._looks import alike
@@ -77,11 +78,18 @@ def with_looks(similarity: np.ndarray, strange: np.ndarray) -> np.ndarray:
     return weighed
 
 
+def load() -> None:
+    """Load what `assign` needs, so that no picture has to wait for it."""
+    importlib.import_module("scipy.optimize")
+
+
 def assign(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The one-to-one pairs of greatest total similarity: rows (K,), columns (K,).
 
     similarity (T, N), 0 or more; pairs of similarity 0 are left out.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second of loading; `load` does it beside other work
+
     rows, columns = linear_sum_assignment(similarity, maximize=True)
     kept = similarity[rows, columns] > 0
     return rows[kept], columns[kept]

@@ -14,7 +14,7 @@ from streamseg import masks
 from streamseg.kept import labelled, packed, reading, unpacked
 from streamseg.trackers._looks import looks_of
 from streamseg.trackers._objects import covered, distinct
-from streamseg.trackers._pairing import assign, nearness, overlap, strangeness, with_looks
+from streamseg.trackers._pairing import assign, load, nearness, overlap, strangeness, with_looks
 from streamseg.trackers._scene_cuts import SceneCuts
 from streamseg.trackers._tracks import Tracks, at_edge
 from streamseg.types import Frame, Instances, State, UsageError
@@ -95,6 +95,10 @@ class MaskIou:
         self._next_id = 1
         self._class_names: tuple[str, ...] = ("background",)
         self._given: Instances | None = None  # the last objects, where they came with track ids of their own
+
+    def load(self) -> None:
+        """Load what takes time to load; without it, the second frame waits for that."""
+        load()
 
     @property
     def num_tracks(self) -> int:

@@ -108,6 +108,20 @@ def test_the_second_start_loads_no_keras(
         np.testing.assert_allclose(answer[f"{i}-boxes"], found.boxes, atol=1e-3)
 
 
+def test_the_first_run_of_the_embedded_model_loads_no_keras_either(
+    people: str, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    """It fills the graphs that come along with its weights, in a cache that is empty before."""
+    command = start("openvino", people, pictures, tmp_path / "answer.npz")
+    cache = tmp_path / "cache"
+    variables = environment(XDG_CACHE_HOME=str(cache), KERAS_BACKEND="none")  # what would fail in a child, too
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and ran.stdout.strip() == "[]", ran.stderr
+    assert "0-boxes" in np.load(tmp_path / "answer.npz").files
+    (prepared,) = (cache / "streamseg" / "openvino").iterdir()
+    assert is_whole(prepared) and any((prepared / "compiled").iterdir())
+
+
 @pytest.mark.thorough
 def test_two_processes_may_prepare_the_same_model_at_once(
     tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]

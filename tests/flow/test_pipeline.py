@@ -83,6 +83,24 @@ def test_the_engine_looks_at_every_nth_frame_and_the_tracker_carries_over_the_ot
     assert [result.instances.boxes[0, 0] for result in sink.results] == [index // every * every for index in range(20)]
 
 
+def test_a_tracker_loads_what_it_needs_while_the_engine_has_not_answered_yet() -> None:
+    gate, loaded = threading.Semaphore(0), threading.Event()
+
+    class LateTracker(FakeTracker):
+        def load(self) -> None:
+            assert self.seen == []
+            loaded.set()
+
+    tracker = LateTracker()
+    pipeline = Pipeline(FakeEngine(gate=gate), [stream(tracker=tracker, num_frames=2)])
+    pipeline.start()
+    pipeline.close()
+    assert loaded.wait(10)
+    for _ in range(2):
+        gate.release()
+    assert pipeline.wait().streams["street"].written == 2 == len(tracker.seen)
+
+
 def test_every_frame_meets_its_own_detections() -> None:
     sink = FakeSink()
     Pipeline(FakeEngine(batch_size=4), [stream(sinks=(sink,), num_frames=20)]).run()
