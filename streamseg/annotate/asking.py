@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from streamseg import plugins, rooms
+from streamseg import buckets, plugins, rooms
 from streamseg.annotate.ordering import DRAWN, FOLLOWED
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.annotate.selection import Selection
@@ -17,7 +17,7 @@ from streamseg.engines._tiled import Tiles
 from streamseg.labels import Format
 from streamseg.plan import parse_component
 from streamseg.spelling import expand
-from streamseg.types import UsageError
+from streamseg.types import InputError, UsageError
 from streamseg.words import nearest
 
 OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel")
@@ -87,14 +87,14 @@ def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
             raise UsageError(f"--classes: the model has no class {name!r}{nearest(name, known[1:])}")
 
 
-def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path], dict[str, str]]:
-    """The videos by their names, and why others cannot be done."""
+def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path | str], dict[str, str]]:
+    """The videos by their names, those in buckets by their addresses, and why others cannot be done."""
     texts = [line for text in request.inputs for line in (_listed(text) if text.startswith("@") else [text])]
     if not texts:
         raise UsageError("expected an INPUT: video files, folders or globs of them, or @list.txt")
-    paths: dict[str, Path] = {}
+    paths: dict[str, Path | str] = {}
     refused: dict[str, str] = {}
-    found = expand(texts)
+    found = expand([text for text in texts if not buckets.is_address(text)])
     stems = {(given.folder, given.stem) for given in found}
     for given in found:
         if given.listed and (given.folder, given.stem.removesuffix(DRAWN)) in stems and given.stem.endswith(DRAWN):
@@ -105,7 +105,44 @@ def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path], dict[str, str]
             raise UsageError(f"{given.stem}: expected a video file; cameras and folders of pictures are not annotated")
         else:
             paths[given.name] = given.path
+    for text in filter(buckets.is_address, texts):
+        try:
+            addresses = _videos_in_bucket(text)
+        except InputError as error:
+            refused[_free_name(text, {**paths, **refused})] = str(error)
+        else:
+            for address in addresses:
+                paths[_free_name(address, {**paths, **refused})] = address
     return paths, refused
+
+
+def _videos_in_bucket(text: str) -> list[str]:
+    """The videos that an address stands for; InputError where there is none."""
+    found = buckets.listed(text)
+    if found == [text]:
+        return found
+    endings = rooms.said("sources", "video_file").endings
+    names = {address: PurePosixPath(address) for address in found}
+    stems = {name.stem for name in names.values()}
+    videos = [
+        address
+        for address, name in names.items()
+        if name.suffix.lower() in endings
+        and not name.name.startswith(".")
+        and not (name.stem.endswith(DRAWN) and name.stem.removesuffix(DRAWN) in stems)
+    ]
+    if not videos:
+        raise InputError(f"{text}: holds no videos")
+    return videos
+
+
+def _free_name(address: str, taken: Container[str]) -> str:
+    """The name of a video, as one of a file has it: without its ending, numbered where another one is called so."""
+    stem = PurePosixPath(address).stem
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    return name
 
 
 def _listed(text: str) -> list[str]:
@@ -116,7 +153,7 @@ def _listed(text: str) -> list[str]:
     except OSError as error:
         raise UsageError(f"{text}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [str(path.parent / line) for line in named]
+    return [line if buckets.is_address(line) else str(path.parent / line) for line in named]
 
 
 def noted(request: AnnotateRequest) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from streamseg.annotate.selection import Selection
 from streamseg.annotate.stock import Stock
 from streamseg.annotate.work import Looking
 from streamseg.annotate.writing import Labels
+from streamseg.buckets import is_address
 from streamseg.config import Component
 from streamseg.flow.report import said
 from streamseg.types import Engine, InputError, OutputError, UsageError
@@ -60,7 +61,7 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
         check_classes(request, engine.class_names)
         pins = work.pins_of(engine, component, selection, tiles=request.tiles)
         stock = Stock(folder, manifest, selection=selection, pins=pins)
-        videos = {name: str(path.absolute()) for name, path in paths.items()}
+        videos = {name: path if isinstance(path, str) else str(path.absolute()) for name, path in paths.items()}
         folder.ask({"version": 1, "videos": videos, "pins": pins, "request": noted(request)})
         job = _Job(request, stock, progress, errors=refused)
         job.find(paths)
@@ -68,7 +69,7 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
         if request.shard is None:
             job.write()
         else:
-            stock.notes.append(f"streamseg annotate --finish {folder.path} writes the labels when all parts are done")
+            stock.notes.append(f"streamseg annotate --finish {folder} writes the labels when all parts are done")
         return job.summary()
 
 
@@ -79,14 +80,14 @@ def _finish(request: AnnotateRequest, progress: Progress | None) -> AnnotationSu
     folder = Folder(request.finish or "")
     asked = folder.asked
     if asked is None:
-        raise UsageError(f"--finish {folder.path}: no annotation was begun in this folder")
+        raise UsageError(f"--finish {folder}: no annotation was begun in this folder")
     again = finishing(asked["request"], request)
     check_formats(again)
     check_classes(again, asked["pins"]["classes"])
     with folder.taken(), Manifest(folder.path) as manifest:
         stock = Stock(folder, manifest, selection=_looked_at(again), pins=asked["pins"])
         job = _Job(again, stock, progress)
-        job.find({name: Path(path) for name, path in asked["videos"].items()})
+        job.find({name: text if is_address(text) else Path(text) for name, text in asked["videos"].items()})
         job.leave_out_unfinished()
         job.write()
         return job.summary()
@@ -120,7 +121,7 @@ class _Job:
         self._new: dict[str, int] = {}  # and by this job
         self._began = time.monotonic()
 
-    def find(self, paths: Mapping[str, Path]) -> None:
+    def find(self, paths: Mapping[str, Path | str]) -> None:
         """Find out what is done of these videos and what is not."""
         self.names = [*paths, *self.names]
         for name, path in paths.items():
@@ -164,7 +165,7 @@ class _Job:
         store = {name: stock.folder.chunks_of(name) for name in stock.cuts}
         jobs = {name: stock.job_of(name) for name in stock.cuts}
         looking = Looking(component, self.request.tiles, stock.selection, stock.pins, store, jobs)
-        told: dict[str, Any] = {"ended": stock.manifest.add, "told": self._told}
+        told: dict[str, Any] = {"ended": stock.done, "told": self._told}
         if (count := self.request.parallel or 1) > 1:
             return work.look_in_processes(count, runs, looking, **told)
         return work.look(engine, runs, looking, **told)
@@ -233,6 +234,7 @@ class _Job:
                 labels.discard()
                 return passed.errors
             self.left_out = labels.close()
+            stock.folder.publish()
         self.passed = passed
         for name, warnings in passed.warnings.items():
             stock.notes += [f"{name}: {what}: {times}" for what, times in warnings.items()]
@@ -268,7 +270,7 @@ class _Job:
         first = next((f"{name}: {error}" for name, error in self.errors.items()), None)
         return AnnotationSummary(
             videos,
-            (str(self.stock.folder.path), *self.passed.outputs) if self.passed else (),
+            (str(self.stock.folder), *map(self.stock.folder.called, self.passed.outputs)) if self.passed else (),
             self.left_out,
             tuple(dict.fromkeys(self.stock.notes)),
             round(time.monotonic() - self._began, 3),
@@ -278,5 +280,5 @@ class _Job:
 
     def _fail(self, name: str, error: str, *, again: bool = True) -> None:
         """A video cannot be done; again: it is tried the next time without being asked to."""
-        self.errors[name] = error
+        self.errors[name] = self.stock.called(name, error)
         self.stock.fail(name, "" if again else error)

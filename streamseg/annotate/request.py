@@ -43,7 +43,7 @@ class AnnotateRequest:
         default=(),
         several=True,
         metavar="INPUT",
-        help="Video files, folders or globs of them, or @list.txt, one a line.",
+        help="Video files, folders or globs of them, also s3:// and gs://, or @list.txt, one a line.",
     )
     formats: Sequence[str] = option(
         "--format",
@@ -52,7 +52,7 @@ class AnnotateRequest:
         metavar="NAME[:KEY=VALUE,...]",
         help="Write the labels like this: {formats}. May stand several times. See `streamseg list formats`.",
     )
-    output: str | None = option("-o", "--output", metavar="FOLDER", help="Where the labels go.")
+    output: str | None = option("-o", "--output", metavar="FOLDER", help="Where the labels go; s3:// and gs:// too.")
     finish: str | None = option(
         "--finish", metavar="FOLDER", help="Write the labels of what all --shard jobs of this folder have found."
     )

@@ -10,23 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from streamseg import buckets
 from streamseg.annotate import work
 from streamseg.annotate.chunks import Cut, Run, cut
 from streamseg.annotate.folder import Folder
 from streamseg.annotate.manifest import Entry, Identity, Manifest
 from streamseg.annotate.ordering import Video
-from streamseg.annotate.recordings import Damaged, checked, file_of, head, head_in, join, numbers_in
+from streamseg.annotate.recordings import Damaged, Ended, checked, file_of, head, head_in, join, numbers_in
 from streamseg.annotate.selection import Selection
 from streamseg.types import InputError, UsageError
 
 
 class Stock:
-    """The videos of a job and their chunks. cuts: of the videos that can be done · notes: what its user should know"""
+    """The videos of a job and their chunks.
+
+    cuts: of the videos that can be done · paths: where they lie on this machine · addresses: of those in buckets ·
+    notes: what its user should know
+    """
 
     def __init__(self, folder: Folder, manifest: Manifest, *, selection: Selection, pins: Mapping[str, Any]) -> None:
         self.folder, self.selection, self.pins = folder, selection, pins
         self.cuts: dict[str, Cut] = {}
         self.paths: dict[str, Path] = {}
+        self.addresses: dict[str, str] = {}
         self.notes: list[str] = []
         self.manifest = manifest
         self._identities: dict[str, Identity] = {}
@@ -34,16 +40,19 @@ class Stock:
             self.notes.append(f"the index of the job was made again from what was found: {manifest.rebuilt}")
         self._check_pins()
 
-    def add(self, name: str, path: Path, *, seconds: float, retry: bool) -> None:
+    def add(self, name: str, place: Path | str, *, seconds: float, retry: bool) -> None:
         """A video more; InputError where it cannot be done, or is another one than before.
 
-        seconds: of a chunk, at least · retry: one that could not be read before is read again
+        place: its path, or its address in a bucket · seconds: of a chunk, at least · retry: one that could not be read
+        before is read again
         """
-        self.paths[name] = path
+        if isinstance(place, str):
+            self.addresses[name] = place
+        path = self.paths[name] = buckets.fetched(place) if isinstance(place, str) else place
         identity, entry = Identity.of(path), self.manifest.entry(name)
         if (found := self._identity_of_chunks(name, entry)) is not None and found != identity:
             raise InputError(
-                f"{path}: another file than the one that was looked at in {self.folder.path} as {name}; "
+                f"{path}: another file than the one that was looked at in {self.folder} as {name}; "
                 "rename it, or --overwrite starts anew"
             )
         if entry is None or entry.identity != identity or (entry.error and retry):
@@ -94,9 +103,21 @@ class Stock:
     def has_changed(self, name: str) -> bool:
         """Whether a video's file is another one than when the job began, or gone."""
         try:
+            if (address := self.addresses.get(name)) and buckets.copy_of(address) != self.paths[name]:
+                return True
             return Identity.of(self.paths[name]) != self._identities[name]
         except InputError:
             return True
+
+    def called(self, name: str, text: str) -> str:
+        """A text about a video, in which it is called as a person calls it."""
+        address, path = self.addresses.get(name), self.paths.get(name)
+        return text if address is None or path is None else text.replace(str(path), address)
+
+    def done(self, ended: Ended) -> None:
+        """A chunk is there and whole."""
+        self.folder.share(file_of(self.folder.chunks_of(ended.video), ended.number))
+        self.manifest.add(ended)
 
     def is_joined(self, name: str) -> bool:
         """Whether every frame of a video is in exactly one of its chunks."""
@@ -106,7 +127,7 @@ class Stock:
     def uncut(self, name: str) -> None:
         """Forget what was found in a video: it is looked at in one go from now on."""
         for number in numbers_in(self.folder.chunks_of(name)):
-            file_of(self.folder.chunks_of(name), number).unlink()
+            self.folder.remove(file_of(self.folder.chunks_of(name), number))
         self.manifest.forget(name)
         self._put_cut(name, self.cuts[name].uncut())
 
@@ -114,7 +135,7 @@ class Stock:
         """Forget a chunk that is not whole."""
         name, number = error.path.parent.name, int(error.path.name.partition(".")[0])
         self.notes.append(f"{error}; it is done again")
-        error.path.unlink(missing_ok=True)
+        self.folder.remove(error.path)
         self.manifest.forget(name, number)
 
     def video(self, name: str) -> Video:
@@ -134,7 +155,7 @@ class Stock:
         before = (self.manifest.pins or self._first_said("pins", of=found)) if found else None
         if before is not None and (difference := work.unmet(before, self.pins)):
             raise UsageError(
-                f"{self.folder.path}: what was found there was made otherwise ({difference}); "
+                f"{self.folder}: what was found there was made otherwise ({difference}); "
                 "--overwrite starts anew, or choose another folder"
             )
         self.manifest.pin(self.pins)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamseg import zoo
+from streamseg import buckets, zoo
 from streamseg.types import InputError, UsageError
 
 
@@ -71,18 +70,14 @@ class Bucket:
     """
 
     def __init__(self, url: str, *, endpoint: str | None) -> None:
-        try:
-            import s3fs
-        except ImportError as error:
-            raise UsageError(f'{url}: s3fs is not installed; pip install "streamseg[s3]" brings it') from error
         self.url = url
-        self._files: Any = s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False)
+        self._files: Any = buckets.client(url, endpoint_url=endpoint)
         key = hashlib.sha256(f"{endpoint or ''} {url}".encode()).hexdigest()[:16]
         self._fetched = zoo.cache_folder() / "datasets" / key
         self._versions: dict[str, str] = {}
 
     def versions(self, subfolder: str) -> dict[str, str]:
-        with _named(f"{self.url}/{subfolder}", "listed"):
+        with buckets.named(f"{self.url}/{subfolder}", "listed"):
             found = [each for each in self._files.ls(f"{self.url}/{subfolder}", detail=True) if each["type"] == "file"]
         versions = {each["name"].rpartition("/")[2]: f"{each['size']} {each['ETag'].strip(chr(34))}" for each in found}
         self._versions.update({f"{subfolder}/{name}": version for name, version in versions.items()})
@@ -92,7 +87,7 @@ class Bucket:
         if not names:
             return []
         paths = [f"{self.url}/{name}".removeprefix("s3://") for name in names]
-        with _named(f"{self.url}/{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else ""), "read"):
+        with buckets.named(f"{self.url}/{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else ""), "read"):
             contents = self._files.cat(paths)  # of one path, the bytes themselves where older versions do so
         return [contents] if isinstance(contents, bytes) else [contents[path] for path in paths]
 
@@ -104,17 +99,6 @@ class Bucket:
             (content,) = self.read([name])
             write_whole(path, content)
         return path
-
-
-@contextlib.contextmanager
-def _named(what: str, done: str) -> Iterator[None]:
-    """Turns what an S3 client raises into an InputError that names the file."""
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        yield
-    except (OSError, BotoCoreError) as error:
-        raise InputError(f"{what}: cannot be {done} ({str(error) or type(error).__name__})") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

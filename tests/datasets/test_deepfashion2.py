@@ -16,6 +16,7 @@ from streamseg.datasets import _storage
 from streamseg.datasets.deepfashion2 import CATEGORIES, Deepfashion2
 from streamseg.training.data import read_rgb
 from streamseg.types import Dataset, InputError, UsageError
+from tests import s3
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 40.0, 10.0, 40.0]
 
@@ -161,27 +162,19 @@ def test_places_that_are_neither_a_folder_nor_a_bucket_are_refused(clothes: Path
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """An S3 service on the loopback."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3.served() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(clothes: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket with the files of `clothes` under train/."""
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    import boto3
-
-    found = boto3.resource("s3", endpoint_url=endpoint).create_bucket(Bucket="clothes")
-    for path in clothes.rglob("*.*"):
-        found.upload_file(str(path), f"train/{path.relative_to(clothes)}")
-    yield found
-    found.objects.all().delete()
-    found.delete()
+    for name, value in s3.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3.bucket(endpoint, "clothes") as found:
+        for path in clothes.rglob("*.*"):
+            found.upload_file(str(path), f"train/{path.relative_to(clothes)}")
+        yield found
 
 
 def test_a_bucket_holds_what_the_folder_holds(clothes: Path, bucket: Any, endpoint: str) -> None:
