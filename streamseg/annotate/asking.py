@@ -20,7 +20,7 @@ from streamseg.spelling import expand
 from streamseg.types import InputError, UsageError
 from streamseg.words import nearest
 
-OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel")
+OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel", "cluster")
 """Options that say nothing of the labels."""
 
 

@@ -78,6 +78,11 @@ class Run:
         """The chunk behind the last one, None at the end of the video."""
         return self.cut.chunks[self.last] if self.last < len(self.cut.chunks) else None
 
+    def pieces(self, most: int) -> list[Run]:
+        """The same in runs of so many chunks at most."""
+        begins = range(self.first, self.last, most)
+        return [Run(self.video, self.path, self.cut, first, min(first + most, self.last)) for first in begins]
+
     def halves(self) -> list[Run]:
         middle = (self.first + self.last) // 2
         return [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamseg.annotate import ordering, work
+from streamseg.annotate import cluster, ordering, work
 from streamseg.annotate.asking import (
     check_classes,
     check_followed,
@@ -52,6 +52,8 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
         raise UsageError("-o: expected the FOLDER for the labels")
     folder, component, selection = Folder(request.output), engine_of(request), _looked_at(request)
     check_formats(request)
+    if request.cluster is not None:
+        cluster.check(request.cluster, shard=request.shard)
     paths, refused = videos_of(request)
     with folder.taken(shard=request.shard), Manifest(folder.path) as manifest:
         if request.overwrite:
@@ -149,6 +151,7 @@ class _Job:
             self.progress("looking", name, self._seen[name], made.num_selected)
         while runs := [run for name in self.stock.cuts for run in self._missing(name)]:
             outcome = self._looked(runs, engine, component)
+            self.stock.notes += outcome.notes
             if outcome.exit_code:
                 self.exit_code = outcome.exit_code
                 return
@@ -164,8 +167,12 @@ class _Job:
         stock = self.stock
         store = {name: stock.folder.chunks_of(name) for name in stock.cuts}
         jobs = {name: stock.job_of(name) for name in stock.cuts}
-        looking = Looking(component, self.request.tiles, stock.selection, stock.pins, store, jobs)
+        looking = Looking(
+            component, self.request.tiles, stock.selection, stock.pins, store, jobs, dict(stock.addresses)
+        )
         told: dict[str, Any] = {"ended": stock.done, "told": self._told}
+        if self.request.cluster is not None:
+            return cluster.look_on_cluster(self.request.cluster, runs, looking, most=self.request.parallel, **told)
         if (count := self.request.parallel or 1) > 1:
             return work.look_in_processes(count, runs, looking, **told)
         return work.look(engine, runs, looking, **told)

@@ -149,6 +149,20 @@ class Recorder:
             raise OutputError(f"{self._part} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
+def keep(folder: Path, ended: Ended, data: bytes) -> None:
+    """Record a chunk that another machine has looked at, whole as it came; OutputError where that cannot be written."""
+    part, final = folder / f"{ended.number:06d}.part{ENDING}", file_of(folder, ended.number)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, final)
+    except OSError as error:
+        raise OutputError(f"{part} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
 def head(run: Run, number: int, job: Job) -> dict[str, Any]:
     """The first line of a chunk."""
     chunk = run.cut.chunks[number]

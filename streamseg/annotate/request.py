@@ -31,6 +31,13 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(shape[1]), int(shape[2])
 
 
+def cluster_of(text: str) -> str:
+    """`auto` or HOST:PORT as it is; ValueError for anything else."""
+    if text != "auto" and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", text):
+        raise ValueError(f"expected auto or HOST:PORT, got {text!r}")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnnotateRequest:
     """What a person asks of one annotation. From Python the values are what the texts of the command line mean.
@@ -80,6 +87,12 @@ class AnnotateRequest:
     )
     video: bool = option("--video", default=False, kind=bool, help="Write each video with its objects drawn, too.")
     parallel: int | None = option("--parallel", kind=int, least=1, metavar="N", help="Processes that look. Default: 1.")
+    cluster: str | None = option(
+        "--cluster",
+        read=cluster_of,
+        metavar="auto|HOST:PORT",
+        help="Look on the machines of this Ray cluster; --parallel: workers at most.",
+    )
     shard: tuple[int, int] | None = option(
         "--shard", read=shard_of, metavar="I/N", help="Do the Ith of N parts of the looking, for --finish."
     )

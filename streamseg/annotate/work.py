@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,10 @@ Told = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Looking:
-    """How runs are looked at. store: the folder of each video's chunks · jobs: what each chunk says of its video"""
+    """How runs are looked at.
+
+    store: the folder of each video's chunks · jobs: what each chunk says of its video · addresses: of videos in buckets
+    """
 
     engine: Component
     tiles: str | None
@@ -56,14 +59,19 @@ class Looking:
     pins: Mapping[str, Any]
     store: Mapping[str, Path]
     jobs: Mapping[str, Job]
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How looking ended. errors: of each run that was not done · exit_code: 130 or 143 where it was stopped"""
+    """How looking ended.
+
+    errors: of each run that was not done · exit_code: 130 or 143 where it was stopped · notes: for its user
+    """
 
     errors: tuple[tuple[Run, BaseException], ...] = ()
     exit_code: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def build(component: Component, *, tiles: str | None, threads: int | None = None) -> Engine:
@@ -109,6 +117,13 @@ def unmet(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> str:
             return f"{inner}: expected {wanted[key].get(inner, 'none')}, got {got[key].get(inner, 'none')}"
         return f"{key}: expected {wanted[key]}, got {got.get(key)}"
     return ""
+
+
+def check_pins(engine: Engine, looking: Looking, *, who: str) -> None:
+    """ModelError where this engine does not find what the job's others find; who: it is, for the message"""
+    got = pins_of(engine, looking.engine, looking.selection, tiles=looking.tiles)
+    if difference := unmet(looking.pins, got):
+        raise ModelError(f"{who} cannot do what the job began with: {difference}")
 
 
 def look(
@@ -242,9 +257,12 @@ def _end(processes: Sequence[Any]) -> None:
         process.join()
 
 
-def shared_out(runs: Sequence[Run], count: int) -> list[Run]:
-    """The runs, the longest of them in pieces until there are enough for every process to be busy to the end."""
-    pieces = list(runs)
+def shared_out(runs: Sequence[Run], count: int, *, most: int | None = None) -> list[Run]:
+    """The runs, the longest of them in pieces until there are enough for every process to be busy to the end.
+
+    most: chunks of a piece, None for any number
+    """
+    pieces = list(runs) if most is None else [piece for run in runs for piece in run.pieces(most)]
     while len(pieces) < 3 * count:
         longest = max(pieces, key=lambda run: run.last - run.first, default=None)
         if longest is None or longest.last - longest.first < 2:
@@ -262,19 +280,17 @@ def _work(connection: Connection, looking: Looking, threads: int) -> None:
         return
     try:
         engine = build(looking.engine, tiles=looking.tiles, threads=threads)
-        got = pins_of(engine, looking.engine, looking.selection, tiles=looking.tiles)
-        if difference := unmet(looking.pins, got):
-            raise ModelError(f"a process cannot do what the job began with: {difference}")
+        check_pins(engine, looking, who="a process")
     except Exception as error:
         connection.send(("free", [], 0))
         while (run := connection.recv()) is not None:
-            connection.send(("free", [(run, _portable(error))], 0))
+            connection.send(("free", [(run, portable(error))], 0))
         return
     failed: list[tuple[Run, BaseException]] = []
     code = 0
     with suppress(EOFError, BrokenPipeError):  # the one that leads has gone
         while True:
-            connection.send(("free", [(run, _portable(error)) for run, error in failed], code))
+            connection.send(("free", [(run, portable(error)) for run, error in failed], code))
             run = connection.recv()
             if run is None:
                 return
@@ -288,7 +304,7 @@ def _work(connection: Connection, looking: Looking, threads: int) -> None:
             failed, code = list(outcome.errors), outcome.exit_code
 
 
-def _portable(error: BaseException) -> BaseException:
+def portable(error: BaseException) -> BaseException:
     """The error as one that another process can read."""
     return error if type(error) in (ModelError,) or _travels(error) else StreamsegError(said(error))
 
