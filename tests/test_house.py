@@ -91,6 +91,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not imported_by(code) & {*HEAVY, "numpy", "av", "tqdm"}  # pydantic comes with typer
 
 
+@pytest.mark.real_time
 def test_help_answers_in_less_than_half_a_second() -> None:
     def seconds() -> float:
         began = time.perf_counter()

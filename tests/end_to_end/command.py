@@ -101,7 +101,7 @@ def _forking() -> Any:
     context = multiprocessing.get_context("forkserver")
     # all that a run imports late: nobody may not be allowed to read the libraries
     late = ("annotate.job", "job", "cli.progress", "engines.auto", "sinks.gif", "sinks.image_folder")
-    context.set_forkserver_preload([MODULE, "pooch", *(f"streamseg.{name}" for name in late)])
+    context.set_forkserver_preload([MODULE, "pooch", "scipy.optimize", *(f"streamseg.{name}" for name in late)])
     here = Path.cwd()
     os.chdir(ROOT)  # where it finds them
     try:
