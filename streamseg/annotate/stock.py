@@ -165,7 +165,7 @@ class Stock:
         said = self._first_said("identity", of=[name])
         if said is not None:
             return Identity(**said)
-        return entry.identity if entry and self.manifest.chunks(name) else None
+        return entry.identity if entry and numbers_in(self.folder.chunks_of(name)) else None
 
     def _first_said(self, what: str, *, of: list[str]) -> Mapping[str, Any] | None:
         """What the first whole chunk of these videos says of its job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_a_clip_replaced_under_the_same_name_is_refused_and_the_others_are_done(
     assert summary.videos["a"].error == expected
     assert summary.videos["b"].looked_at == 10
     assert run("a.mp4", "b.mp4", overwrite=True).videos["a"].frames == 20
+
+
+def test_a_clip_replaced_after_its_folder_was_removed_is_a_new_one(here: Path) -> None:
+    clip(here / "a.mp4")
+    run("a.mp4")
+    shutil.rmtree("labels")
+    clip(here / "a.mp4", num_frames=20)
+    assert run("a.mp4").videos["a"].looked_at == 20
 
 
 @pytest.mark.parametrize(
