@@ -86,6 +86,7 @@ class Frame:
     stream       the name of its stream
     pixel_aspect width of a pixel over its height, 1 for square pixels
     damaged      decoded from damaged data, or since then and before the next keyframe: shown as such, not looked at
+    sight        what was kept of a picture that is not there any more; `picture` is blank then, and of its size
     """
 
     picture: av.VideoFrame
@@ -95,6 +96,7 @@ class Frame:
     stream: str
     pixel_aspect: float = 1.0
     damaged: bool = False
+    sight: Sight | None = None
 
     @property
     def width(self) -> int:
@@ -107,6 +109,18 @@ class Frame:
     def rgb(self, width: int, height: int) -> np.ndarray:
         """The picture as (height, width, 3) uint8 RGB, scaled from its planes in one pass."""
         return rgb_of(self.picture, width=width, height=height)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """All that was found in a picture, and what a tracker sees of it.
+
+    thumbnail (18, 32) float64: its grey levels, 0 to 255 · looks (N, 72) float32: how each of the instances looks
+    """
+
+    instances: Instances
+    thumbnail: np.ndarray
+    looks: np.ndarray
 
 
 @dataclass(frozen=True)

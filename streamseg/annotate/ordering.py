@@ -1,18 +1,19 @@
 """The ordered pass: what was found in every video, in its order, through the tracker to labels, pictures and overlay.
 
-It decodes each video once more, because the tracker looks at pictures too (scene cuts, the colours of objects), and so
-its answer is that of a run that looks and tracks at once, whichever tracker it is. Where nothing is tracked and no
-picture is wanted, the videos are not opened at all.
+What the tracker sees of the pictures (scene cuts, the colours of objects) was recorded with what was found, so its
+answer is that of a run that looks and tracks at once. Where no picture is wanted, the videos are not opened at all.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import av
 
 from streamseg import plugins
 from streamseg.annotate import recordings
@@ -98,6 +99,8 @@ class Recorded:
         return [self._of(frame) for frame in frames]
 
     def _of(self, frame: Frame) -> Instances:
+        if frame.sight is not None:
+            return frame.sight.instances
         record = next(self._records[frame.stream], None)
         if record is None or (record["index"], record["time"]) != seen(frame):
             raise InputError(f"frame {frame.index} is not the one that was looked at: the file has changed")
@@ -105,11 +108,11 @@ class Recorded:
 
 
 class Unopened:
-    """The frames that were looked at without their pictures, as a Source; the video need not be there any more."""
+    """The frames that were looked at without their pictures, as a Source."""
 
-    def __init__(self, video: Video) -> None:
-        self._video = video
-        self.warnings: Mapping[str, int] = {}
+    def __init__(self, video: Video, class_names: tuple[str, ...]) -> None:
+        self._video, self._class_names = video, class_names
+        self.warnings: Counter[str] = Counter()
 
     def __enter__(self) -> Unopened:
         first = next(records_of(self._video))
@@ -128,9 +131,22 @@ class Unopened:
         pass
 
     def __iter__(self) -> Iterator[Frame]:
-        for record in records_of(self._video):
-            picture = blank(record["width"], record["height"])
-            yield Frame(picture, record["index"], record["time"], time.monotonic(), self._video.name)
+        picture = blank(self.info.width, self.info.height)
+        for path in self._video.files:
+            self.warnings.update((yield from self._frames(path, picture)))
+
+    def _frames(self, path: Path, picture: av.VideoFrame) -> Generator[Frame, None, Mapping[str, int]]:
+        """The frames of a chunk; returns what was wrong with the video."""
+        records = recordings.records_in(path)
+        while True:
+            try:
+                record = next(records)
+            except StopIteration as end:
+                warnings: Mapping[str, int] = end.value
+                return warnings
+            if (record["width"], record["height"]) != (picture.width, picture.height):
+                picture = blank(record["width"], record["height"])
+            yield recordings.frame_of(record, picture, stream=self._video.name, class_names=self._class_names)
 
 
 def records_of(video: Video) -> Iterator[dict[str, Any]]:
@@ -163,11 +179,11 @@ def damaged(errors: Mapping[str, BaseException]) -> Damaged | None:
 
 
 def _stream(video: Video, order: Order, labels: Labels, sink: Labelled) -> Stream:
-    follows = order.follows(video.cut)
-    if not (follows or labels.saves or order.overlay):
-        return Stream(video.name, Unopened(video), sinks=[sink], classes=order.classes or None)
     drawing = order.overlay is not None
-    source: Source = Picked(Run(video.name, video.path, video.cut.uncut(), 0, 1), order.looked_at)
+    source: Source = Unopened(video, order.class_names)
+    if labels.saves or drawing:
+        source = Picked(Run(video.name, video.path, video.cut.uncut(), 0, 1), order.looked_at)
+    follows = order.follows(video.cut)
     return Stream(
         video.name,
         source,

@@ -1,8 +1,8 @@
 """What was found in a chunk, as one file that never changes: a line about the chunk, a line a frame, a line at the end.
 
 Lines of JSON, packed with gzip. The frames' are records (`records.py`) with the soft masks and without run lengths,
-which are made when the labels are. The first line says of which video and job the chunk is, so that an index of all
-chunks can be made of them alone; the last one that nothing is missing.
+which are made when the labels are, and with what the tracker sees of the picture. The first line says of which video
+and job the chunk is, so that an index of all chunks can be made of them alone; the last one that nothing is missing.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 import av
 
+from streamseg import masks
 from streamseg.annotate.chunks import Chunk, Picked, Run
-from streamseg.records import to_record
-from streamseg.types import InputError, OutputError, Result, StreamInfo
+from streamseg.kept import packed, unpacked
+from streamseg.records import from_record, to_record
+from streamseg.trackers._looks import looks_of
+from streamseg.trackers._scene_cuts import thumbnail
+from streamseg.types import Frame, InputError, OutputError, Result, Sight, StreamInfo
 
-VERSION = 1
+VERSION = 2
 ENDING = ".jsonl.gz"
 LEVEL = 1
 """Of the packing: soft masks pack no better with more."""
@@ -90,7 +95,7 @@ class Recorder:
             self._finish(following.index)
             self._number += 1
             self._begin()
-        self._write(to_record(result, run_lengths=False))
+        self._write(to_record(result, run_lengths=False) | {"sight": described_sight(result)})
         self._num_frames += 1
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
@@ -129,7 +134,10 @@ class Recorder:
 
     def _finish(self, next_index: int) -> None:
         assert self._file is not None
-        self._write({"frames": self._num_frames, "next_index": next_index})
+        end: dict[str, Any] = {"frames": self._num_frames, "next_index": next_index}
+        if self._number == self._run.last - 1 and self._source.warnings:  # now the source has been left
+            end["warnings"] = dict(self._source.warnings)
+        self._write(end)
         final = file_of(self._folder, self._number)
         with self._errors():
             self._file.close()
@@ -163,6 +171,25 @@ def keep(folder: Path, ended: Ended, data: bytes) -> None:
         raise OutputError(f"{part} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
+def described_sight(result: Result) -> dict[str, Any]:
+    """What the tracker sees of a frame, as plain data; with its time to the last digit, which its motion hangs on."""
+    frame, instances = result.frame, result.instances
+    instances = replace(instances, masks=masks.as_recorded(instances.masks))
+    return {
+        "time": frame.time,
+        "thumbnail": packed(thumbnail(frame)),
+        "looks": packed(looks_of(frame.picture, instances)),
+    }
+
+
+def frame_of(record: Mapping[str, Any], picture: av.VideoFrame, *, stream: str, class_names: Sequence[str]) -> Frame:
+    """The frame of a record without its picture, in the place of which comes a blank one of its size."""
+    sight = record["sight"]
+    seen = Sight(from_record(record, class_names), unpacked(sight["thumbnail"]), unpacked(sight["looks"]))
+    index, time = record["index"], sight["time"]
+    return Frame(picture, index, time, monotonic(), stream, sight=seen)
+
+
 def head(run: Run, number: int, job: Job) -> dict[str, Any]:
     """The first line of a chunk."""
     chunk = run.cut.chunks[number]
@@ -185,8 +212,11 @@ def head_in(path: Path) -> dict[str, Any]:
     raise Damaged(path, "it is empty")
 
 
-def records_in(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of the frames in a chunk's file; Damaged, before the first one, where its bytes are not whole."""
+def records_in(path: Path) -> Generator[dict[str, Any], None, Mapping[str, int]]:
+    """The records of the frames in a chunk's file; Damaged, before the first one, where its bytes are not whole.
+
+    Returns what was wrong with the video, how often.
+    """
     with _damage(path), gzip.open(path, "rb") as file:  # its checksum stands at its end, wrong records before it
         while file.read(BLOCK):
             pass
@@ -196,7 +226,8 @@ def records_in(path: Path) -> Iterator[dict[str, Any]]:
         if "objects" in line:
             yield line
         elif line.get("frames") == number:
-            return
+            warnings: Mapping[str, int] = line.get("warnings", {})
+            return warnings
         else:
             raise Damaged(path, "frames are missing")
     raise Damaged(path, "its end is missing")

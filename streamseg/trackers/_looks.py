@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from streamseg.canvas.planes import Component, Layout, layout_of
-from streamseg.types import Instances
+from streamseg.types import Frame, Instances
 
 POINTS = (32, 16)
 """Rows and columns of points of a box at which the picture is looked at: the cost does not grow with the picture."""
@@ -22,6 +22,15 @@ CHROMA = (80.0, 176.0)
 
 LENGTH = 2 * 3 * BINS
 """Numbers of a look: two halves with a histogram of Y, U and V each."""
+
+
+def looks_in(frame: Frame, instances: Instances) -> np.ndarray:
+    """How each object looks in a frame, (N, 72) float32; of a picture that is gone, as it was seen then."""
+    if frame.sight is None:
+        return looks_of(frame.picture, instances)
+    rows = {key: row for row, key in enumerate(_keys(frame.sight.instances))}
+    looks: np.ndarray = frame.sight.looks[np.array([rows[key] for key in _keys(instances)], np.intp)]
+    return looks
 
 
 def looks_of(picture: av.VideoFrame, instances: Instances) -> np.ndarray:
@@ -56,6 +65,12 @@ def alike(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     known = a.any(axis=2).astype(np.float32) @ b.any(axis=2).astype(np.float32).T
     common = a.reshape(len(some), -1) @ b.reshape(len(others), -1).T
     return np.where(known > 0, common / np.maximum(known, 1), np.nan)
+
+
+def _keys(instances: Instances) -> list[tuple[bytes, bytes, float, int]]:
+    """What tells each object from all others of its frame."""
+    arrays = zip(instances.boxes, instances.masks, instances.scores, instances.class_ids, strict=True)
+    return [(box.tobytes(), mask.tobytes(), float(score), int(number)) for box, mask, score, number in arrays]
 
 
 def _points(instances: Instances, *, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

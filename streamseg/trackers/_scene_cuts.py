@@ -67,6 +67,8 @@ class SceneCuts:
 
 def thumbnail(frame: Frame) -> np.ndarray:
     """The picture as (18, 32) float64 grey levels, 0 to 255, from a few thousand samples of its luma plane."""
+    if frame.sight is not None:
+        return frame.sight.thumbnail.copy()
     picture = frame.picture
     plane = _luma(picture)
     if plane is None:

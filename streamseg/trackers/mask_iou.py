@@ -12,7 +12,7 @@ import numpy as np
 
 from streamseg import masks
 from streamseg.kept import labelled, packed, reading, unpacked
-from streamseg.trackers._looks import looks_of
+from streamseg.trackers._looks import looks_in
 from streamseg.trackers._objects import covered, distinct
 from streamseg.trackers._pairing import assign, load, nearness, overlap, strangeness, with_looks
 from streamseg.trackers._scene_cuts import SceneCuts
@@ -187,7 +187,7 @@ class MaskIou:
         tracks = tracks[(tracks.missed == 0) | self._may_be_found(tracks, frame)]
 
         tracks.predict(min(seconds, GAP))
-        looks = looks_of(frame.picture, detections)
+        looks = looks_in(frame, detections)
         looks[at_edge(detections.boxes, *self._size)] = 0  # halves of a part are not those of the whole
         left = self._joined(tracks, detections, looks, time=frame.time, seconds=seconds)
         found = detections[left]

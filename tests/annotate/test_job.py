@@ -68,6 +68,20 @@ def test_masks_that_the_tracker_has_moved_are_those_of_a_direct_run_too(here: Pa
     assert max(widths) < 45, "a box of 52 pixels was not mended"
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"every": 0.3}], ids=str)
+def test_labels_without_pictures_are_those_with_them_though_no_video_is_opened(
+    options: dict[str, Any], here: Path
+) -> None:
+    clip(here / "street.mp4")
+    run("street.mp4", engine=f"{__name__}:Grey", **options)
+    before = frames("labels", "street")
+    assert not Path("labels/street").exists()
+    run("street.mp4", engine=f"{__name__}:Grey", pictures=True, **options)
+    after = frames("labels", "street")
+    assert [each.pop("picture") for each in after] == [f"street/frame_{each['index']:06d}.jpg" for each in after]
+    assert after == before
+
+
 def test_every_chunk_is_looked_at_once(here: Path) -> None:
     clip(here / "street.mp4")
     first = run("street.mp4")

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from streamseg.trackers._looks import alike, looks_of
-from streamseg.types import Instances
+from streamseg.trackers._looks import alike, looks_in, looks_of
+from streamseg.types import Frame, Instances, Sight
 
 WIDTH, HEIGHT = 96, 64
 LEFT, RIGHT = (8, 8, 32, 56), (56, 8, 80, 56)
@@ -90,3 +90,14 @@ def test_grey_pictures_are_compared_by_their_brightness_alone() -> None:
     assert alike(looks[0], looks[0])[0, 0] == pytest.approx(1)
     assert alike(looks[0], looks[1])[0, 0] < 0.1
     assert alike(looks[0], looks[2])[0, 0] > 0.9
+
+
+def test_looks_that_were_kept_are_told_without_the_picture_whichever_of_the_objects_are_left() -> None:
+    picture = painted((LEFT, RED), (RIGHT, BLUE))
+    found = people(LEFT, RIGHT, (40, 10, 50, 20))
+    blank = av.VideoFrame(WIDTH, HEIGHT, "gray")
+    kept = Sight(found, np.zeros((18, 32)), looks_of(picture, found))
+    frame = Frame(blank, 0, 0.0, 0.0, "street", sight=kept)
+    for rows in ([0, 1, 2], [2, 0], [1], []):
+        some = found[np.array(rows, np.intp)]
+        np.testing.assert_array_equal(looks_in(frame, some), looks_of(picture, some))

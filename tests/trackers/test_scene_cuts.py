@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamseg.trackers._scene_cuts import SceneCuts, thumbnail
-from streamseg.types import Frame
+from streamseg.types import Frame, Instances, Sight
 
 BLOCKS = np.random.default_rng(0).integers(20, 220, (2, 18, 32, 3))
 
@@ -46,6 +46,15 @@ def test_thumbnail_is_the_grey_picture_made_small(format: str) -> None:
     assert small.shape == (18, 32)
     full_range = small if format in ("yuvj420p", "gray", "gray10le") else (small - 16) / 219 * 255
     np.testing.assert_allclose(full_range, grey[:, :, 0], atol=4)
+
+
+def test_a_thumbnail_that_was_kept_is_taken_and_stays_as_it_was() -> None:
+    kept = np.arange(18 * 32, dtype=np.float64).reshape(18, 32) % 251
+    sight = Sight(Instances.empty(("background",)), kept.copy(), np.zeros((0, 72), np.float32))
+    frame = Frame(av.VideoFrame(64, 48, "gray"), 0, 0.0, 0.0, "street", sight=sight)
+    np.testing.assert_array_equal(thumbnail(frame), kept)
+    SceneCuts().is_cut(frame)
+    np.testing.assert_array_equal(sight.thumbnail, kept)
 
 
 def test_a_flash_a_fade_and_noise_are_no_cuts() -> None:
