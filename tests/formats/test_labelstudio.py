@@ -1,6 +1,7 @@
 """Label Studio shows what was labelled, in the right frames.
 
-No version of its SDK goes with the OpenCV that we need, so the brush is read here as Label Studio describes it.
+No version of its SDK goes with the OpenCV that we need, so the brush is read here as Label Studio describes it;
+`test_other_readers.py` tries the SDK itself.
 """
 
 from __future__ import annotations
