@@ -112,7 +112,7 @@ class Unopened:
 
     def __init__(self, video: Video, class_names: tuple[str, ...]) -> None:
         self._video, self._class_names = video, class_names
-        self.warnings: Counter[str] = Counter()
+        self.warnings: Mapping[str, int] = {}
 
     def __enter__(self) -> Unopened:
         first = next(records_of(self._video))
@@ -133,7 +133,8 @@ class Unopened:
     def __iter__(self) -> Iterator[Frame]:
         picture = blank(self.info.width, self.info.height)
         for path in self._video.files:
-            self.warnings.update((yield from self._frames(path, picture)))
+            warnings = yield from self._frames(path, picture)
+            self.warnings = Counter(self.warnings) + Counter(warnings)
 
     def _frames(self, path: Path, picture: av.VideoFrame) -> Generator[Frame, None, Mapping[str, int]]:
         """The frames of a chunk; returns what was wrong with the video."""
