@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import logging
 import os
 import shutil
 import tempfile
@@ -30,7 +31,12 @@ CLIENTS = {"s3": ("s3fs", "S3FileSystem"), "gs": ("gcsfs", "GCSFileSystem")}
 ROOM = 0.05
 """Share of the disk that fetched videos leave free; those that were not used for longest make room."""
 
+AT_A_TIME = 200
+"""Files that are fetched in one go: their clients have several under way at once."""
+
 _BEGAN = time.time()
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,25 +119,30 @@ def fetched(address: str, *, needed_since: float = _BEGAN) -> Path:
     path = _place(found)
     if not path.exists():
         _make_room(found, needed_since)
-        fetch(client(address), found, path)
+        log.info("fetching %s, %.2g GB", address, found.size / 1e9)
+        with named(address, "fetched"):
+            fetch(client(address), [(found, path)])
     with contextlib.suppress(OSError):
         os.utime(path, (time.time(), found.modified))  # used now, changed then
     return path
 
 
-def fetch(files: Any, found: Stored, path: Path) -> None:
-    """Bring a file of a bucket to that path, under its name once it is whole, with its time in the bucket."""
-    with named(found.address, "fetched"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
-            pass
-        try:
-            files.get_file(found.address, part.name)
-            os.utime(part.name, (found.modified, found.modified))
-            os.replace(part.name, path)
-        except BaseException:
-            os.unlink(part.name)
-            raise
+def fetch(files: Any, wanted: Sequence[tuple[Stored, Path]]) -> None:
+    """Bring files to these paths of the cache folder, several at a time, each under its name once it is whole.
+
+    Their times are those in the bucket.
+    """
+    cache = zoo.cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as folder:
+        for start in range(0, len(wanted), AT_A_TIME):
+            batch = wanted[start : start + AT_A_TIME]
+            parts = [os.path.join(folder, str(number)) for number in range(len(batch))]
+            files.get([found.address for found, _ in batch], parts)
+            for part, (found, path) in zip(parts, batch, strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.utime(part, (found.modified, found.modified))
+                os.replace(part, path)
 
 
 class BucketFolder:
@@ -158,9 +169,11 @@ class BucketFolder:
                 return None
         return content
 
-    def fetch(self, found: Stored, path: Path) -> None:
-        """Bring a file to that path of this machine."""
-        fetch(self._files, found, path)
+    def fetch(self, wanted: Sequence[tuple[Stored, Path]]) -> None:
+        """Bring files of it to these paths of the cache folder."""
+        if wanted:
+            with named(wanted[0][0].address if len(wanted) == 1 else self.address, "fetched"):
+                fetch(self._files, wanted)
 
     def put(self, paths: Sequence[Path], names: Sequence[str]) -> None:
         """Files of this machine, by these names; each of them whole or not at all."""
@@ -204,9 +217,16 @@ def _make_room(found: Stored, needed_since: float) -> None:
     """Remove copies, those that were not used for longest first, until there is room for this file."""
     folder = _copies()
     folder.mkdir(parents=True, exist_ok=True)
-    unused = [path for path in folder.glob("*/*") if path.stat().st_atime < needed_since]
-    unused.sort(key=lambda path: path.stat().st_atime, reverse=True)
+    used = {path: _last_used(path) for path in folder.glob("*/*")}
+    unused = sorted((path for path in used if used[path] < needed_since), key=used.__getitem__, reverse=True)
     while (disk := shutil.disk_usage(folder)).free - found.size < ROOM * disk.total:
         if not unused:
             raise InputError(f"{found.address}: no room in {folder} for its {found.size / 1e9:.2g} GB")
         unused.pop().unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_atime
+    except OSError:  # somebody else has made room
+        return 0.0

@@ -169,8 +169,7 @@ class Folder:
                     del there[self._name(path)]
                 elif ".part." not in path.name:
                     path.unlink()
-        for name, found in there.items():
-            self._bucket.fetch(found, self.path / name)
+        self._bucket.fetch([(found, self.path / name) for name, found in there.items()])
 
     def _note_time(self, path: Path, name: str) -> None:
         """Give a file the time that it has in the bucket, by which it is known again; without, it is fetched again."""
