@@ -7,10 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from streamseg.annotate.folder import KEPT
+from streamseg.annotate import work
+from streamseg.annotate.chunks import Run
+from streamseg.annotate.folder import KEPT, Folder
 from streamseg.annotate.job import annotate
+from streamseg.annotate.manifest import Manifest
 from streamseg.annotate.report import AnnotationSummary
 from streamseg.annotate.request import AnnotateRequest
+from streamseg.annotate.selection import Selection
+from streamseg.annotate.stock import Stock
+from streamseg.annotate.work import Looking
+from streamseg.config import Component
 from tests.clips import make_clip
 from tests.end_to_end.parts import MODULE
 
@@ -54,3 +61,14 @@ def chunks(folder: Path | str, video: str) -> list[Path]:
 def found(path: Path) -> list[dict[str, Any]]:
     """The records in a chunk."""
     return [json.loads(line) for line in gzip.open(path)][1:-1]
+
+
+def planned(here: Path, place: Path | str) -> tuple[Looking, list[Run]]:
+    """What is asked of a worker where nothing of a video, called a, was looked at by a job that was begun here."""
+    component, selection = Component(name=WALKER), Selection()
+    pins = work.pins_of(work.build(component, tiles=None), component, selection, tiles=None)
+    with Manifest(here / "planned") as manifest:
+        stock = Stock(Folder(here / "planned"), manifest, selection=selection, pins=pins)
+        stock.add("a", place, seconds=CHUNK, retry=False)
+        runs = stock.missing("a", wanted=lambda number: True)
+        return Looking(component, None, selection, pins, {}, {"a": stock.job_of("a")}, dict(stock.addresses)), runs

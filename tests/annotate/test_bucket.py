@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from streamseg.annotate.folder import KEPT
 from streamseg.annotate.job import annotate
 from streamseg.annotate.report import AnnotationSummary
 from streamseg.annotate.request import AnnotateRequest
+from streamseg.annotate.worker import Looked, Worker
 from streamseg.types import InputError, UsageError
 from tests import s3
-from tests.annotate.jobs import clip, labels, run
+from tests.annotate.jobs import chunks, clip, found, labels, planned, run
 
 VIDEOS = {"a.mp4": 25, "Straße.mp4": 6}
 
@@ -160,3 +163,20 @@ def test_a_bad_video_in_a_bucket_is_named_and_the_others_are_done(clips: Path, b
 def test_a_bucket_that_is_not_there_is_named_before_the_first_frame(clips: Path, bucket: Any) -> None:
     with pytest.raises(InputError, match="s3://nobody/labels"):
         run("clips/a.mp4", output="s3://nobody/labels")
+
+
+def test_a_worker_of_a_cluster_fetches_the_video_by_its_address(
+    clips: Path, bucket: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("clips/a.mp4")
+    expected = [found(path) for path in chunks("labels", "a")]
+    looking, (whole,) = planned(here, "s3://films/clips/a.mp4")
+    on_another_machine(monkeypatch, here, "second")
+    whole.path.unlink()  # the leader's copy
+    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    assert [
+        [json.loads(line) for line in gzip.decompress(data).splitlines()][1:-1] for _, data in looked.chunks
+    ] == expected
+    bucket.Object("clips/a.mp4").delete()
+    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    assert looked == Looked(missed="s3://films/clips/a.mp4: cannot be read (no such file)")

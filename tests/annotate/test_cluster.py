@@ -24,7 +24,7 @@ from streamseg.annotate.request import AnnotateRequest
 from streamseg.annotate.worker import Seat, Worker, seats
 from streamseg.types import Frame, Instances, UsageError
 from tests.annotate import ray_cluster
-from tests.annotate.jobs import WALKER, chunks, clip, labels, request, run
+from tests.annotate.jobs import chunks, clip, labels, planned, request, run
 from tests.annotate.ray_cluster import RayCluster
 from tests.end_to_end.parts import Walker
 
@@ -94,7 +94,7 @@ def test_a_cluster_shares_out_by_itself(here: Path) -> None:
 def test_a_worker_sends_what_would_have_been_recorded_here(here: Path) -> None:
     clip(here / "a.mp4")
     run("a.mp4")
-    looking, (whole,) = planned(here, "a.mp4")
+    looking, (whole,) = planned(here, here / "a.mp4")
     worker = Worker(looking, here=str(here), threads=1)
     looked = worker.look(whole)
     assert [data for _, data in looked.chunks] == [path.read_bytes() for path in chunks("labels", "a")]
@@ -104,30 +104,13 @@ def test_a_worker_sends_what_would_have_been_recorded_here(here: Path) -> None:
 def test_a_worker_that_sees_another_video_does_not_look_at_it(here: Path) -> None:
     clip(here / "a.mp4")
     run("a.mp4")
-    looking, (whole,) = planned(here, "a.mp4")
+    looking, (whole,) = planned(here, here / "a.mp4")
     clip(here / "a.mp4", num_frames=20)
     looked = Worker(looking, here=str(here), threads=1).look(whole)
     assert looked.unfit == f"{here}/a.mp4: another file there than where the job was begun" and not looked.chunks
     (here / "a.mp4").unlink()
     looked = Worker(looking, here=str(here), threads=1).look(whole)
     assert looked.unfit == f"{here}/a.mp4: cannot be read: no such file or directory"
-
-
-def planned(here: Path, name: str) -> tuple[work.Looking, list[Run]]:
-    """What is asked of a worker where nothing of a video was looked at, by a job that was begun here."""
-    from streamseg.annotate.folder import Folder
-    from streamseg.annotate.manifest import Manifest
-    from streamseg.annotate.selection import Selection
-    from streamseg.annotate.stock import Stock
-    from streamseg.config import Component
-
-    component, selection = Component(name=WALKER), Selection()
-    pins = work.pins_of(work.build(component, tiles=None), component, selection, tiles=None)
-    with Manifest(here / "planned") as manifest:
-        stock = Stock(Folder(here / "planned"), manifest, selection=selection, pins=pins)
-        stock.add("a", here / name, seconds=0.39, retry=False)
-        runs = stock.missing("a", wanted=lambda number: True)
-        return work.Looking(component, None, selection, pins, {}, {"a": stock.job_of("a")}), runs
 
 
 # --- on one
@@ -300,7 +283,7 @@ def test_where_others_hold_every_cpu_the_job_does_not_wait_for_ever(
     leading: ProcessPoolExecutor, pair: RayCluster, here: Path
 ) -> None:
     clip(here / "a.mp4")
-    outcome = leading.submit(_lead_beside_others, pair.address, *planned(here, "a.mp4")).result()
+    outcome = leading.submit(_lead_beside_others, pair.address, *planned(here, here / "a.mp4")).result()
     ((_, error),) = {str(error): (run, error) for run, error in outcome.errors}.values()
     assert str(error).startswith("no machine of the cluster has had room for a worker in 2 s: it takes 1 CPUs of one")
 
