@@ -30,6 +30,9 @@ RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
 SECONDS_BETWEEN_PROGRESS = 0.1
 SECONDS_TO_LET_GO = 5.0  # after a second Ctrl-C, for files to be closed
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what a system says, and a terminal that was closed; one that is ignored, as under `nohup`, stays so."""
+
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
@@ -213,7 +216,7 @@ class Pipeline:
     def wait(self) -> Summary:
         """Waits for the end of all streams after `close()`, and says how they went.
 
-        In the main thread, Ctrl-C and SIGTERM end the reading; what is in flight is written, part files stay playable.
+        In the main thread, Ctrl-C, SIGTERM and SIGHUP end the reading; what is in flight is written, part files stay playable.
         A second one drops what is in flight; a third, or five seconds, leaves threads that hang behind.
         """
         with _signals_told_to(self._threads):
@@ -358,10 +361,10 @@ class Pipeline:
 
 @contextmanager
 def _signals_told_to(threads: Threads) -> Iterator[None]:
-    """Ctrl-C and SIGTERM become news for `threads.wait`, so that no exception strikes in the middle of a hand-over."""
+    """The signals that end a run become news for `threads.wait`, so that no exception strikes in the middle of a hand-over."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let us, nor would they come
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        for number in map(int, ENDING_SIGNALS):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 previous[number] = signal.signal(number, lambda told, _: threads.tell(told))
     try:

@@ -728,7 +728,7 @@ def interrupted(folder: Path, *signals: int, hang: bool = False) -> tuple[int, d
         child.kill()
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_writes_what_is_in_flight_and_leaves_the_part_file(
     tmp_path: Path, number: int, exit_code: int
 ) -> None:
