@@ -127,8 +127,8 @@ def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, her
 
 def test_processes_that_look_are_stopped_together_and_the_table_says_how_far_they_came(here: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
-        clip(here / name, num_frames=200)
-    command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=0.03"]
+        clip(here / name, num_frames=100)
+    command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=0.1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamseg.cli", "annotate", *command, "--parallel", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
