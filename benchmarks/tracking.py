@@ -62,7 +62,7 @@ def truth_of(path: Path) -> dict[int, People]:
     return {int(f) - 1: (rows[rows[:, 0] == f, 1].astype(int), boxes[rows[:, 0] == f]) for f in np.unique(rows[:, 0])}
 
 
-def followed(video: Path, *, precision: str | None, stride: int) -> Iterator[tuple[int, float, Instances]]:
+def followed(video: Path, *, precision: str, stride: int) -> Iterator[tuple[int, float, Instances]]:
     """Index and time of every frame with its confirmed objects."""
     engine = Openvino(precision=precision)  # type: ignore[arg-type]
     tracker = MaskIou(min_score=engine.min_score)
@@ -111,7 +111,7 @@ def _is_left_out(index: int, box: np.ndarray) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, default=Path("../shared/data/videos"), help="vtest.avi and its truth")
-    parser.add_argument("--precision", choices=["bf16", "f32"], help="of the engine; default: the processor's best")
+    parser.add_argument("--precision", choices=["auto", "int8", "bf16", "f32"], default="auto", help="of the engine")
     parser.add_argument("--stride", type=int, default=1, help="look at every Nth frame")
     given = parser.parse_args()
     run = list(followed(given.videos / "vtest.avi", precision=given.precision, stride=given.stride))

@@ -118,6 +118,7 @@ def run(
         error=summary.error or first,
         exit_code=summary.exit_code or 1,
         problems=summary.problems,
+        precision=summary.precision,
     )
 
 

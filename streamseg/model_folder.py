@@ -60,6 +60,11 @@ class ModelFolder:
         """Where the graphs of its networks lie, if it has any."""
         return self.path / zoo.GRAPHS
 
+    @property
+    def int8(self) -> Path:
+        """Where its networks in int8 lie, if it has any: in its folder, or beside its one file."""
+        return self.path / zoo.INT8 if self.path.is_dir() else self.path.with_suffix(f".{zoo.INT8}")
+
     def check_weights(self) -> None:
         """Raise ModelError when the weights file is none at all; whether its tensors fit, only the network can tell."""
         import h5py  # a tenth of a second that a run on an exported model does not need

@@ -193,7 +193,11 @@ class Request:
     preset: str | None = option("--preset", help="The encoder's preset.")
     overwrite: bool = option("--overwrite", default=False, kind=bool, help="Replace outputs that exist.")
     parallel: int | None = option(
-        "--parallel", kind=int, least=1, metavar="N", help="Files open at a time. Default: 2."
+        "--parallel",
+        kind=int,
+        least=1,
+        metavar="N",
+        help="Files open at a time. Default: 2. They share the engine, so on two cores it is no faster than 1.",
     )
     settings: Sequence[str] = option(
         "--set",

@@ -21,8 +21,8 @@ from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
 
 CONFIG, WEIGHTS = "model.yaml", "model.weights.h5"
-GRAPHS = "graphs"
-"""In the folder of a model, the folder with its networks' graphs; a model may lack it."""
+GRAPHS, INT8 = "graphs", "int8"
+"""In the folder of a model, the folders with its networks' graphs and with its networks in int8; it may lack them."""
 EMBEDDED = Path(__file__).parent / "weights"
 
 

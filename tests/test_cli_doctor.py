@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from streamseg.cli import app
-from streamseg.cli.doctor import keyframes
+from streamseg.cli.doctor import engines, keyframes, models
+from streamseg.engines._precision import Cpu
+from streamseg.engines.openvino import Openvino
 from streamseg.sources._look import look
 from streamseg.sources.rtsp import address_of, way_to
 from tests.live.feeds import made_feed
@@ -35,6 +37,15 @@ def test_a_camera_is_described() -> None:
     assert said["video"].startswith("ok h264") and said["video"].endswith("160x96 yuv420p")
     assert said["rate"].startswith("ok 50 pictures a second") and said["keyframes"] == "ok 0.2 s apart"
     assert said["sound"] == "ok none" and said["opened"].startswith("ok after 0.")
+
+
+def test_what_this_cpu_is_quick_at_and_what_each_model_runs_in_are_told() -> None:
+    cpu = Cpu.here()
+    said = {finding.what: finding for finding in engines()}
+    assert said["openvino"].found.endswith(f"this CPU is quick at {cpu.words}")
+    assert ("int8" in said, "bf16" in said) == (not cpu.int8, not cpu.bf16)
+    runs = next(finding for finding in models() if finding.what == "  run in").found
+    assert f"people {Openvino(model='people').precision}" in runs.split(", ")
 
 
 def test_keyframes_that_are_far_apart_come_with_what_to_do() -> None:

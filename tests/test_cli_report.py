@@ -47,3 +47,12 @@ def test_lines_and_zones_stand_under_the_objects_in_the_table() -> None:
     )
     table = as_table(Summary({"street": stream}, seconds=1.0, error=None, exit_code=0)).splitlines()
     assert table[-2:] == ["objects   person 1", "lines     gate in 1"]
+
+
+def test_the_summary_says_what_the_engine_computed_in() -> None:
+    stream = StreamSummary(read=2, written=2, seconds=1.0, stages={"engine": 0.5}, totals={"objects": {"person": 1}})
+    summary = Summary({"street": stream}, seconds=1.0, error=None, exit_code=0, precision="int8")
+    assert "engine    computed in int8" in as_table(summary).splitlines()
+    assert summary.to_json()["precision"] == "int8"
+    unknown = Summary({"street": stream}, seconds=1.0, error=None, exit_code=0)
+    assert "computed in" not in as_table(unknown) and "precision" not in unknown.to_json()

@@ -188,13 +188,21 @@ def engines() -> Iterator[Finding]:
     if _version("openvino"):
         import openvino
 
-        core = openvino.Core()
-        abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        precisions = [name.lower() for name in ("FP32", "BF16", "FP16", "INT8") if name in abilities]
-        devices = ", ".join(core.available_devices)
-        yield Finding("openvino", f"{_version('openvino')} on {devices}; this CPU computes in {', '.join(precisions)}")
-        if "BF16" not in abilities:
-            yield Finding("bf16", "this CPU lacks it; the models run in fp32, at about half the speed", present=False)
+        from streamseg.engines._precision import Cpu
+
+        cpu = Cpu.here()
+        devices = ", ".join(openvino.Core().available_devices)
+        yield Finding("openvino", f"{_version('openvino')} on {devices}; this CPU is quick at {cpu.words}")
+        if not cpu.int8:
+            yield Finding(
+                "int8",
+                "this CPU has no VNNI and no AMX; a model's networks in int8 are left aside",
+                present=False,
+            )
+        if not cpu.bf16:
+            yield Finding(
+                "bf16", "this CPU lacks it; what is not in int8 runs in f32, at half the speed", present=False
+            )
     else:
         yield Finding("openvino", "the engine for CPUs", present=False, fix="pip install openvino", needed=True)
     backends = [f"{name} {version}" for name in ("tensorflow", "jax", "torch") if (version := _version(name))]
@@ -248,6 +256,8 @@ def models() -> Iterator[Finding]:
 
     names = zoo.names()
     yield Finding("models", ", ".join(names) or "none", present=bool(names), needed=True, fix="reinstall streamseg")
+    runs = {name: _precision(name) for name in names}
+    yield Finding("  run in", ", ".join(f"{name} {precision}" for name, precision in runs.items() if precision))
     folder = zoo.cache_folder()
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     existing = next(each for each in (folder, *folder.parents) if each.exists())
@@ -258,6 +268,17 @@ def models() -> Iterator[Finding]:
         present=writable,
         fix="set XDG_CACHE_HOME to a folder of yours",
     )
+
+
+def _precision(model: str) -> str:
+    """What the engine for CPUs would compute a model in; nothing where the model cannot be read."""
+    from streamseg.engines.openvino import Openvino
+    from streamseg.types import StreamsegError
+
+    try:
+        return Openvino(model=model).precision
+    except StreamsegError:
+        return ""
 
 
 def _version(package: str) -> str | None:

@@ -69,7 +69,9 @@ def evaluate(
         None, "--submission", parser=a_path, metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
     ),
     engine: str = typer.Option("auto", "--engine", help="auto, openvino, keras or onnx."),
-    precision: str = typer.Option(None, "--precision", help="bf16 or f32. Default: the best that the machine has."),
+    precision: str = typer.Option(
+        None, "--precision", help="int8, bf16 or f32. Default: auto, the quickest that machine and model have."
+    ),
     limit: int = typer.Option(None, "--limit", min=1, metavar="N", help="Only the first N pictures."),
     as_json: bool = typer.Option(False, "--json", help="The figures as one JSON object, alone on stdout."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="No progress."),

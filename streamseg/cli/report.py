@@ -13,7 +13,7 @@ def as_table(summary: Summary) -> str:
     """The summary in a few lines a stream; several streams with their names above."""
     blocks = []
     for name, stream in summary.streams.items():
-        lines = [f"  {label:<9} {text}" for label, text in _rows(stream)]
+        lines = [f"  {label:<9} {text}" for label, text in _rows(stream, summary.precision)]
         blocks.append("\n".join([name, *lines] if len(summary.streams) > 1 else [line[2:] for line in lines]))
     if len(summary.streams) > 1:
         written = sum(stream.written for stream in summary.streams.values())
@@ -22,7 +22,7 @@ def as_table(summary: Summary) -> str:
     return "\n".join(blocks)
 
 
-def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
+def _rows(stream: StreamSummary, precision: str) -> Iterable[tuple[str, str]]:
     if stream.error:
         yield "error", stream.error
     if not stream.read:
@@ -38,6 +38,8 @@ def _rows(stream: StreamSummary) -> Iterable[tuple[str, str]]:
         "stages",
         ", ".join(f"{name} {s:.1f} s{' (slowest)' if name == slowest else ''}" for name, s in stream.stages.items()),
     )
+    if precision:
+        yield "engine", f"computed in {precision}"
     yield from rows_of_totals(stream.totals)
     for note in stream.notes:
         yield "note", note

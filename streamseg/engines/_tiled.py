@@ -101,6 +101,7 @@ class Tiled:
         self.class_names = engine.class_names
         self.min_score = engine.min_score
         self.batch_size = engine.batch_size
+        self.precision = getattr(engine, "precision", "")
         self._told: set[tuple[int, int]] = set()
 
     def input_size(self, frame: Frame) -> tuple[int, int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes.util
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from streamseg.engines._precision import Precision
 from streamseg.types import Engine
 from streamseg.zoo import is_onnx
 
@@ -36,7 +37,7 @@ class Auto:
         model: str = "people",
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
-        precision: Literal["bf16", "f32"] | None = None,
+        precision: Precision = "auto",
     ) -> Engine:
         options: dict[str, Any] = {
             "model": model,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up messages that say nothing to a user
 
 import keras
 import numpy as np
 
+from streamseg.engines._precision import Precision
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
-from streamseg.types import Frame, Instances
+from streamseg.types import Frame, Instances, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Keras:
     """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
 
     model: a name, folder or .h5 file · class_names: what the classes of such a file are called · batch_size: pictures
-    of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; default bf16 on
+    of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; `auto` is bf16 on
     a GPU, f32 on a CPU.
     """
 
@@ -33,14 +34,16 @@ class Keras:
         model: str = "people",
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
-        precision: Literal["bf16", "f32"] | None = None,
+        precision: Precision = "auto",
     ) -> None:
         self.folder = ModelFolder.open(model, class_names=class_names)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         on_gpu = has_gpu()
         self.batch_size = at_least_one("batch_size", batch_size) or (8 if on_gpu else 1)
-        self.precision = precision or ("bf16" if on_gpu else "f32")
+        if precision == "int8":
+            raise UsageError("precision: int8 is computed on a CPU, by the engine openvino; expected auto, bf16 or f32")
+        self.precision = precision if precision != "auto" else "bf16" if on_gpu else "f32"
         backend, device = keras.backend.backend(), "GPU" if on_gpu else "CPU"
         log.debug("Keras on %s, %s: %s in %s", backend, device, self.folder.path, self.precision)
         self.fill = on_gpu or keras.backend.backend() == "jax"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -23,23 +24,28 @@ import openvino as ov
 from streamseg import zoo
 from streamseg.engines._crops import crops
 from streamseg.engines._decisions import detect, propose
+from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
 from streamseg.model.anchors import make_anchors
-from streamseg.model.export import PARTS, VERSION, fill_graphs, has_graphs
+from streamseg.model.export import PARTS, VERSION, fill_graphs, graph_mark, has_graphs
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
-from streamseg.types import Frame, Instances, ModelError
+from streamseg.types import Frame, Instances, ModelError, UsageError
 
 log = logging.getLogger("streamseg")
 
 SCRATCH = ".export-"
+
+MADE = "made.json"
+"""In the folder of networks in int8: which weights they were made of, and how good they are."""
 
 
 class Openvino:
     """Detections of a model through OpenVINO.
 
     model: a name, folder or .h5 file · class_names: what the classes of such a file are called ·
-    batch_size: most pictures of one call; they run side by side, one a core · precision: `bf16` (default where the CPU
-    has it) or `f32` · threads: cores to use, all by default.
+    batch_size: most pictures of one call; they run side by side, one a core · precision: `int8`, `bf16` or `f32`;
+    `auto` takes the first of them that the CPU is quick at, int8 only for a model that has networks for it · threads:
+    cores to use, all by default.
     The first use of a model prepares its networks: in a second if its folder holds their graphs, as those of the
     embedded models do, else in half a minute.
     """
@@ -50,7 +56,7 @@ class Openvino:
         model: str = "people",
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
-        precision: Literal["bf16", "f32"] | None = None,
+        precision: Precision = "auto",
         threads: int | None = None,
     ) -> None:
         self.folder = ModelFolder.open(model, class_names=class_names)
@@ -59,8 +65,8 @@ class Openvino:
         self.threads = at_least_one("threads", threads) or num_cores()
         self.batch_size = at_least_one("batch_size", batch_size) or 2 * min(self.threads, 4)
         self._core = ov.Core()
-        capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = precision or ("bf16" if capable else "f32")
+        has_int8 = precision in ("auto", "int8") and quantised(self.folder, needed=precision == "int8")
+        self.precision = chosen(precision, Cpu.here(), made_for=("int8",) if has_int8 else ())
         log.debug("OpenVINO: %s in %s, %d threads", self.folder.path, self.precision, self.threads)
         self._networks: _Networks | None = None
 
@@ -77,13 +83,14 @@ class Openvino:
         return [instances for instances in results if instances is not None]
 
     def _open(self, size: tuple[int, int]) -> Callable[[Sequence[Frame]], list[Instances]]:
-        exported = self._networks.exported if self._networks else cached_export(self.folder)
+        exported = self._networks.exported if self._networks else self._prepared()
         try:
             if self._networks is None:
                 self._networks = _Networks(
                     self._core,
                     self.folder,
                     exported,
+                    compiled=compiled_folder(self.folder, self.precision),
                     precision=self.precision,
                     threads=self.threads,
                     streams=self.batch_size,
@@ -94,6 +101,18 @@ class Openvino:
             raise ModelError(
                 f"{exported}: the prepared model cannot be read ({reason}); delete this folder to have it made anew"
             ) from error
+
+    def _prepared(self) -> Path:
+        return self.folder.int8 if self.precision == "int8" else cached_export(self.folder)
+
+    def given(self) -> dict[str, dict[str, np.ndarray]]:
+        """What the box head and the masks' network were given for the last picture, by their names and their inputs'.
+
+        Without a detection, the masks' is that of an earlier picture. Raises ModelError before the first.
+        """
+        if self._networks is None:
+            raise ModelError(f"{self.folder.path}: no picture was looked at yet")
+        return self._networks.given()
 
 
 def num_cores() -> int:
@@ -146,9 +165,45 @@ def cached_export(folder: ModelFolder) -> Path:
 
 def export_name(folder: ModelFolder) -> str:
     """Name of a model's export in the cache; another one for other weights or another configuration."""
-    settings = folder.config.model_dump_json(exclude={"class_names", "min_score", "min_side"})
-    mark = hashlib.sha256(folder.weights.read_bytes() + settings.encode()).hexdigest()[:16]
-    return f"{folder.name}-{mark}-v{VERSION}"
+    return f"{folder.name}-{network_mark(folder)}-v{VERSION}"
+
+
+def network_mark(folder: ModelFolder) -> str:
+    """What tells a model's networks from others': a hash of its weights and of what its configuration makes of them."""
+    return hashlib.sha256(folder.weights.read_bytes() + graph_mark(folder.config).encode()).hexdigest()[:16]
+
+
+def quantised(folder: ModelFolder, *, needed: bool) -> bool:
+    """Whether a model has networks in int8, made of its present weights.
+
+    Those of other weights are passed over with a warning. Raises UsageError or ModelError where they are `needed`.
+    """
+    how = f"streamseg export --model {folder.path} --format openvino --precision int8 --data …"
+    try:
+        made = json.loads((folder.int8 / MADE).read_text())
+    except FileNotFoundError:
+        if needed:
+            raise UsageError(f"precision: the model {folder.name} has no networks in int8; make them: {how}") from None
+        return False
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder.int8 / MADE} cannot be read ({error})") from error
+    if isinstance(made, dict) and made.get("networks") == network_mark(folder) and is_whole(folder.int8):
+        return True
+    problem = f"{folder.int8}: these networks are not whole or were made of other weights; make them anew: {how}"
+    if needed:
+        raise ModelError(problem)
+    log.warning("%s", problem)
+    return False
+
+
+def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
+    """Where OpenVINO keeps the networks that it compiled, or None where nothing can be kept."""
+    path = zoo.cache_folder() / "openvino" / export_name(folder) / f"compiled-{precision}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return path if os.access(path, os.W_OK) else None
 
 
 def is_whole(exported: Path) -> bool:
@@ -204,15 +259,27 @@ class _Networks:
     """A model's networks: one for each size of pictures that looks at them, one that judges boxes, one for masks."""
 
     def __init__(
-        self, core: ov.Core, folder: ModelFolder, exported: Path, *, precision: str, threads: int, streams: int
+        self,
+        core: ov.Core,
+        folder: ModelFolder,
+        exported: Path,
+        *,
+        compiled: Path | None,
+        precision: str,
+        threads: int,
+        streams: int,
     ) -> None:
         self.folder, self.config, self.exported = folder, folder.config, exported
         self._core = core
         self._looks: dict[tuple[int, int], _Look] = {}
         lite = self.config.family == "lite"
-        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
-        if os.access(exported, os.W_OK):
-            common["CACHE_DIR"] = str(exported / "compiled")
+        # what is not rounded in an int8 network stays float32
+        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        if precision == "int8" and not Cpu.here().int8:
+            # its products are summed in 16 bit there, which overflow: a fiftieth of AP is lost, for no time worth it
+            common["LP_TRANSFORMS_MODE"] = "NO"
+        if compiled is not None:
+            common["CACHE_DIR"] = str(compiled)
         self._num_requests = streams if lite else 1
         num_streams = min(streams, threads) if lite else 1
         self._many = {**common, "NUM_STREAMS": num_streams, "INFERENCE_NUM_THREADS": threads}
@@ -231,6 +298,14 @@ class _Networks:
             requests = [network.create_infer_request() for _ in range(self._num_requests)]
             self._looks[size] = _Look(size, make_anchors(self.config, width, height), requests)
         return self._looks[size]
+
+    def given(self) -> dict[str, dict[str, np.ndarray]]:
+        """What the box head and the masks' network were given last, by their names and their inputs'."""
+        heads = {"box_head": (self._box_head, ("crops",)), "masks": (self._masks, ("crops", "class_ids"))}
+        return {
+            part: {name: request.get_tensor(name).data.copy() for name in names}
+            for part, (request, names) in heads.items()
+        }
 
     def _opened(self, name: str, properties: dict[str, Any], shapes: dict[str, list[int]] | None = None) -> Any:
         network = self._core.read_model(self.exported / f"{name}.xml")

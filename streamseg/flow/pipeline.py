@@ -264,6 +264,7 @@ class Pipeline:
                 seconds=now - (self._began or now),
                 error=self._error(),
                 exit_code=self._exit_code(),
+                precision=getattr(self.engine, "precision", ""),
             )
 
     def _log_start(self, flow: Flow, frame: Frame) -> None:

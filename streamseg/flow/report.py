@@ -78,7 +78,8 @@ class StreamSummary:
 class Summary:
     """How a run went: every stream by name, seconds in all, the first error, and the exit code of the command.
 
-    problems: what did not reach those who were to be told, a sentence each
+    problems: what did not reach those who were to be told, a sentence each · precision: what the engine computed in,
+    where it says so
     """
 
     streams: Mapping[str, StreamSummary]
@@ -86,18 +87,21 @@ class Summary:
     error: str | None
     exit_code: int
     problems: Sequence[str] = ()
+    precision: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As `run --json` prints it: one stream's numbers alone, or those of several by name."""
-        problems = {"problems": list(self.problems)} if self.problems else {}
+        extras: dict[str, Any] = {"problems": list(self.problems)} if self.problems else {}
+        if self.precision:
+            extras = {"precision": self.precision, **extras}
         if len(self.streams) == 1:
-            return next(iter(self.streams.values())).to_json() | problems
+            return next(iter(self.streams.values())).to_json() | extras
         streams = {name: stream.to_json() for name, stream in self.streams.items()}
         return {
             "streams": streams,
             "seconds": round(self.seconds, 3),
             **({"error": self.error} if self.error else {}),
-            **problems,
+            **extras,
         }
 
 
