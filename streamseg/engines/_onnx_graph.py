@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ FAILURES = (
 )
 """What OpenVINO raises where a file is wrong, or says what it cannot run."""
 
+UNCONVERTED = ("ONNXFrameworkNode", "NotSupportedONNXNode")
+"""What stands in a graph for an operation that OpenVINO does not know, or knows and cannot convert."""
+
 _LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC")
 
 
@@ -49,7 +53,7 @@ class Whole:
     @classmethod
     def read(cls, path: Path) -> Whole:
         """Raises ModelError for what is no ONNX file."""
-        frontend = FrontEndManager().load_by_framework("onnx")  # no other: each would say what it does not like
+        frontend = _frontend()
         try:
             parsed = frontend.load(str(path))
         except FAILURES as error:
@@ -80,21 +84,28 @@ class Whole:
         into pictures.
         """
         part = ov.Model(list(tensors.values()), self.graph.get_parameters(), self.path.stem)
-        if any("FrameworkNode" in op.get_type_name() for op in part.get_ordered_ops()):
-            raise ModelError(
-                f"{self.path}: OpenVINO cannot run it ({self.reason}); where only what pastes the masks is at fault, "
-                f"name the tensor before that in {self.path.stem}.yaml, onnx.outputs.masks{self._small_masks()}"
-            )
+        if any(op.get_type_name() in UNCONVERTED for op in _operations(part)):
+            raise ModelError(f"{self.path}: OpenVINO cannot run it ({self.reason}){self._advice}")
         return part
 
-    def _small_masks(self) -> str:
-        """The end of a message: the tensors that could be small masks of boxes, the last ones."""
+    @property
+    def _advice(self) -> str:
+        """The end of a message that it cannot be run: the last tensors that could be small masks of boxes.
+
+        One with a border around the masks, which torchvision pads before it pastes, is none of them.
+        """
         found = []
         for name, port in self.tensors.items():
             shape = shape_of(port) or ()
-            if len(shape) == 4 and shape[1] == 1 and shape[2] == shape[3] and 7 <= (shape[3] or 0) <= LARGEST_CELLS:
+            square = len(shape) == 4 and shape[1] == 1 and shape[2] == shape[3]
+            if square and 7 <= (shape[3] or 0) <= LARGEST_CELLS and port.get_node().get_type_name() != "Pad":
                 found.append(name)
-        return f"; it could be {' or '.join(found[-3:])}" if found else ""
+        if not found:
+            return ""
+        return (
+            f"; where only what pastes the masks is at fault, name the tensor before that in {self.path.stem}.yaml, "
+            f"onnx.outputs.masks; it could be {' or '.join(found[:-3:-1])}"
+        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,25 @@ class PictureInput:
             if port.element_type.is_real():
                 steps.output(number).tensor().set_element_type(ov.Type.f32)
         return steps.build()
+
+
+@functools.cache
+def _frontend() -> Any:
+    """What reads ONNX; no other frontend is asked, since each says what it does not like.
+
+    It stays: where it goes, so does the code of the operations in a graph that it could not convert.
+    """
+    return FrontEndManager().load_by_framework("onnx")
+
+
+def _operations(graph: ov.Model) -> Iterator[Any]:
+    """All operations of a graph, and those within its loops and branches: OpenVINO may crash of one there."""
+    for operation in graph.get_ordered_ops():
+        yield operation
+        branches = hasattr(operation, "get_then_body")
+        for body in ("get_then_body", "get_else_body") if branches else ("get_function",):
+            if hasattr(operation, body):
+                yield from _operations(getattr(operation, body)())
 
 
 def shape_of(port: Any) -> Shape:

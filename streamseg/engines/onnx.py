@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -12,6 +12,7 @@ import openvino as ov
 from streamseg.engines._onnx_file import OnnxModel
 from streamseg.engines._onnx_graph import FAILURES, last_words
 from streamseg.engines._onnx_kinds import KINDS, WEAKEST, Candidates
+from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.engines.openvino import num_cores
 from streamseg.letterbox import Letterbox
 from streamseg.model_folder import at_least_one
@@ -27,8 +28,8 @@ class Onnx:
     """Detections of an ONNX file with a YAML file of its name beside it, which says what its outputs mean.
 
     model: the file · class_names: instead of those in the YAML file · batch_size: most pictures of one call; they run
-    side by side, one a core · precision: `f32` (default, because such files compute boxes in pixels, which `bf16`
-    rounds to 2 or 4) or `bf16` · threads: cores to use, all by default.
+    side by side, one a core · precision: `f32`, which `auto` is too, because such files compute boxes in pixels, which
+    `bf16` rounds to 2 or 4; or `bf16` · threads: cores to use, all by default.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Onnx:
         model: str,
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
-        precision: Literal["bf16", "f32"] | None = None,
+        precision: Precision = "auto",
         threads: int | None = None,
     ) -> None:
         self.file, graph = OnnxModel.open(model, class_names=class_names)
@@ -45,20 +46,17 @@ class Onnx:
         self.min_score = self.file.config.min_score
         self.threads = at_least_one("threads", threads) or num_cores()
         self.batch_size = at_least_one("batch_size", batch_size) or min(self.threads, MOST_STREAMS)
-        self.precision = precision or "f32"
+        if precision == "int8":
+            raise UsageError("precision: expected auto, bf16 or f32, got 'int8': an ONNX file brings its own")
+        self.precision = chosen("f32" if precision == "auto" else precision, Cpu.here(), made_for=())
         self._reading = self.file.reading
-        core = ov.Core()
-        if self.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise UsageError(
-                "precision: expected f32, got bf16, which is slower on a CPU without bfloat16 like this one"
-            )
         properties = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": min(self.batch_size, self.threads),
         }
         try:
-            network = core.compile_model(graph, "CPU", properties)
+            network = ov.Core().compile_model(graph, "CPU", properties)
         except FAILURES as error:
             raise ModelError(f"{self.file.path}: OpenVINO cannot run it ({last_words(error)})") from error
         self._requests = [network.create_infer_request() for _ in range(self.batch_size)]
