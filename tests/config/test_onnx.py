@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from streamseg.config import OnnxConfig, OnnxFile, read_config
+from streamseg.config.onnx import ROLES
 from streamseg.types import UsageError
 
 
@@ -74,3 +76,13 @@ def test_pictures_are_prepared_as_is_usual_for_the_kind(kind: str, usual: tuple[
     assert (picture.fit, picture.channels, picture.mean[0], picture.std[0], picture.padding) == usual
     one = OnnxConfig.model_validate({"kind": kind, "picture": {"padding": 7, "size": [9, 8]}}).picture
     assert one == picture.model_copy(update={"padding": 7, "size": (9, 8)})
+
+
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    examples = re.findall(r"```yaml\n(onnx:.*?)```", page, re.S)
+    kinds = set()
+    for text in examples:
+        (tmp_path / "model.yaml").write_text(text)
+        kinds.add(read_config(tmp_path / "model.yaml", OnnxFile).onnx.kind)
+    assert kinds == set(ROLES)
