@@ -216,7 +216,8 @@ class Pipeline:
     def wait(self) -> Summary:
         """Waits for the end of all streams after `close()`, and says how they went.
 
-        In the main thread, Ctrl-C, SIGTERM and SIGHUP end the reading; what is in flight is written, part files stay playable.
+        In the main thread, Ctrl-C, SIGTERM and SIGHUP end the reading; what is in flight is written, part files stay
+        playable.
         A second one drops what is in flight; a third, or five seconds, leaves threads that hang behind.
         """
         with _signals_told_to(self._threads):
@@ -362,7 +363,7 @@ class Pipeline:
 
 @contextmanager
 def _signals_told_to(threads: Threads) -> Iterator[None]:
-    """The signals that end a run become news for `threads.wait`, so that no exception strikes in the middle of a hand-over."""
+    """The signals that end a run become news for `threads.wait`: no exception strikes in the middle of a hand-over."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let us, nor would they come
         for number in map(int, ENDING_SIGNALS):
