@@ -28,6 +28,7 @@ from streamseg.annotate.recordings import Ended
 from streamseg.annotate.request import cluster_of
 from streamseg.annotate.work import Looking, Outcome, Told
 from streamseg.annotate.worker import seats
+from streamseg.flow.pipeline import ENDING_SIGNALS
 from streamseg.types import UsageError
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _check_answers(address: str) -> None:
 
 @contextmanager
 def _signals_noted() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the handing out, so that nothing strikes in the middle of a chunk's writing."""
+    """The signals that end a run end the handing out, so that nothing strikes in the middle of a chunk's writing."""
     came: list[int] = []
     handlers = _handlers()
     for number, handler in handlers.items():
@@ -174,7 +175,7 @@ def _signals_noted() -> Iterator[list[int]]:
 def _handlers() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {int(number): signal.getsignal(number) for number in ENDING_SIGNALS}
 
 
 def _put_back(handlers: Mapping[int, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ LOSSES = 2
 """Times that a run comes back undone: once it is given to another worker, then its video is named."""
 
 SECONDS_BETWEEN_QUESTIONS = 1.0
+
+SECONDS_TO_LEAVE = 3.0
 
 SECONDS_TO_COME_BACK = 3.0
 """Before a worker that could not be reached is asked again whether it is there."""
@@ -110,7 +113,10 @@ class Lead:
         return Outcome(tuple(self._errors), 128 + signals[0] if signals else 0, tuple(self._refused))
 
     def dismiss(self) -> None:
-        """End every worker, whatever it is at."""
+        """End every worker, whatever it is at; it leaves nothing behind."""
+        with suppress(Exception):
+            leaving = [worker.actor.leave.remote() for worker in self._workers if worker.placed]
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=SECONDS_TO_LEAVE)
         for worker in self._workers:
             with suppress(Exception):
                 self._ray.kill(worker.actor)
@@ -127,7 +133,7 @@ class Lead:
             # started again on another machine where its own is gone
             scheduling_strategy=strategy(seat.node, soft=True),
         )
-        return _Hired(made.remote(looking, here=os.getcwd(), threads=seat.cpus), seat)
+        return _Hired(made.remote(looking, here=os.getcwd(), threads=seat.cpus, name=secrets.token_hex(8)), seat)
 
     def _hand_out(self) -> None:
         now = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -73,15 +74,22 @@ def seats(nodes: Sequence[Mapping[str, Any]], *, on_gpu: bool, most: int | None 
 class Worker:
     """Looks at runs, one after the other, as a Ray actor of which another thread asks how far it is.
 
-    here: the folder in which the leader is, so that relative paths mean the same · threads: of the engine
+    here: the folder in which the leader is, so that relative paths mean the same · threads: of the engine · name: that
+    nobody else has; started again, a worker has the same one, and removes what it had not come to remove
     """
 
-    def __init__(self, looking: Looking, *, here: str, threads: int) -> None:
+    def __init__(self, looking: Looking, *, here: str, threads: int, name: str) -> None:
         with suppress(OSError):  # with nothing but addresses and absolute paths there need not be such a folder
             os.chdir(here)
         self._looking, self._threads = looking, threads
         self._engine: Engine | None = None
         self._frames = 0
+        self._folder = Path(tempfile.gettempdir()) / f"streamseg-{name}"
+        self.leave()
+
+    def leave(self) -> None:
+        """Remove what of an unfinished run lies on this machine."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def place(self) -> str:
         """Where it is, as soon as it is there."""
@@ -103,15 +111,17 @@ class Worker:
         except Exception as error:
             return Looked(missed=said(error)) if run.video in self._looking.addresses else Looked(unfit=said(error))
         chunks: list[tuple[Ended, bytes]] = []
-        with tempfile.TemporaryDirectory(prefix="streamseg-") as folder:
-            looking = replace(self._looking, store={run.video: Path(folder)})
+        looking = replace(self._looking, store={run.video: self._folder})
+        try:
             outcome = work.look(
                 engine,
                 [at_hand],
                 looking,
-                ended=lambda each: chunks.append((each, recordings.file_of(Path(folder), each.number).read_bytes())),
+                ended=lambda each: chunks.append((each, recordings.file_of(self._folder, each.number).read_bytes())),
                 told=self._count,
             )
+        finally:
+            self.leave()
         errors = [error for _, error in outcome.errors]
         unfit = next((said(error) for error in errors if isinstance(error, OutputError)), "")
         return Looked(tuple(chunks), tuple(map(work.portable, errors)), unfit)

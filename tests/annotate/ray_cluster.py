@@ -35,13 +35,16 @@ ENVIRONMENT = {
 
 
 class RayCluster:
-    """Nodes of this machine, each with CPUs of its own by Ray's reckoning; the first is the head. address: HOST:PORT"""
+    """Nodes of this machine, each with CPUs of its own by Ray's reckoning; the first is the head.
+
+    address: HOST:PORT · folder: of temporary files
+    """
 
     def __init__(self, *cpus: int) -> None:
         self._cpus = cpus
         self._nodes: list[subprocess.Popen[bytes]] = []
         # a socket's path is short, so pytest's own folder will not do
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self.address = f"127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Self:
@@ -56,7 +59,7 @@ class RayCluster:
     def __exit__(self, *exc: object) -> None:
         for node in reversed(self._nodes):
             end(node)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, cpus: int, *, head: bool = False) -> subprocess.Popen[bytes]:
         """One node more, once it has joined."""
@@ -71,14 +74,14 @@ class RayCluster:
             "--include-log-monitor=false",
             "--disable-usage-stats",
             *(["--no-monitor"] if head else []),
-            *([f"--temp-dir={self._folder}"] if head else []),
+            *([f"--temp-dir={self.folder}"] if head else []),
             "--block",
         ]
-        log = self._folder / f"node-{len(self._nodes)}.log"
+        log = self.folder / f"node-{len(self._nodes)}.log"
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *options],
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **ENVIRONMENT, "TMPDIR": str(self.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

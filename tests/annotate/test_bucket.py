@@ -173,10 +173,10 @@ def test_a_worker_of_a_cluster_fetches_the_video_by_its_address(
     looking, (whole,) = planned(here, "s3://films/clips/a.mp4")
     on_another_machine(monkeypatch, here, "second")
     whole.path.unlink()  # the leader's copy
-    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    looked = Worker(looking, here=str(here), threads=1, name="one").look(whole)
     assert [
         [json.loads(line) for line in gzip.decompress(data).splitlines()][1:-1] for _, data in looked.chunks
     ] == expected
     bucket.Object("clips/a.mp4").delete()
-    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    looked = Worker(looking, here=str(here), threads=1, name="one").look(whole)
     assert looked == Looked(missed="s3://films/clips/a.mp4: cannot be read (no such file)")

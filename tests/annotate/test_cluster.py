@@ -95,7 +95,7 @@ def test_a_worker_sends_what_would_have_been_recorded_here(here: Path) -> None:
     clip(here / "a.mp4")
     run("a.mp4")
     looking, (whole,) = planned(here, here / "a.mp4")
-    worker = Worker(looking, here=str(here), threads=1)
+    worker = Worker(looking, here=str(here), threads=1, name="one")
     looked = worker.look(whole)
     assert [data for _, data in looked.chunks] == [path.read_bytes() for path in chunks("labels", "a")]
     assert (worker.frames(), looked.errors, looked.unfit) == (35, (), "")
@@ -106,10 +106,10 @@ def test_a_worker_that_sees_another_video_does_not_look_at_it(here: Path) -> Non
     run("a.mp4")
     looking, (whole,) = planned(here, here / "a.mp4")
     clip(here / "a.mp4", num_frames=20)
-    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    looked = Worker(looking, here=str(here), threads=1, name="one").look(whole)
     assert looked.unfit == f"{here}/a.mp4: another file there than where the job was begun" and not looked.chunks
     (here / "a.mp4").unlink()
-    looked = Worker(looking, here=str(here), threads=1).look(whole)
+    looked = Worker(looking, here=str(here), threads=1, name="one").look(whole)
     assert looked.unfit == f"{here}/a.mp4: cannot be read: no such file or directory"
 
 
@@ -220,7 +220,7 @@ def test_a_cluster_finds_the_same_and_every_worker_has_a_share(lead: Lead, here:
 
 
 @pytest.mark.thorough
-def test_a_worker_that_is_killed_in_the_middle_has_its_run_done_again(lead: Lead, here: Path) -> None:
+def test_a_worker_that_is_killed_in_the_middle_has_its_run_done_again(lead: Lead, here: Path, pair: RayCluster) -> None:
     leading = lead(engine=telling(here / "frames"))
     wait_for(lambda: chunks(here / "there", "a"))
     pid, before = wait_for(partial(busy, here / "frames"))
@@ -234,6 +234,7 @@ def test_a_worker_that_is_killed_in_the_middle_has_its_run_done_again(lead: Lead
     assert len(shares) == 3 and shares[pid][: len(before)] == before
     again = [each for other, frames in shares.items() if other != pid for each in frames]
     assert set(shares[pid]) & set(again)
+    assert list(pair.folder.glob("streamseg-*")) == []
 
 
 def busy(path: Path) -> tuple[int, list[str]] | None:
