@@ -267,6 +267,15 @@ def test_a_wrong_file_is_never_under_the_final_name(server: str, cache: Path, pa
     assert list(cache.iterdir()) == []
 
 
+def test_a_checksum_may_be_how_it_begins(server: str, tmp_path: Path) -> None:
+    url, target = f"{server}/large/ranges/a.pth", tmp_path / "a.pth"
+    assert fetch(url, target, checksum=f"sha256:{sha256(LARGE)[:8]}", by_hand="").read_bytes() == LARGE
+    for digits in ("00000000", sha256(LARGE)[:7]):
+        with pytest.raises(ModelError, match="its SHA-256 is another one"):
+            fetch(url, tmp_path / "b.pth", checksum=f"sha256:{digits}", by_hand="")
+    assert list(tmp_path.glob("*.pth")) == [target]
+
+
 def test_a_zip_goes_on_where_it_stopped_too(server: str, cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / "large.part.zip").write_bytes(LARGE[:1000])
