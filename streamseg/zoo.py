@@ -25,6 +25,9 @@ GRAPHS, INT8 = "graphs", "int8"
 """In the folder of a model, the folders with its networks' graphs and with its networks in int8; it may lack them."""
 EMBEDDED = Path(__file__).parent / "weights"
 
+TORCH_ENDINGS = (".pth", ".pt", ".safetensors", ".pkl")
+"""Of the weights files of torchvision and detectron2."""
+
 
 @dataclass(frozen=True)
 class Download:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import math
-import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +10,7 @@ import h5py
 import numpy as np
 
 from streamseg.model.tensors import refused
+from streamseg.model.torch_files import read_state_dict
 from streamseg.types import ModelError
 
 if TYPE_CHECKING:
@@ -71,62 +69,6 @@ def load_weights(model: Any, path: Path, *, without: Sequence[Any] = ()) -> None
         raise refused(path, "weights of this model", problems)
     for name, variable in wanted.items():
         variable.assign(found[name].astype("float32"))
-
-
-class _StateDictReader(pickle._Unpickler):
-    """Reads a PyTorch state dict: three known names become plain tuples, any other name is refused.
-
-    The unpickler that is written in Python: one damaged byte can make the one in C take all memory.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *rest: (storage, offset, size, stride)
-        if module == "torch" and name in ("FloatStorage", "LongStorage"):
-            return name
-        raise ModelError(f"the weights file asks for {module}.{name}, which a state dict has no need of")
-
-    def persistent_load(self, pid: Any) -> Any:
-        return pid
-
-
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch state dict in its older file layout (before 1.6), by name.
-
-    Raises ModelError when the file is not one or asks for anything but tensors.
-    """
-    types: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-    try:
-        with path.open("rb") as file:
-            magic, _, _, tensors, keys = (_StateDictReader(file).load() for _ in range(5))
-            if magic != 0x1950A86A20F9469CFC6C:
-                raise ModelError(f"{path}: not a PyTorch state dict")
-            kinds: dict[str, np.dtype[Any]] = {storage[2]: types[storage[1]] for storage, *_ in tensors.values()}
-            storages = {}
-            for key in keys:
-                count = int(np.frombuffer(file.read(8), "<i8")[0])
-                size = count * kinds[key].itemsize
-                if not 0 <= size <= path.stat().st_size:
-                    raise ValueError(f"storage {key} is said to have {count} values")
-                storages[key] = np.frombuffer(file.read(size), kinds[key], count)
-        return {
-            name: _view(storages[storage[2]], offset, size, stride)
-            for name, (storage, offset, size, stride) in tensors.items()
-        }
-    except ModelError:
-        raise
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ModelError(f"{path}: not a readable PyTorch state dict ({error})") from error
-
-
-def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
-    """The tensor that lies in a storage from `offset` on. Raises ValueError when it does not lie in it wholly."""
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or max(last, math.prod(size) - 1) >= len(storage):
-        raise ValueError(f"a tensor of shape {tuple(size)} does not fit its {len(storage)} values")
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride]).copy()
 
 
 def efficientnet_lite_weights(tensors: dict[str, np.ndarray], num_blocks: int) -> Iterable[list[np.ndarray]]:

@@ -6,10 +6,7 @@ import collections
 import contextlib
 import fcntl
 import importlib.util
-import io
 import os
-import pickle
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamseg.model.checkpoint import load_imagenet, load_weights, read_state_dict, save_weights, weights_by_name
+from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
 from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.layers import Convolution, to_be_filled
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
+from streamseg.model.torch_files import read_state_dict
 from streamseg.training.fit import imagenet_weights
 from streamseg.types import ModelError
 from tests.tiny_model import TINY
-
-MAGIC = 0x1950A86A20F9469CFC6C
+from tests.torch_files import Call, Named, pickled, state_dict, tensor
 
 
 def tiny_network(seed: int) -> MaskRCNN:
@@ -147,59 +144,6 @@ def test_a_missing_file_and_a_file_that_is_no_hdf5_are_refused(tmp_path: Path) -
 # --- the reader of PyTorch state dicts ------------------------------------------------------------------------------
 
 
-class _Named:
-    """Pickled as the global `module.name`."""
-
-    def __init__(self, module: str, name: str) -> None:
-        self.module, self.name = module, name
-
-
-class _Call:
-    """Pickled as a call of a global."""
-
-    def __init__(self, function: _Named, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-
-class _Storage:
-    def __init__(self, kind: str, key: str, count: int) -> None:
-        self.id = ("storage", _Named("torch", kind), key, "cpu", count, None)
-
-
-class _Pickler(pickle._Pickler):
-    """Writes what PyTorch would write, without PyTorch."""
-
-    def persistent_id(self, value: Any) -> Any:
-        return value.id if isinstance(value, _Storage) else None
-
-    def save(self, value: Any, save_persistent_id: bool = True) -> None:
-        if isinstance(value, _Named):
-            self.write(f"c{value.module}\n{value.name}\n".encode())
-        elif isinstance(value, _Call):
-            self.save(value.function)
-            self.save(value.arguments)
-            self.write(b"R")
-        else:
-            super().save(value, save_persistent_id)
-
-
-def pickled(value: Any) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, 2).dump(value)
-    return file.getvalue()
-
-
-def tensor(kind: str, key: str, count: int, *, offset: Any = 0, size: Any = (2, 3), stride: Any = (3, 1)) -> _Call:
-    rebuild = _Named("torch._utils", "_rebuild_tensor_v2")
-    return _Call(rebuild, _Storage(kind, key, count), offset, size, stride, False, collections.OrderedDict())
-
-
-def state_dict(tensors: Any, storages: dict[str, np.ndarray]) -> bytes:
-    parts = [MAGIC, 1001, {"little_endian": True}, tensors, sorted(storages)]
-    body = b"".join(pickled(part) for part in parts)
-    return body + b"".join(struct.pack("<q", storages[key].size) + storages[key].tobytes() for key in sorted(storages))
-
-
 SIX = np.arange(6, dtype="<f4")
 
 
@@ -232,7 +176,7 @@ def test_a_state_dict_is_read_without_pytorch(tmp_path: Path) -> None:
 )
 def test_a_file_that_wants_to_run_something_is_refused_and_runs_nothing(tmp_path: Path, module: str, name: str) -> None:
     mark = tmp_path / "mark"
-    attack = {"weight": _Call(_Named(module, name), f"touch {mark}")}
+    attack = {"weight": Call(Named(module, name), f"touch {mark}")}
     with pytest.raises(ModelError, match=f"asks for {module}.{name}"):
         read_state_dict(written(tmp_path, state_dict(attack, {})))
     assert not mark.exists()
