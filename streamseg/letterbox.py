@@ -48,7 +48,7 @@ class Letterbox:
         left, top = (self.input_width - self.inner_width) // 2, (self.input_height - self.inner_height) // 2
         return replace(self, left=left, top=top)
 
-    def place(self, rgb: np.ndarray, out: np.ndarray, *, padding: int = PADDING) -> None:
+    def place(self, rgb: np.ndarray, out: np.ndarray, *, padding: int | tuple[int, ...] = PADDING) -> None:
         """Write the scaled picture (inner_height, inner_width, 3) uint8 into `out` (input_height, input_width, 3)."""
         right, bottom = self.left + self.inner_width, self.top + self.inner_height
         out[self.top : bottom, self.left : right] = rgb

@@ -26,7 +26,8 @@ class ModelFolder:
 
     @classmethod
     def open(cls, model: str | Path, *, class_names: Sequence[str] | None = None) -> ModelFolder:
-        """Read a model by name, by folder or by the path of a `.h5` file of matterport/Mask_RCNN.
+        """Read a model by name, by folder or by the path of a weights file: of matterport/Mask_RCNN (`.h5`),
+        torchvision or detectron2 (`.pth`, `.safetensors`, `.pkl`).
 
         class_names: what the classes of such a file are called, without the background. What cannot be read off the
         file, its input size above all, may stand beside it: `NAME.yaml` for `NAME.h5`, laid out like `configs/`, with
@@ -36,10 +37,11 @@ class ModelFolder:
         path = zoo.resolve(model)
         if path.is_dir():
             if class_names:
-                raise UsageError(f"--class-names: the model {path.name} has names of its own; they are for a .h5 file")
+                raise UsageError(
+                    f"--class-names: the model {path.name} has names of its own; they are for a weights file"
+                )
             return cls(path, _config_in(path / zoo.CONFIG), path / zoo.WEIGHTS)
-        from streamseg.model.matterport_h5 import config_of
-
+        config_of = _reader_of(path)
         names = class_names or zoo.class_names_of(path)
         beside = path.with_suffix(".yaml")
         if not beside.is_file():
@@ -67,6 +69,8 @@ class ModelFolder:
 
     def check_weights(self) -> None:
         """Raise ModelError when the weights file is none at all; whether its tensors fit, only the network can tell."""
+        if self.weights.suffix in zoo.TORCH_ENDINGS:
+            return  # it was read for its configuration
         import h5py  # a tenth of a second that a run on an exported model does not need
 
         try:
@@ -84,6 +88,12 @@ class ModelFolder:
         letterbox = Letterbox.fit(frame.width, frame.height, width, height, frame.pixel_aspect)
         letterbox.place(frame.rgb(letterbox.inner_width, letterbox.inner_height), out, padding=self.config.padding)
         return letterbox
+
+    def picture_in(self, letterbox: Letterbox) -> tuple[int, int]:
+        """(width, height) of what the model cuts boxes to: its input, or the picture in its top left corner."""
+        if self.config.clip_to == "picture":
+            return letterbox.inner_width, letterbox.inner_height
+        return letterbox.input_width, letterbox.input_height
 
     def found(self, detections: np.ndarray, letterbox: Letterbox) -> np.ndarray:
         """The rows of a network's detections (D, 6) that are some, in pixels of the input.
@@ -120,6 +130,17 @@ class ModelFolder:
             track_ids=np.full(len(detections), -1, np.int32),
             class_names=self.config.class_names,
         )
+
+
+def _reader_of(path: Path) -> Callable[..., ModelConfig]:
+    """What reads a configuration off a weights file."""
+    if path.suffix in zoo.TORCH_ENDINGS:
+        from streamseg.model import torchvision_weights
+
+        return torchvision_weights.config_of
+    from streamseg.model import matterport_h5
+
+    return matterport_h5.config_of
 
 
 def _config_in(file: Path, read: Callable[[dict[str, Any]], ModelConfig] = ModelConfig.model_validate) -> ModelConfig:

@@ -74,12 +74,12 @@ def quality_of(text: str) -> str | float:
 # What `run` and `annotate` are asked in the same words.
 
 CLASSES = Option(flags=("--classes",), read=names_of, metavar="A,B", help="Keep only these classes.")
-MODEL = Option(flags=("--model",), metavar="NAME|FOLDER|H5|ONNX", help="Default: people. See `streamseg models`.")
+MODEL = Option(flags=("--model",), metavar="NAME|FOLDER|FILE", help="Default: people. See `streamseg models`.")
 CLASS_NAMES = Option(
     flags=("--class-names",),
     read=names_of,
     metavar="A,B",
-    help="What the classes of a foreign .h5 or .onnx file are called, in its order.",
+    help="What the classes of a foreign file are called, in its order.",
 )
 TILES = Option(
     flags=("--tiles",),

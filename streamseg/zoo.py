@@ -1,8 +1,8 @@
 """Models by name: those embedded in this package, those downloaded before, and any folder that holds one.
 
-A model is a folder with `model.yaml` (its configuration) and `model.weights.h5`, or one `.h5` file of
-matterport/Mask_RCNN. What was downloaded lies in the platform's cache folder. A download is taken only with the
-checksum that was promised for it.
+A model is a folder with `model.yaml` (its configuration) and `model.weights.h5`, or one weights file: `.h5` of
+matterport/Mask_RCNN, `.pth`, `.safetensors` or `.pkl` of torchvision or detectron2. What was downloaded lies in the
+platform's cache folder. A download is taken only with the checksum that was promised for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ EMBEDDED = Path(__file__).parent / "weights"
 
 TORCH_ENDINGS = (".pth", ".pt", ".safetensors", ".pkl")
 """Of the weights files of torchvision and detectron2."""
+
+ENDINGS = (".h5", *TORCH_ENDINGS)
+"""Of the weights files that are models by themselves."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,10 @@ class Download:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A model of matterport/Mask_RCNN that can be fetched: its `.h5` file as it is.
+    """A model of matterport/Mask_RCNN or torchvision that can be fetched: its weights file as it is.
 
-    checksum: `md5:…` or `sha256:…` · class_names: of its classes, without the background
+    checksum: `md5:…` or `sha256:…`, or how it begins: eight digits or more · class_names: of its classes, without the
+    background
     """
 
     url: str
@@ -82,11 +86,30 @@ _COCO = (
 COCO_CLASSES = tuple(_COCO.split(", "))
 """The 80 classes of COCO in the order of their ids there, which is that of matterport's networks from 1 on."""
 
+_GAPS = {12: "street sign", 26: "hat", 29: "shoe", 30: "eye glasses", 45: "plate", 66: "mirror", 68: "window"}
+_GAPS |= {69: "desk", 71: "door", 83: "blender"}
+
+
+def _by_id() -> Iterator[str]:
+    """The names of the category ids 1 to 90, the unused ones among them."""
+    used = iter(COCO_CLASSES)
+    return (_GAPS[i] if i in _GAPS else next(used) for i in range(1, 91))
+
+
+COCO_IDS = tuple(_by_id())
+"""The names of COCO's category ids from 1 to 90, which torchvision's networks have; ten of them never occur."""
+
 KNOWN: Mapping[str, Download | WeightsFile] = {
     "coco": WeightsFile(
         "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
         "md5:e98aaff6f99e307b5e2a8a3ff741a518",
         COCO_CLASSES,
+    ),
+    "maskrcnn_resnet50_fpn": WeightsFile(
+        "https://download.pytorch.org/models/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "sha256:bf2d0c1e", COCO_IDS
+    ),
+    "maskrcnn_resnet50_fpn_v2": WeightsFile(
+        "https://download.pytorch.org/models/maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "sha256:73cbd019", COCO_IDS
     ),
 }
 """Models that are known by a name of their own and lie elsewhere."""
@@ -102,9 +125,9 @@ def names() -> list[str]:
 def resolve(name_or_path: str | Path) -> Path:
     """The folder of a model, with both files in it: a name of `names()`, or a path such as `runs/people`.
 
-    For weights of matterport/Mask_RCNN (`coco`, or the path of a `.h5` file) it is the file itself, which says what
-    it is. Raises UsageError for a name that nothing has, ModelError for a model that is not here or lacks one of the
-    files.
+    For weights of matterport/Mask_RCNN, torchvision or detectron2 (`coco`, or the path of a file with one of ENDINGS)
+    it is the file itself, which says what it is. Raises UsageError for a name that nothing has, ModelError for a model
+    that is not here or lacks one of the files.
     """
     text = str(name_or_path)
     for folder in (EMBEDDED / text, downloaded() / text):
@@ -119,12 +142,14 @@ def resolve(name_or_path: str | Path) -> Path:
         if missing:
             raise ModelError(f"{path}: no model, it holds no {' and no '.join(missing)}")
         return path
-    if path.is_file() and path.suffix == ".h5":
+    if path.is_file() and path.suffix in ENDINGS:
         return path
     if is_onnx(path) and path.is_file():
         raise ModelError(f"{path}: expected the folder of a model; an ONNX file only runs, in the engine onnx")
     if path.exists():
-        raise ModelError(f"{path}: expected the folder of a model ({CONFIG} and {WEIGHTS}) or a .h5 file")
+        raise ModelError(
+            f"{path}: expected the folder of a model ({CONFIG} and {WEIGHTS}) or a file of {', '.join(ENDINGS)}"
+        )
     if known:
         by_hand = f" (or put {known.path.name} at {known.path})" if isinstance(known, WeightsFile) else ""
         raise ModelError(f"the model {text!r} is not here yet; get it with: streamseg models download {text}{by_hand}")

@@ -159,9 +159,9 @@ def test_a_training_of_another_version_does_not_hide_the_model(cache: Path) -> N
 
 
 def test_coco_is_listed_to_be_downloaded_and_then_with_its_classes(cache: Path) -> None:
-    assert "coco            not here yet: streamseg models download coco" in models().stdout
+    assert "coco                      not here yet: streamseg models download coco" in models().stdout
     matterport_file(cache / "mask_rcnn_coco.h5", num_classes=81)
-    assert "coco            person, bicycle, car, motorcycle and 76 more  " in models().stdout
+    assert "coco                      person, bicycle, car, motorcycle and 76 more  " in models().stdout
     said = " ".join(models("show", "coco").stdout.split())
     assert "[background, person, bicycle, " in said and "hair drier, toothbrush]" in said
 

@@ -188,9 +188,9 @@ def test_a_folder_without_weights_says_what_it_lacks(tmp_path: Path) -> None:
 
 
 def test_any_other_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "weights.pth").write_bytes(b"")
-    with pytest.raises(ModelError, match="expected the folder of a model .* or a .h5 file"):
-        zoo.resolve(tmp_path / "weights.pth")
+    (tmp_path / "weights.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match="expected the folder of a model .* or a file of .h5, .pth"):
+        zoo.resolve(tmp_path / "weights.bin")
 
 
 def test_a_weights_file_is_found_by_its_path(tmp_path: Path) -> None:
@@ -265,6 +265,37 @@ def test_a_wrong_file_is_never_under_the_final_name(server: str, cache: Path, pa
     with pytest.raises(ModelError, match="not the file that was promised: its MD5 is another one"):
         zoo.download("coco", known={"coco": replace(known, checksum="md5:" + "0" * 32)})
     assert list(cache.iterdir()) == []
+
+
+def torchvision_file(server: str, digits: str) -> dict[str, zoo.Download | zoo.WeightsFile]:
+    url = f"{server}/large/ranges/maskrcnn_resnet50_fpn_v2_coco-{digits}.pth"
+    return {"maskrcnn_resnet50_fpn_v2": zoo.WeightsFile(url, f"sha256:{digits}", zoo.COCO_IDS)}
+
+
+def test_a_file_of_torchvision_is_kept_if_its_checksum_begins_as_its_name_says(server: str, cache: Path) -> None:
+    known = torchvision_file(server, sha256(LARGE)[:8])
+    path = zoo.download("maskrcnn_resnet50_fpn_v2", known=known)
+    assert path.parent == cache and path.read_bytes() == LARGE
+    zoo.download("maskrcnn_resnet50_fpn_v2", known=known)
+    assert len(Server.asked) == 1
+
+
+@pytest.mark.parametrize("digits", ["00000000", sha256(LARGE)[:7]])
+def test_a_file_whose_checksum_begins_otherwise_is_refused(server: str, cache: Path, digits: str) -> None:
+    with pytest.raises(ModelError, match="not the file that was promised: its SHA-256 is another one"):
+        zoo.download("maskrcnn_resnet50_fpn_v2", known=torchvision_file(server, digits))
+    assert list(cache.iterdir()) == []
+
+
+def test_the_models_of_torchvision_are_known_by_the_names_that_they_have_there(cache: Path) -> None:
+    for name in ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"):
+        known = zoo.KNOWN[name]
+        assert isinstance(known, zoo.WeightsFile)
+        digits = known.checksum.removeprefix("sha256:")
+        assert known.path.parent == cache and known.path.name.endswith(f"-{digits}.pth") and len(digits) == 8
+        known.path.parent.mkdir(parents=True, exist_ok=True)
+        known.path.write_bytes(b"")
+        assert zoo.resolve(name) == known.path and zoo.class_names_of(known.path) == zoo.COCO_IDS
 
 
 def test_a_checksum_may_be_how_it_begins(server: str, tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ Examples:
 
 
 def evaluate(
-    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|H5|ONNX", help="See `streamseg models`."),
+    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|FILE", help="See `streamseg models`."),
     class_names: str = typer.Option(
         None,
         "--class-names",
         metavar="A,B",
-        help="What the classes of a foreign .h5 or .onnx file are called, in its order.",
+        help="What the classes of a foreign file are called, in its order.",
     ),
     data: Path = typer.Option(
         ...,

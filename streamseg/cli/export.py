@@ -33,9 +33,12 @@ Examples:
 
 
 def export(
-    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|H5", help="See `streamseg models`."),
+    model: str = typer.Option("people", "--model", metavar="NAME|FOLDER|FILE", help="See `streamseg models`."),
     class_names: str = typer.Option(
-        None, "--class-names", metavar="A,B", help="What the classes of a foreign .h5 file are called, in its order."
+        None,
+        "--class-names",
+        metavar="A,B",
+        help="What the classes of a foreign weights file are called, in its order.",
     ),
     format: str = typer.Option(..., "--format", metavar="NAME", help="onnx, openvino or savedmodel."),
     size: str = typer.Option(

@@ -42,10 +42,10 @@ def inspect(
     ),
     output: Path = typer.Option(..., "-o", "--output", parser=a_path, metavar="PAGE.html", help="The page to write."),
     model: str = typer.Option(
-        "people", "--model", metavar="NAME|FOLDER|H5", help="IMAGE: what looks at it; see `streamseg models`."
+        "people", "--model", metavar="NAME|FOLDER|FILE", help="IMAGE: what looks at it; see `streamseg models`."
     ),
     class_names: str = typer.Option(
-        None, "--class-names", metavar="A,B", help="IMAGE: what the classes of a foreign .h5 file are called."
+        None, "--class-names", metavar="A,B", help="IMAGE: what the classes of a foreign weights file are called."
     ),
     data: Path = typer.Option(
         None,

@@ -58,7 +58,7 @@ class Line:
 
 def table(model: ModelConfig, training: TrainingConfig | None, *, width: int) -> str:
     """All knobs in groups, `width` columns wide."""
-    blank = type(model).matterport() if model.family == "matterport" else type(model)()
+    blank = type(model).of_family(model.family)
     knobs = list(_knobs([model], blank))
     if training is not None:
         knobs += _knobs([training])

@@ -37,20 +37,20 @@ def models(ctx: typer.Context) -> None:
 
     for name in zoo.names():
         path = zoo.resolve(name)
-        typer.echo(f"{name:16}{_classes(path):46}{_megabytes(path):>8}  {path}")
+        typer.echo(f"{name:26}{_classes(path):46}{_megabytes(path):>8}  {path}")
     for name, known in zoo.KNOWN.items():
         if name not in zoo.names():
-            typer.echo(f"{name:16}not here yet: streamseg models download {name}  ({known.url})")
+            typer.echo(f"{name:26}not here yet: streamseg models download {name}  ({known.url})")
 
 
 @app.command()
 def show(
-    name: str = typer.Argument(..., metavar="NAME|FOLDER|H5|ONNX|YAML", help="A model, or a configuration of one."),
+    name: str = typer.Argument(..., metavar="NAME|FOLDER|FILE|YAML", help="A model, or a configuration of one."),
     class_names: str = typer.Option(
         None,
         "--class-names",
         metavar="A,B",
-        help="What the classes of a foreign .h5 or .onnx file are called, in its order.",
+        help="What the classes of a foreign file are called, in its order.",
     ),
 ) -> None:
     """Show every knob of a model and of its training: what it is set to, whether that is the default, what it does.
@@ -76,7 +76,7 @@ def show(
         return
     if file := _configuration(name):
         if class_names:
-            raise UsageError(f"--class-names: {file} has names of its own; they are for a .h5 file")
+            raise UsageError(f"--class-names: {file} has names of its own; they are for a weights file")
         facts, model, training = _of_configuration(file)
     else:
         facts, model, training = _of_model(name, names_of(class_names))

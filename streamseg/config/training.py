@@ -96,14 +96,14 @@ class TrainingConfig(Knobs):
         3,
         ge=0,
         le=8,
-        description="stem and first stages of the backbone that keep their weights (lite family; in the other, the "
+        description="stem and first stages of the backbone that keep their weights (lite family; in the others, the "
         "`layers` of a stage say it all)",
     )
     train_depthwise: bool = Field(
         False, description="train the backbone's depthwise kernels; dear on a CPU, worth little (lite family)"
     )
     train_norm: bool = Field(
-        False, description="batch norms follow the statistics of each batch, or keep theirs (matterport family)"
+        False, description="batch norms follow the statistics of each batch, or keep theirs (ResNet families)"
     )
     precision: Literal["float32", "mixed_bfloat16"] = Field(
         "mixed_bfloat16", description="what the layers compute in; weights are always float32"
@@ -166,8 +166,15 @@ class ExperimentConfig(Knobs):
     def _fits(self) -> ExperimentConfig:
         if self.training:
             family = self.model.family
-            other = {"lite": ("train_norm",), "matterport": ("frozen_stages", "train_depthwise")}[family]
+            other = ("train_norm",) if family == "lite" else ("frozen_stages", "train_depthwise")
             refuse_set(self.training, other, f"nothing in the {family} family reads it")
+            if self.model.roi_sampling == "adaptive":  # a loop of unknown length has no gradient on JAX
+                raise ValueError("model.roi_sampling: expected one or two to train with, got adaptive")
+            if family == "torchvision" and self.training.start_from == "imagenet":
+                raise ValueError(
+                    "training.start_from: expected a Mask R-CNN of torchvision or detectron2 in that family, "
+                    "such as maskrcnn_resnet50_fpn_v2, got imagenet"
+                )
             candidates = self.training.max_objects + (self.training.num_proposals or self.model.num_proposals)
             if self.training.roi_samples > candidates:
                 raise ValueError(

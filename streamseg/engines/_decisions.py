@@ -6,6 +6,8 @@ n best anchors, N proposals, D detections, K classes. Boxes are xyxy in the unit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from streamseg.config import MAX_LOG_SCALE, ModelConfig
@@ -15,17 +17,35 @@ CHUNK = 64
 
 
 def propose(
-    scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, config: ModelConfig, *, size: tuple[int, int]
+    scores: np.ndarray,
+    deltas: np.ndarray,
+    anchors: np.ndarray,
+    config: ModelConfig,
+    *,
+    size: tuple[int, int],
+    counts: Sequence[int] = (),
 ) -> np.ndarray:
     """Proposals (N, 4), best first, zeros at the end, from scores (A,) and deltas (A, 4) of the anchors (A, 4).
 
-    size: (width, height) of the input in pixels.
+    size: (width, height) in pixels that boxes in pixels are cut to ·
+    counts: of `anchors.group_sizes`.
     """
-    best = best_rows(scores, config.proposals_before_nms)
+    original, starts = config.family == "matterport", np.cumsum((0, *counts[:-1]))
+    if len(counts) < 2:
+        best = best_rows(scores, config.proposals_before_nms)
+    else:
+        of_each = [
+            start + best_rows(scores[start : start + count], config.proposals_before_nms)
+            for start, count in zip(starts, counts, strict=True)
+        ]
+        best = np.concatenate(of_each)
+        best = best[np.argsort(-scores[best], kind="stable")]
     boxes = clipped(moved(anchors[best], deltas[best], config.rpn_delta_std, config), config, size)
-    if config.family == "lite":
-        boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 1]
-    kept = boxes[nms(boxes, threshold=config.rpn_nms_threshold, most=config.num_proposals)]
+    if not original:
+        big = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= config.smallest_proposal
+        best, boxes = best[big], boxes[big]
+    groups = np.searchsorted(starts, best, side="right") if len(counts) > 1 else None
+    kept = boxes[nms(boxes, threshold=config.rpn_nms_threshold, most=config.num_proposals, groups=groups)]
     proposals = np.zeros((config.num_proposals, 4), np.float32)
     proposals[: len(kept)] = kept
     return proposals
@@ -36,18 +56,22 @@ def detect(
 ) -> np.ndarray:
     """Detections (D, 6) of x1, y1, x2, y2, score, class, best first, from class logits (N, K) and deltas (N, K, 4).
 
-    size: (width, height) of the input in pixels.
+    size: (width, height) in pixels that boxes in pixels are cut to.
     """
-    lite = config.family == "lite"
+    original = config.family == "matterport"
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponents / exponents.sum(axis=1, keepdims=True)
-    class_ids = probabilities[:, 1:].argmax(axis=1) + 1 if lite else probabilities.argmax(axis=1)
-    rows = np.arange(len(class_ids))
+    rows = np.arange(len(proposals))
+    if config.all_classes:
+        rows, class_ids = np.nonzero(probabilities >= config.detection_min_score)
+    else:
+        class_ids = probabilities.argmax(axis=1) if original else probabilities[:, 1:].argmax(axis=1) + 1
     scores = probabilities[rows, class_ids]
-    refined = clipped(moved(proposals, deltas[rows, class_ids], config.delta_std, config), config, size)
+    refined = clipped(moved(proposals[rows], deltas[rows, class_ids], config.delta_std, config), config, size)
     firm = (class_ids > 0) & (scores >= config.detection_min_score)
-    if lite:  # rows of padding among them
-        firm &= (refined[:, 2:] - refined[:, :2]).min(axis=1) >= 0.5
+    if not original:  # rows of padding among them
+        sides = proposals[rows, 2:] - proposals[rows, :2]
+        firm &= (sides.min(axis=1) > 0) & ((refined[:, 2:] - refined[:, :2]).min(axis=1) >= config.smallest_detection)
     firm = np.flatnonzero(firm)
     firm = firm[np.argsort(-scores[firm], kind="stable")]
     kept = nms(
@@ -68,9 +92,9 @@ def best_rows(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def moved(boxes: np.ndarray, deltas: np.ndarray, std: tuple[float, ...], config: ModelConfig) -> np.ndarray:
-    """Boxes (n, 4) moved by deltas (n, 4) in units of `std`; the lite family's grow within a bound."""
+    """Boxes (n, 4) moved by deltas (n, 4) in units of `std`; those in pixels grow within a bound."""
     deltas = deltas * np.array(std, np.float32)
-    log_scale = np.minimum(deltas[:, 2:], np.float32(MAX_LOG_SCALE)) if config.family == "lite" else deltas[:, 2:]
+    log_scale = np.minimum(deltas[:, 2:], np.float32(MAX_LOG_SCALE)) if config.family != "matterport" else deltas[:, 2:]
     size = boxes[:, 2:] - boxes[:, :2]
     centre = boxes[:, :2] + 0.5 * size + deltas[:, :2] * size
     with np.errstate(over="ignore"):
@@ -80,8 +104,8 @@ def moved(boxes: np.ndarray, deltas: np.ndarray, std: tuple[float, ...], config:
 
 
 def clipped(boxes: np.ndarray, config: ModelConfig, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (n, 4) cut to an input of `size` (width, height) pixels."""
-    limit = np.array(size * 2 if config.family == "lite" else (1, 1, 1, 1), np.float32)
+    """Boxes (n, 4) cut to `size` (width, height) in pixels, or to 1 in the matterport family."""
+    limit = np.array((1, 1, 1, 1) if config.family == "matterport" else size * 2, np.float32)
     inside: np.ndarray = np.clip(boxes, 0, limit)
     return inside
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from streamseg.engines._precision import Precision
+from streamseg.letterbox import Letterbox
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, UsageError
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 class Keras:
     """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
 
-    model: a name, folder or .h5 file · class_names: what the classes of such a file are called · batch_size: pictures
+    model: a name, folder or weights file · class_names: what the classes of such a file are called · batch_size: pictures
     of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; `auto` is bf16 on
     a GPU, f32 on a CPU.
     """
@@ -73,7 +74,7 @@ class Keras:
         count = self.batch_size if self.fill else len(frames)
         images = np.zeros((count, size[1], size[0], 3), np.uint8)
         letterboxes = [self.folder.fit(frame, images[i]) for i, frame in enumerate(frames)]
-        output = self._detect(images)
+        output = self._detect(images, *self._windows(letterboxes, count))
         detections = np.array(keras.ops.convert_to_numpy(output["detections"]), np.float32)  # (B, D, 6)
         found = [self.folder.found(detections[i], letterbox) for i, letterbox in enumerate(letterboxes)]
         side = 2 * self.folder.config.mask_pool
@@ -91,6 +92,14 @@ class Keras:
             masks = np.array(keras.ops.convert_to_numpy(drawn), np.float32)[:total]
         parts = np.split(masks, np.cumsum([len(part) for part in found])[:-1])
         return [self.folder.instances(*three) for three in zip(found, parts, letterboxes, strict=True)]
+
+    def _windows(self, letterboxes: Sequence[Letterbox], count: int) -> list[np.ndarray]:
+        """For a model that cuts boxes to the picture, where it lies in each of `count` inputs: (count, 4)."""
+        if self.folder.config.clip_to != "picture":
+            return []
+        windows = np.zeros((count, 4), np.float32)
+        windows[: len(letterboxes), 2:] = [self.folder.picture_in(each) for each in letterboxes]
+        return [windows]
 
 
 def has_gpu() -> bool:

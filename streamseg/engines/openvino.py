@@ -26,7 +26,7 @@ from streamseg.engines._crops import crops
 from streamseg.engines._decisions import detect, propose
 from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
-from streamseg.model.anchors import make_anchors
+from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.export import PARTS, VERSION, fill_graphs, graph_mark, has_graphs
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError, UsageError
@@ -42,7 +42,7 @@ MADE = "made.json"
 class Openvino:
     """Detections of a model through OpenVINO.
 
-    model: a name, folder or .h5 file · class_names: what the classes of such a file are called ·
+    model: a name, folder or weights file · class_names: what the classes of such a file are called ·
     batch_size: most pictures of one call; they run side by side, one a core · precision: `int8`, `bf16` or `f32`;
     `auto` takes the first of them that the CPU is quick at, int8 only for a model that has networks for it · threads:
     cores to use, all by default.
@@ -248,10 +248,14 @@ def _remove_abandoned(cache: Path) -> None:
 
 @dataclass(frozen=True)
 class _Look:
-    """What looks at pictures of one size (width, height): as many requests as pictures run side by side."""
+    """What looks at pictures of one size (width, height): as many requests as pictures run side by side.
+
+    counts: of `anchors.group_sizes`
+    """
 
     size: tuple[int, int]
     anchors: np.ndarray
+    counts: tuple[int, ...]
     requests: Sequence[Any]
 
 
@@ -296,7 +300,9 @@ class _Networks:
             width, height = size
             network = self._opened("features", self._many, {"picture": [1, height, width, 3]})
             requests = [network.create_infer_request() for _ in range(self._num_requests)]
-            self._looks[size] = _Look(size, make_anchors(self.config, width, height), requests)
+            self._looks[size] = _Look(
+                size, make_anchors(self.config, width, height), group_sizes(self.config, width, height), requests
+            )
         return self._looks[size]
 
     def given(self) -> dict[str, dict[str, np.ndarray]]:
@@ -330,14 +336,15 @@ class _Networks:
         """Wait for a picture's features, find the objects in them, and draw their masks."""
         request.wait()
         config, (width, height) = self.config, look.size
+        limit = self.folder.picture_in(letterbox)
         levels = {i: request.get_tensor(f"level{i}").data[0] for i in config.roi_levels}
         pooled = partial(crops, levels, config=config, width=width, height=height)
         scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
-        proposals = propose(scores, deltas, look.anchors, config, size=look.size)
+        proposals = propose(scores, deltas, look.anchors, config, size=limit, counts=look.counts)
         self._box_head.set_tensor("crops", ov.Tensor(pooled(proposals, size=config.box_pool)))
         self._box_head.infer()
         logits, deltas = (self._box_head.get_tensor(name).data for name in ("logits", "deltas"))
-        found = self.folder.found(detect(proposals, logits, deltas, config, size=look.size), letterbox)
+        found = self.folder.found(detect(proposals, logits, deltas, config, size=limit), letterbox)
         if not len(found):
             return Instances.empty(config.class_names, mask_size=2 * config.mask_pool)
         boxes = self.folder.network_boxes(found[:, :4], letterbox)

@@ -262,7 +262,7 @@ def box_refinement(steps: Steps, targets: Targets) -> Section:
 
 
 def low_confidence(steps: Steps) -> Section:
-    lite = steps.config.family == "lite"
+    lite = steps.config.family != "matterport"
     rows = np.flatnonzero(steps.real) if lite else np.arange(len(steps.scores))
     objects = rows[steps.class_ids[rows] > 0]
     firm, weak = _best_first(steps, np.flatnonzero(steps.firm)), _best_first(steps, objects[~steps.firm[objects]])

@@ -132,8 +132,8 @@ def inspect(
 ) -> Steps:
     """What every step of the model says of a picture (H, W, 3) uint8 RGB, or of a file; the input is made as for `run`.
 
-    model: a name, folder, `.h5` file or open model · layers: whose activations are kept: `C1` … `C5` (matterport
-    family), `P2` … `P6`, or layers by their names (`layer_names`).
+    model: a name, folder, `.h5` file or open model · layers: whose activations are kept: `C1` … `C5` (of a
+    ResNet), `P2` … `P6`, or layers by their names (`layer_names`).
     Raises UsageError for an unknown model or layer, InputError for what is no picture.
     """
     rgb = picture if isinstance(picture, np.ndarray) else read_picture(picture)
@@ -145,9 +145,10 @@ def inspect(
     width, height = folder.input_size(frame)
     images = np.zeros((1, height, width, 3), np.uint8)
     letterbox = folder.fit(frame, images[0])
+    windows = np.array([[0, 0, *folder.picture_in(letterbox)]], np.float32) if config.clip_to == "picture" else None
     maps = [name for name in layers if name in feature_maps(config)]
     with listening(network, [name for name in layers if name not in maps]) as heard:
-        said = network.explain(keras.ops.convert_to_tensor(images))
+        said = network.explain(keras.ops.convert_to_tensor(images), windows)
     arrays = {name: np.array(keras.ops.convert_to_numpy(value[0])) for name, value in said.items() if name != "anchors"}
     arrays["anchors"] = np.array(keras.ops.convert_to_numpy(said["anchors"]))
     activations = {name: np.array(arrays[name], np.float32) for name in maps} | heard
@@ -155,7 +156,7 @@ def inspect(
         for name in ("anchors", "pre_nms_anchors", "refined_anchors", "refined_anchors_clipped", "refined"):
             arrays[name] = in_pixels(arrays[name], width, height)
         arrays["proposals"] = in_pixels(arrays["proposals"], width, height) * arrays["real"][:, None]
-    else:  # the lite family ranks by logits, which are no probabilities
+    else:  # the other families rank by logits, which are no probabilities
         arrays["pre_nms_scores"] = arrays["rpn_class"][arrays["pre_nms_anchor_ix"], 1]
     detections = arrays["detections"]
     instances = _instances(folder, letterbox, detections, arrays["masks"])
@@ -163,7 +164,7 @@ def inspect(
         there = detections[:, 5:] > 0
         detections[:, :4] = np.where(there, in_pixels(detections[:, :4], width, height), 0)
     kept = np.zeros_like(arrays["firm"])
-    kept[arrays["order"]] = arrays["kept"]
+    np.logical_or.at(kept, arrays["order"], arrays["kept"])  # a proposal may stand there once for each class
     limit = min(config.num_proposals, len(arrays["post_nms_keep"]))
     names = [name for name in Steps.__dataclass_fields__ if name in arrays]
     return Steps(
@@ -191,14 +192,14 @@ def _instances(folder: ModelFolder, letterbox: Letterbox, detections: np.ndarray
 
 def feature_maps(config: ModelConfig) -> tuple[str, ...]:
     """The maps between backbone and heads that a network gives by a short name."""
-    return (*(("C1", "C2", "C3", "C4", "C5") if config.family == "matterport" else ()), "P2", "P3", "P4", "P5", "P6")
+    return (*(("C1", "C2", "C3", "C4", "C5") if config.family != "lite" else ()), "P2", "P3", "P4", "P5", "P6")
 
 
 def layer_names(network: MaskRCNN) -> dict[str, Any]:
-    """Every layer by its name: its place in the lite family (`rpn/shared`), the original's name in the other."""
-    prefix, lite = f"{network.name}/", network.config.family == "lite"
+    """Every layer by its name: its place (`rpn/shared`), or the original's name in the matterport family."""
+    prefix, by_place = f"{network.name}/", network.config.family != "matterport"
     layers = network._flatten_layers(include_self=False, recursive=True)
-    return {layer.path.removeprefix(prefix) if lite else layer.name: layer for layer in layers}
+    return {layer.path.removeprefix(prefix) if by_place else layer.name: layer for layer in layers}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Boxes as tensors: deltas, clipping, overlap and non-maximum suppression.
 
 Legend: B pictures, N boxes, G true boxes. Boxes are xyxy, in the unit of the network's family: pixels of the input
-(lite) or normalised as in `streamseg.letterbox.normalised` (matterport).
+(lite, torchvision) or normalised as in `streamseg.letterbox.normalised` (matterport).
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ def clip(boxes: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor
     )
 
 
+def clip_to(boxes: Tensor, windows: Tensor) -> Tensor:
+    """Boxes (B, N, 4) cut to windows (B, 4), both xyxy."""
+    low, high = windows[:, None, :2], windows[:, None, 2:]
+    return ops.concatenate([ops.clip(boxes[..., :2], low, high), ops.clip(boxes[..., 2:], low, high)], axis=-1)
+
+
 def normalise(boxes: Tensor, *, width: int, height: int) -> Tensor:
     """Boxes (…, 4) in pixels as the matterport family counts them; `streamseg.letterbox.normalised` of tensors."""
     first = np.array([0, 0, 1, 1], "float32")
@@ -102,7 +108,7 @@ def nms_keep(boxes: Tensor, *, threshold: float, rounds: int, valid: Tensor | No
 class Suppression(Protocol):
     """What suppresses boxes exactly: `nms_exact`, or another way to the same answer."""
 
-    def __call__(self, boxes: Tensor, *, threshold: float) -> Tensor: ...
+    def __call__(self, boxes: Tensor, *, threshold: float, groups: Tensor | None = None) -> Tensor: ...
 
 
 def nms_exact(

@@ -37,7 +37,8 @@ VERSION = 6
 WITHOUT_EFFECT = {
     "class_names", "min_score", "input_sizes", "min_side", "anchor_sizes", "anchor_ratios", "rpn_delta_std",
     "rpn_nms_threshold", "proposals_before_nms", "num_proposals", "nms_rounds", "delta_std", "detection_min_score",
-    "detection_nms_threshold", "max_detections",
+    "detection_nms_threshold", "max_detections", "whole_anchors", "proposals_by_level", "smallest_proposal",
+    "smallest_detection", "all_classes", "clip_to", "roi_sampling", "roi_aligned",
 }  # fmt: skip
 """Fields of a configuration that its graphs do not depend on, but for how many classes and anchors there are."""
 
@@ -119,13 +120,13 @@ def traced(network: Any) -> dict[str, Any]:
     from streamseg.model.checkpoint import weights_by_name
 
     config = network.config
-    lite = config.family == "lite"
+    original = config.family == "matterport"
     width, height = config.input_sizes[0]
 
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         levels = network.features(picture)
         logits, deltas = network.rpn([levels[i] for i in config.rpn_levels])
-        scores = logits[0, :, 1] - logits[0, :, 0] if lite else tf.nn.softmax(logits)[0, :, 1]
+        scores = tf.nn.softmax(logits)[0, :, 1] if original else logits[0, :, 1] - logits[0, :, 0]
         return {"scores": scores, "deltas": deltas[0], **{f"level{i}": levels[i] for i in config.roi_levels}}
 
     def box_head(crops: tf.Tensor) -> dict[str, tf.Tensor]:

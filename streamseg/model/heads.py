@@ -17,17 +17,41 @@ Tensor = Any
 
 
 class BoxHead(keras.layers.Layer):
-    """Pooled features (R, n, n, C) → class logits (R, K) and deltas (R, K, 4)."""
+    """Pooled features (R, n, n, C) → class logits (R, K) and deltas (R, K, 4).
 
-    def __init__(self, channels: int, *, num_classes: int, **kwargs: Any) -> None:
+    num_convolutions: of 3×3 with C channels, before num_layers dense ones, 1 or 2 · norm: they are normed; trains_norm
+    as of `Convolution`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_classes: int,
+        num_convolutions: int = 0,
+        num_layers: int = 2,
+        norm: bool = False,
+        trains_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.channels, self.num_classes = channels, num_classes
+        self.num_convolutions, self.num_layers = num_convolutions, num_layers
+        self.norm, self.trains_norm = norm, trains_norm
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         _, rows, columns, inputs = input_shape
         self.flat = rows * columns * inputs
+        options: dict[str, Any] = {"norm": self.norm, "trains_norm": self.trains_norm, "use_bias": not self.norm}
+        self.convolutions = [
+            Convolution(inputs, 3, activation="relu", name=f"conv{i}", **options) for i in range(self.num_convolutions)
+        ]
+        for convolution in self.convolutions:
+            convolution.build(input_shape)
         self.first = keras.layers.Dense(self.channels, activation="relu", name="first")
-        self.second = keras.layers.Dense(self.channels, activation="relu", name="second")
+        self.second = None
+        if self.num_layers == 2:
+            self.second = keras.layers.Dense(self.channels, activation="relu", name="second")
         self.logits = keras.layers.Dense(
             self.num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="logits"
         )
@@ -36,10 +60,15 @@ class BoxHead(keras.layers.Layer):
         )
         self.first.build((None, self.flat))
         for dense in (self.second, self.logits, self.deltas):
-            dense.build((None, self.channels))
+            if dense is not None:
+                dense.build((None, self.channels))
 
-    def call(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.second(self.first(ops.reshape(pooled, (-1, self.flat))))
+    def call(self, pooled: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
+        for convolution in self.convolutions:
+            pooled = convolution(pooled, training=training)
+        x = self.first(ops.reshape(pooled, (-1, self.flat)))
+        if self.second is not None:
+            x = self.second(x)
         deltas = ops.reshape(self.deltas(x), (-1, self.num_classes, 4))
         return ops.cast(self.logits(x), "float32"), ops.cast(deltas, "float32")
 
@@ -90,7 +119,7 @@ class MatterportBoxHead(keras.layers.Layer):
 class MaskHead(keras.layers.Layer):
     """Pooled features (R, n, n, C) → mask logits (R, 2n, 2n, K).
 
-    norm: each convolution is normed, and the layers are called as in matterport/Mask_RCNN.
+    norm: each convolution is normed · original: the layers are called, and begin, as in matterport/Mask_RCNN.
     """
 
     def __init__(
@@ -101,11 +130,12 @@ class MaskHead(keras.layers.Layer):
         num_classes: int,
         norm: bool = False,
         trains_norm: bool = False,
+        original: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.channels, self.num_layers, self.num_classes = channels, num_layers, num_classes
-        self.norm, self.trains_norm = norm, trains_norm
+        self.norm, self.trains_norm, self.original = norm, trains_norm, original
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         self.convolutions = [
@@ -113,11 +143,12 @@ class MaskHead(keras.layers.Layer):
                 self.channels,
                 3,
                 norm=self.norm,
-                norm_name=f"mrcnn_mask_bn{i + 1}" if self.norm else None,
+                norm_name=f"mrcnn_mask_bn{i + 1}" if self.original else None,
                 trains_norm=self.trains_norm,
                 activation="relu",
-                kernel_initializer=MATTERPORT_START if self.norm else "he_normal",
-                name=f"mrcnn_mask_conv{i + 1}" if self.norm else f"conv{i}",
+                use_bias=self.original or not self.norm,
+                kernel_initializer=MATTERPORT_START if self.original else "he_normal",
+                name=f"mrcnn_mask_conv{i + 1}" if self.original else f"conv{i}",
             )
             for i in range(self.num_layers)
         ]
@@ -126,14 +157,14 @@ class MaskHead(keras.layers.Layer):
             convolution.build(shape)
             shape = (*shape[:-1], self.channels)
         self.up = keras.layers.Conv2DTranspose(
-            self.channels, 2, strides=2, activation="relu", name="mrcnn_mask_deconv" if self.norm else "up"
+            self.channels, 2, strides=2, activation="relu", name="mrcnn_mask_deconv" if self.original else "up"
         )
         self.up.build(shape)
         self.logits = Convolution(
             self.num_classes,
             1,
-            kernel_initializer=MATTERPORT_START if self.norm else keras.initializers.RandomNormal(stddev=0.01),
-            name="mrcnn_mask" if self.norm else "logits",
+            kernel_initializer=MATTERPORT_START if self.original else keras.initializers.RandomNormal(stddev=0.01),
+            name="mrcnn_mask" if self.original else "logits",
         )
         self.logits.build(shape)
 

@@ -98,7 +98,7 @@ def load_imagenet_resnet(backbone: Any, path: Path) -> LoadReport:
             name = layer if variable is None else f"{layer}/{variable.name}"
             if variable is None:
                 problems.append(f"{layer} holds more tensors than it should")
-            elif problem := misfit(name, value, variable):
+            elif problem := misfit(name, value, tuple(variable.shape)):
                 problems.append(problem)
             else:
                 assert value is not None

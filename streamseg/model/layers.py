@@ -17,6 +17,9 @@ Tensor = Any
 NORM_MOMENTUM = 0.99
 """How much of a norm's statistics stays with each batch it follows."""
 
+EPSILON = 1e-3
+"""What a norm adds to the variance."""
+
 MATTERPORT_START = "glorot_uniform"
 """How the kernels of the Matterport family begin, as all of the original's do. While the norms stand still, larger ones
 make every block of a ResNet louder than the last, until there are no numbers for it."""
@@ -67,7 +70,7 @@ class Convolution(keras.layers.Layer):
         activation: str | None = None,
         use_bias: bool = True,
         bias_start: float = 0.0,
-        epsilon: float = 1e-3,
+        epsilon: float = EPSILON,
         kernel_initializer: Any = "he_normal",
         **kwargs: Any,
     ) -> None:

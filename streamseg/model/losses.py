@@ -12,7 +12,7 @@ from keras import ops
 
 from streamseg.config import TrainingConfig
 from streamseg.model import boxes as box_ops
-from streamseg.model.anchors import anchors_in_pixels, make_anchors
+from streamseg.model.anchors import anchors_in_pixels, group_sizes, make_anchors
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.rpn import best_anchors, propose
 from streamseg.model.targets import (
@@ -186,8 +186,9 @@ class TrainedMaskRCNN(keras.Model):
             proposals = ops.where(there, self.in_unit(given, batch), ops.zeros_like(given))
             return matterport_roi_targets(proposals, truth, valid, crowd, **options)
         anchors = ops.convert_to_tensor(make_anchors(config, width, height))
-        best = best_anchors(ops.stop_gradient(logits), ops.stop_gradient(deltas), anchors, config)
-        proposals, real = propose(*best, config, width=width, height=height)
+        counts = group_sizes(config, width, height)
+        best = best_anchors(ops.stop_gradient(logits), ops.stop_gradient(deltas), anchors, config, counts=counts)
+        proposals, real = propose(best, config, width=width, height=height)
         if original:
             return matterport_roi_targets(proposals, truth, valid, crowd, **options)
         return roi_targets(proposals, real, truth, valid, crowd, **options)
@@ -212,7 +213,7 @@ class TrainedMaskRCNN(keras.Model):
         network, num_classes = self.network, self.network.config.num_classes
         goal_ids = self.goal_ids(batch, positive, matched)
         pooled = network.pool(levels, rois, network.config.box_pool)
-        logits, deltas = network.box_head(pooled, training=training) if network.original else network.box_head(pooled)
+        logits, deltas = network.box_head(pooled, training=training)
         logits = ops.reshape(logits, (-1, rois.shape[1], num_classes))
         active = ops.cast(batch["active"], "float32") if "active" in batch else ops.ones_like(logits[:, 0])
         if network.original:

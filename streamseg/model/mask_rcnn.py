@@ -1,7 +1,7 @@
 """Mask R-CNN: find the objects of a picture, and the pixels of each (He et al., 2017).
 
 Legend: B pictures, A anchors, n best anchors, N proposals, D detections, K classes, M = 2 · mask_pool cells of a mask's
-side. Boxes are xyxy: in pixels of the input in the lite family, normalised in the matterport family
+side. Boxes are xyxy: in pixels of the input in the lite and torchvision families, normalised in the matterport family
 (`streamseg.letterbox.normalised`).
 """
 
@@ -16,7 +16,7 @@ from keras import ops
 
 from streamseg.config import ModelConfig
 from streamseg.model import boxes
-from streamseg.model.anchors import make_anchors
+from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.checkpoint import load_weights
 from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.fpn import FeaturePyramid
@@ -25,10 +25,25 @@ from streamseg.model.layers import to_be_filled
 from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.resnet import ResNet
 from streamseg.model.roi_align import crop_and_resize, roi_align
-from streamseg.model.rpn import ProposalNetwork, best_anchors, first_kept, propose, rank, refine, suppress
+from streamseg.model.rpn import (
+    Best,
+    ProposalNetwork,
+    best_anchors,
+    first_kept,
+    group_of,
+    propose,
+    rank,
+    refine,
+    suppress,
+)
+from streamseg.model.torch_files import is_torch_file
+from streamseg.model.torchvision_weights import load_torchvision
 
 Tensor = Any
 Levels = dict[int, Tensor]
+
+MOST_CANDIDATES = 4
+"""Where all classes of a proposal count: the best so many times as many as there are proposals enter suppression."""
 
 
 class MaskRCNN(keras.Model):
@@ -56,25 +71,41 @@ class MaskRCNN(keras.Model):
         self.original = config.family == "matterport"
         self.nms: boxes.Suppression = boxes.nms_exact  # of proposals; an export has another way
         num_anchors = len(config.anchor_sizes[0]) * len(config.anchor_ratios)
-        norms: dict[str, Any] = {"trains_norm": trains_norm} if self.original else {}
+        norms: dict[str, Any] = {"norm": config.head_norms, "trains_norm": trains_norm}
         self.backbone: Any
         self.box_head: Any
-        if self.original:
-            self.backbone = ResNet(config.backbone, **norms, name="backbone")
-            self.box_head = MatterportBoxHead(
-                config.box_channels, num_classes=config.num_classes, **norms, name="box_head"
+        if config.backbone.startswith("resnet"):
+            self.backbone = ResNet(
+                config.backbone,
+                trains_norm=trains_norm,
+                stride_at=config.block_stride,
+                even_pool=not self.original,
+                name="backbone",
             )
         else:
             self.backbone = EfficientNetLite(
                 config.backbone, frozen_stages=frozen_stages, train_depthwise=train_depthwise, name="backbone"
             )
-            self.box_head = BoxHead(config.box_channels, num_classes=config.num_classes, name="box_head")
+        if self.original:
+            self.box_head = MatterportBoxHead(
+                config.box_channels, num_classes=config.num_classes, trains_norm=trains_norm, name="box_head"
+            )
+        else:
+            self.box_head = BoxHead(
+                config.box_channels,
+                num_classes=config.num_classes,
+                num_convolutions=config.box_convolutions,
+                num_layers=config.box_layers,
+                **norms,
+                name="box_head",
+            )
         self.pyramid = FeaturePyramid(
-            config.fpn_channels, smooth_levels=config.smooth_levels, original=self.original, name="pyramid"
+            config.fpn_channels, smooth_levels=config.smooth_levels, original=self.original, **norms, name="pyramid"
         )
         self.rpn = ProposalNetwork(
             config.rpn_channels,
             num_anchors=num_anchors,
+            num_layers=config.rpn_layers,
             strides=config.rpn_stride,
             original=self.original,
             name="rpn",
@@ -83,8 +114,8 @@ class MaskRCNN(keras.Model):
             config.mask_channels,
             num_layers=config.mask_layers,
             num_classes=config.num_classes,
-            norm=self.original,
-            **norms,
+            original=self.original,
+            **norms | ({"norm": True} if self.original else {}),
             name="mask_head",
         )
 
@@ -102,13 +133,13 @@ class MaskRCNN(keras.Model):
 
     def molded(self, images: Tensor) -> Tensor:
         """Images (B, H, W, 3) RGB 0…255 as the backbone takes them."""
-        if self.original:
+        if self.config.family != "lite":
             images = ops.cast(images, "float32") - ops.convert_to_tensor(np.array(self.config.mean_pixel, "float32"))
         return ops.cast(images, self.compute_dtype)
 
     def features(self, images: Tensor, training: bool = False) -> Levels:
         """The pyramid {2: P2, …, 6: P6} of images (B, H, W, 3)."""
-        levels: Levels = self.pyramid(self.backbone(self.molded(images), training=training))
+        levels: Levels = self.pyramid(self.backbone(self.molded(images), training=training), training=training)
         return levels
 
     def call(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Any]:
@@ -116,26 +147,27 @@ class MaskRCNN(keras.Model):
         levels = self.features(images)
         logits, deltas = self.rpn([levels[i] for i in self.config.rpn_levels])
         anchors = ops.convert_to_tensor(make_anchors(self.config, width, height))
-        best = best_anchors(logits, deltas, anchors, self.config)
+        counts = group_sizes(self.config, width, height)
+        best = best_anchors(logits, deltas, anchors, self.config, counts=counts)
         pooled = {i: levels[i] for i in self.config.roi_levels}
-        found = self.heads(pooled, *best, width=width, height=height, windows=windows)
+        found = self.heads(pooled, best, width=width, height=height, windows=windows)
         return {"detections": found, "levels": pooled}
 
     def heads(
         self,
         levels: Levels,
-        anchors: Tensor,
-        deltas: Tensor,
+        best: Best,
         *,
         width: int,
         height: int,
         windows: Tensor | None = None,
     ) -> Tensor:
-        """Detections (B, D, 6) from the best anchors (B, n, 4) with their deltas (B, n, 4); windows as in `detect`."""
-        proposals, real = propose(anchors, deltas, self.config, width=width, height=height, nms=self.nms)
+        """Detections (B, D, 6) from the best anchors; windows as in `detect`."""
+        limits: dict[str, Any] = {"width": width, "height": height, "windows": windows}
+        proposals, real = propose(best, self.config, **limits, nms=self.nms)
         pooled = self.pool(levels, proposals, self.config.box_pool)
         class_logits, box_deltas = self.box_head(pooled)
-        return self.detect(proposals, real, class_logits, box_deltas, width=width, height=height, windows=windows)
+        return self.detect(proposals, real, class_logits, box_deltas, **limits)
 
     def pool(self, levels: Levels, rois: Tensor, size: int) -> Tensor:
         """ROIAlign of rois (B, N, 4): (B·N, size, size, C)."""
@@ -149,7 +181,8 @@ class MaskRCNN(keras.Model):
             finest = min(levels)
             height, width = (side << finest for side in levels[finest].shape[1:3])
             return crop_and_resize(levels, rois, picture_ids, size=size, width=width, height=height)
-        return roi_align(levels, rois, picture_ids, size=size)
+        config = self.config
+        return roi_align(levels, rois, picture_ids, size=size, sampling=config.roi_sampling, aligned=config.roi_aligned)
 
     def detect(
         self,
@@ -162,9 +195,9 @@ class MaskRCNN(keras.Model):
         height: int,
         windows: Tensor | None = None,
     ) -> Tensor:
-        """Detections (B, D, 6) from the box head's word on proposals (B, N, 4): each proposal in its best class.
+        """Detections (B, D, 6) from the box head's word on proposals (B, N, 4): each in its best class, or in all.
 
-        windows (B, 4): the part of each input that is picture, which boxes are clipped to (matterport family).
+        windows (B, 4): the part of each input that is picture, which boxes are clipped to (not in the lite family).
         """
         return self.judge(proposals, real, logits, deltas, width=width, height=height, windows=windows)["detections"]
 
@@ -179,43 +212,56 @@ class MaskRCNN(keras.Model):
         height: int,
         windows: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`detect` with its steps: class_ids, scores (B, N) and refined (B, N, 4) of every proposal; which are firm and
-        which are kept (B, N) bool; source (B, D) int32, the proposal of each detection."""
+        """`detect` with its steps: class_ids, scores (B, N) and refined (B, N, 4) of every proposal in its best class,
+        and which are firm (B, N) bool; order (B, M) int32, the proposals of all that could be detections, best first,
+        and which of these are kept (B, M) bool; source (B, D) int32, the proposal of each detection."""
         config = self.config
         count, num_classes = proposals.shape[1], config.num_classes
         probabilities = ops.reshape(ops.softmax(logits), (-1, count, num_classes))
+        deltas = ops.reshape(deltas, (-1, count, num_classes, 4))
         scores, class_ids = self._best_class(probabilities)  # (B, N)
-        chosen = ops.one_hot(class_ids, num_classes, dtype="float32")
-        deltas = ops.sum(ops.reshape(deltas, (-1, count, num_classes, 4)) * ops.expand_dims(chosen, -1), axis=2)
-        if self.original:
-            refined = boxes.apply_deltas(proposals, deltas, config.delta_std, max_log_scale=None)
-            refined = clip_to(refined, windows) if windows is not None else boxes.clip(refined, 1.0, 1.0)
-            firm = ops.logical_and(class_ids > 0, scores >= config.detection_min_score)
-        else:
-            refined = boxes.apply_deltas(proposals, deltas, config.delta_std)
-            refined = boxes.clip(refined, float(width), float(height))
-            firm = ops.logical_and(real, scores >= config.detection_min_score)
-            firm = ops.logical_and(firm, ops.min(refined[..., 2:] - refined[..., :2], axis=-1) >= 0.5)
-        # a firm score of exactly 0 still stands before what is not firm
-        order, index = ops.top_k(ops.where(firm, scores, ops.full_like(scores, -1.0)), count)
-        rows = ops.concatenate(
-            [refined, ops.expand_dims(scores, -1), ops.expand_dims(ops.cast(class_ids, "float32"), -1)], axis=-1
-        )
-        rows = ops.take_along_axis(rows, ops.expand_dims(index, -1), axis=1)  # (B, N, 6) best first
-        keep = self._suppress_by_class(rows, order >= 0.0, width=width, height=height)
-        rows = ops.concatenate([rows, ops.expand_dims(ops.cast(index, "float32"), -1)], axis=-1)
-        found, there = first_kept(rows, keep, min(config.max_detections, count))
+        chosen = ops.expand_dims(ops.one_hot(class_ids, num_classes, dtype="float32"), -1)
+        limits: dict[str, Any] = {"width": width, "height": height, "windows": windows}
+        refined = self._refined(proposals, ops.sum(deltas * chosen, axis=2), **limits)
+        firm = self._firm(refined, scores, class_ids, real)
+        best = {"class_ids": class_ids, "scores": scores, "refined": refined, "firm": firm}
+        owner = ops.broadcast_to(ops.arange(count, dtype="int32")[None], ops.shape(class_ids))
+        candidates = (refined, scores, class_ids, firm, owner)
+        if config.all_classes:
+            of_each = [ops.repeat(each, num_classes - 1, axis=1) for each in (proposals, real, owner)]
+            refined = self._refined(of_each[0], ops.reshape(deltas[:, :, 1:], (-1, *of_each[0].shape[1:])), **limits)
+            scores = ops.reshape(probabilities[..., 1:], (-1, refined.shape[1]))
+            class_ids = ops.tile(ops.arange(1, num_classes, dtype="int32")[None], (1, count))
+            class_ids = ops.broadcast_to(class_ids, ops.shape(scores))
+            candidates = (refined, scores, class_ids, self._firm(refined, scores, class_ids, of_each[1]), of_each[2])
+        rows, valid, order = _best_first(*candidates, most=count * MOST_CANDIDATES if config.all_classes else count)
+        keep = self._suppress_by_class(rows, valid, width=width, height=height)
+        rows = ops.concatenate([rows, ops.expand_dims(ops.cast(order, "float32"), -1)], axis=-1)
+        found, there = first_kept(rows, keep, min(config.max_detections, rows.shape[1]))
         source = ops.where(there, ops.cast(found[..., 6], "int32"), -1)
-        return {
-            "class_ids": class_ids,
-            "scores": scores,
-            "refined": refined,
-            "firm": firm,
-            "order": index,
+        return best | {
+            "order": order,
             "kept": keep,
             "detections": found[..., :6],
             "source": source,
         }
+
+    def _refined(self, proposals: Tensor, deltas: Tensor, *, width: int, height: int, windows: Tensor | None) -> Tensor:
+        """Proposals (B, N, 4) moved by deltas (B, N, 4) and clipped."""
+        config = self.config
+        most = {"max_log_scale": None} if self.original else {}
+        refined = boxes.apply_deltas(proposals, deltas, config.delta_std, **most)
+        if windows is not None and (self.original or config.clip_to == "picture"):
+            return boxes.clip_to(refined, windows)
+        return boxes.clip(refined, *((1.0, 1.0) if self.original else (float(width), float(height))))
+
+    def _firm(self, refined: Tensor, scores: Tensor, class_ids: Tensor, real: Tensor) -> Tensor:
+        """Which boxes (B, N, 4) with scores, classes and real proposals (B, N) may be detections: (B, N) bool."""
+        firm = scores >= self.config.detection_min_score
+        if self.original:
+            return ops.logical_and(class_ids > 0, firm)
+        sides = ops.min(refined[..., 2:] - refined[..., :2], axis=-1)
+        return ops.logical_and(ops.logical_and(real, firm), sides >= self.config.smallest_detection)
 
     def _best_class(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Score and class (B, N) of probabilities (B, N, K): the background counts only in the matterport family."""
@@ -228,7 +274,7 @@ class MaskRCNN(keras.Model):
     def _suppress_by_class(self, rows: Tensor, valid: Tensor, *, width: int, height: int) -> Tensor:
         """Which rows (B, N, 6) stay beside the better ones of their class: (B, N) bool."""
         config = self.config
-        if self.original:
+        if config.family != "lite":
             return ops.logical_and(
                 valid,
                 boxes.nms_exact(
@@ -267,15 +313,16 @@ class MaskRCNN(keras.Model):
         height, width = images.shape[1:3]
         count, num_classes, side = config.num_proposals, config.num_classes, 2 * config.mask_pool
         molded = self.molded(images)
-        named = dict(enumerate(self.backbone.walk(molded), 1)) if self.original else {}
-        levels = self.pyramid([named[i] for i in (2, 3, 4, 5)] if self.original else self.backbone(molded))
+        named = dict(enumerate(self.backbone.walk(molded), 1)) if isinstance(self.backbone, ResNet) else {}
+        levels = self.pyramid([named[i] for i in (2, 3, 4, 5)] if named else self.backbone(molded))
         logits, rpn_deltas = self.rpn([levels[i] for i in config.rpn_levels])
         anchors = ops.convert_to_tensor(make_anchors(config, width, height))
-        scores, index = rank(logits, config)
+        counts = group_sizes(config, width, height)
+        scores, index = rank(logits, config, counts=counts)
         best = ops.take(anchors, index, axis=0)
         best_deltas = ops.take_along_axis(rpn_deltas, ops.expand_dims(index, -1), axis=1)
-        refined, clipped = refine(best, best_deltas, config, width=width, height=height)
-        keep = suppress(clipped, config)
+        refined, clipped = refine(best, best_deltas, config, width=width, height=height, windows=windows)
+        keep = suppress(clipped, config, groups=group_of(index, counts))
         proposals, real = first_kept(clipped, keep, min(count, clipped.shape[1]))
         count = proposals.shape[1]
         roi_levels = {i: levels[i] for i in config.roi_levels}
@@ -311,14 +358,23 @@ class MaskRCNN(keras.Model):
         }
 
 
-def clip_to(refined: Tensor, windows: Tensor) -> Tensor:
-    """Boxes (B, N, 4) cut to windows (B, 4), both xyxy."""
-    low, high = windows[:, None, :2], windows[:, None, 2:]
-    return ops.concatenate([ops.clip(refined[..., :2], low, high), ops.clip(refined[..., 2:], low, high)], axis=-1)
+def _best_first(
+    refined: Tensor, scores: Tensor, class_ids: Tensor, firm: Tensor, owner: Tensor, *, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best candidates: rows (B, M, 6) of x1, y1, x2, y2, score, class, best first, which are firm (B, M) bool, and
+    their proposals (B, M) int32; refined (B, N, 4), the others (B, N)."""
+    # a firm score of exactly 0 still stands before what is not firm
+    ranked = ops.where(firm, scores, ops.full_like(scores, -1.0))
+    order, index = ops.top_k(ranked, min(most, scores.shape[1]))
+    rows = ops.concatenate(
+        [refined, ops.expand_dims(scores, -1), ops.expand_dims(ops.cast(class_ids, "float32"), -1)], axis=-1
+    )
+    rows = ops.take_along_axis(rows, ops.expand_dims(index, -1), axis=1)
+    return rows, order >= 0.0, ops.take_along_axis(owner, index, axis=1)
 
 
 def load_network(config: ModelConfig, weights: Path, *, precision: str | None = None) -> MaskRCNN:
-    """A network ready to predict, filled from a weights file of ours or of matterport/Mask_RCNN.
+    """A network ready to predict, filled from a weights file of ours or of a family's original.
 
     precision: the name of Keras' dtype policy that it computes in; None: the one that is set.
     Raises ModelError when the weights are not its own.
@@ -329,7 +385,9 @@ def load_network(config: ModelConfig, weights: Path, *, precision: str | None = 
         network = MaskRCNN(config, name="network")
         with to_be_filled():
             network.build()
-        if is_matterport(weights):
+        if is_torch_file(weights):
+            load_torchvision(network, weights)
+        elif is_matterport(weights):
             load_matterport(network, weights)
         else:
             load_weights(network, weights)

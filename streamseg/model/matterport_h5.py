@@ -192,7 +192,7 @@ def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude:
             value = tensors.get(layer, {}).get(short)
             if layer in exclude or (value is None and by_name and layer not in tensors):
                 missing.append(name)
-            elif problem := misfit(name, value, variable):
+            elif problem := misfit(name, value, tuple(variable.shape)):
                 problems.append(problem)
             else:
                 assert value is not None

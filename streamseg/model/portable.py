@@ -125,14 +125,18 @@ def own_answer(network: Any, *, width: int, height: int) -> Answer:
     return answer
 
 
-def standard_nms(boxes: Any, *, threshold: float) -> Any:
+def standard_nms(boxes: Any, *, threshold: float, groups: Any = None) -> Any:
     """`nms_exact` of boxes (1, N, 4) as the one operation that every format has: (1, N) bool.
 
-    Thousands of boxes a tile at a time would be a loop for each tile: minutes to convert, and seconds to run.
+    Thousands of boxes a tile at a time would be a loop for each tile: minutes to convert, and seconds to run. Groups
+    (1, N) are moved apart, so that no box meets one of another.
     """
     import tensorflow as tf
 
     count = boxes.shape[1]
+    if groups is not None:
+        apart = tf.reduce_max(boxes) + 1.0
+        boxes = boxes + tf.cast(groups, tf.float32)[..., None] * apart
     falling = np.arange(count, 0, -1, dtype=np.float32)
     kept = tf.image.non_max_suppression(boxes[0], falling, count, iou_threshold=threshold)
     return tf.scatter_nd(kept[:, None], tf.ones_like(kept), [count])[None] > 0

@@ -1,4 +1,4 @@
-"""ROIAlign over pyramid levels: one bilinear sample for each cell of a box (He et al., 2017).
+"""ROIAlign over pyramid levels: bilinear samples for each cell of a box (He et al., 2017).
 
 Legend: B pictures, R boxes over all pictures, n cells a side, C channels.
 """
@@ -6,7 +6,8 @@ Legend: B pictures, R boxes over all pictures, n cells a side, C channels.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from keras import ops
@@ -24,22 +25,67 @@ SLACK = 1e-6
 """Share of a map's side by which a sample may miss it: rounding must not put one that lies on the border outside."""
 
 
-def roi_align(levels: dict[int, Tensor], boxes: Tensor, picture_ids: Tensor, *, size: int) -> Tensor:
+def roi_align(
+    levels: dict[int, Tensor],
+    boxes: Tensor,
+    picture_ids: Tensor,
+    *,
+    size: int,
+    sampling: Literal["one", "two", "adaptive"] = "one",
+    aligned: bool = True,
+) -> Tensor:
     """Features (R, size, size, C) of boxes (R, 4) in pixels, each from the level that suits its area.
 
-    levels: {l: (B, h, w, C)} with stride 2^l · picture_ids (R,) int32: which picture a box lies in.
-    Samples lie in the middle of the cells; points outside a map take its nearest border.
+    levels: {l: (B, h, w, C)} with stride 2^l · picture_ids (R,) int32: which picture a box lies in · sampling: each
+    cell of the box is the mean of one sample, of 2×2, or of as many as it spans cells of the map, rounded up.
+    Samples spread evenly over the cells, one lies in their middle; points outside a map take its nearest border. Not
+    aligned: half a cell of the map further, in boxes of at least one cell, and 0 where one lies a cell outside, as
+    ROIAlign was at first.
     """
     maps = _Maps(levels)
     scale = ops.sqrt(ops.maximum(box_ops.area(boxes), 1e-6)) / CANONICAL_SIZE
     level = ops.floor(CANONICAL_LEVEL + ops.log(scale) / np.log(2.0) + 1e-6)
     level = maps.index_of(level)
     strides = ops.take(ops.convert_to_tensor(np.array([2.0**name for name in maps.names], "float32")), level)
-    steps = ops.convert_to_tensor((np.arange(size, dtype="float32") + 0.5) / size)
     x0, y0, x1, y1 = (boxes[:, i : i + 1] / ops.expand_dims(strides, 1) for i in range(4))  # (R, 1)
-    x = x0 + steps * (x1 - x0) - 0.5  # (R, n) in cells, 0 = middle of the first
-    y = y0 + steps * (y1 - y0) - 0.5
-    return maps.sample(x, y, level, picture_ids)
+    w, h = x1 - x0, y1 - y0
+    shift = 0.5 if aligned else 0.0
+    border: dict[str, Any] = {} if aligned else {"slack": 0.0, "margin": 1.0}
+    if not aligned:
+        w, h = ops.maximum(w, 1.0), ops.maximum(h, 1.0)
+    cells = ops.convert_to_tensor(np.arange(size, dtype="float32"))
+
+    def sampled(place_x: Any, place_y: Any) -> Tensor:
+        """One sample a cell, at these shares (R, 1) or numbers of the cell's sides: (R, n, n, C)."""
+        x = x0 + (cells + place_x) / size * w - shift  # (R, n) in cells of the map, 0 = middle of the first
+        y = y0 + (cells + place_y) / size * h - shift
+        return maps.sample(x, y, level, picture_ids, **border)
+
+    if sampling == "one":
+        return sampled(0.5, 0.5)
+    if sampling == "two":  # one after the other: all at once would hold four times as much
+        return 0.25 * sum(sampled(x, y) for y in (0.25, 0.75) for x in (0.25, 0.75))
+    return _mean_of_all(sampled, *(ops.maximum(ops.ceil(side / size), 1.0) for side in (w, h)))
+
+
+def _mean_of_all(sampled: Callable[[Tensor, Tensor], Tensor], num_x: Tensor, num_y: Tensor) -> Tensor:
+    """The mean (R, n, n, C) of num_x × num_y samples (R, 1) a cell, whole numbers of its own for each box.
+
+    The loop goes on to the most that a box has; a box that has had all of its samples adds nothing more.
+    """
+    total = num_x * num_y
+
+    def add(k: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        row = ops.floor(k / num_x)
+        part = sampled((k - row * num_x + 0.5) / num_x, (row + 0.5) / num_y)
+        weight = ops.cast(k < total, "float32") / total
+        return k + 1.0, mean + part * ops.cast(weight[:, :, None, None], part.dtype)
+
+    def some_left(k: Tensor, mean: Tensor) -> Tensor:
+        return k < ops.max(total, initial=0.0)
+
+    start = ops.zeros_like(sampled(0.5, 0.5))
+    return ops.while_loop(some_left, add, (ops.convert_to_tensor(0.0, "float32"), start))[1]
 
 
 def level_of(boxes: Tensor, *, width: int, height: int) -> Tensor:
@@ -102,10 +148,20 @@ class _Maps:
 
         return points(boxes[:, 0], boxes[:, 2], self.widths), points(boxes[:, 1], boxes[:, 3], self.heights)
 
-    def sample(self, x: Tensor, y: Tensor, level: Tensor, picture_ids: Tensor, *, slack: float | None = None) -> Tensor:
+    def sample(
+        self,
+        x: Tensor,
+        y: Tensor,
+        level: Tensor,
+        picture_ids: Tensor,
+        *,
+        slack: float | None = None,
+        margin: float = 0.0,
+    ) -> Tensor:
         """Bilinear values (R, n, n, C) at columns x (R, n) and rows y (R, n) of each box's level.
 
-        slack: points further outside than this share of the side are 0; None: they take the nearest border.
+        slack: points further outside than this share of the side and `margin` cells are 0; None: they take the nearest
+        border.
         """
         size = x.shape[1]
         heights = ops.take(ops.convert_to_tensor(self.heights), level)
@@ -116,7 +172,7 @@ class _Maps:
 
         def corners(points: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
             last = ops.cast(count, "float32")[:, None] - 1.0
-            near = (slack or 0.0) * last
+            near = (slack or 0.0) * last + margin
             inside = ops.logical_and(points >= -near, points <= last + near)
             if slack is not None:  # a box that is no number lies outside, too
                 points = ops.where(inside, points, ops.zeros_like(points))

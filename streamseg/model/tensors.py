@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from streamseg.types import ModelError
 
 
-def misfit(name: str, value: np.ndarray | None, variable: Any) -> str | None:
-    """What keeps the tensor `name` of a file, None if it has none, from filling a variable; None if nothing does."""
+def misfit(name: str, value: np.ndarray | None, shape: tuple[int, ...]) -> str | None:
+    """What keeps the tensor `name` of a file, None if it has none, from being one of this shape; None: nothing."""
     if value is None:
         return f"{name} is missing"
-    if value.shape != tuple(variable.shape):
-        return f"{name}: expected shape {tuple(variable.shape)}, got {value.shape}"
+    if value.shape != shape:
+        return f"{name}: expected shape {shape}, got {value.shape}"
     if value.dtype.kind != "f" or not np.isfinite(value).all():
         return f"{name} holds values that are not numbers"
     return None

@@ -90,8 +90,8 @@ class View:
             cv2.warpAffine(mask, matrix, (side, side), dst=out, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         return turned
 
-    def picture(self, rgb: np.ndarray, *, padding: int = PADDING) -> np.ndarray:
-        """The view of a picture (H, W, 3) uint8: (size, size, 3), beside the picture the grey level `padding`."""
+    def picture(self, rgb: np.ndarray, *, padding: int | tuple[int, ...] = PADDING) -> np.ndarray:
+        """The view of a picture (H, W, 3) uint8: (size, size, 3), beside it this padding."""
         # averaging first keeps a shrunk picture free of aliasing, as the decoder's scaler does
         if max(self.scale) < 0.75:
             small = (max(1, round(rgb.shape[1] * self.scale[0])), max(1, round(rgb.shape[0] * self.scale[1])))
@@ -108,7 +108,7 @@ class View:
             (self.size, self.size),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(padding,) * 3,
+            borderValue=(padding,) * 3 if isinstance(padding, int) else padding,
         )
         view = view[:, ::-1] if self.flip else view
         view = view[::-1] if self.flip_up_down else view

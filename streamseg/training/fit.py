@@ -26,6 +26,8 @@ from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.targets import match_anchors
+from streamseg.model.torch_files import is_torch_file
+from streamseg.model.torchvision_weights import load_torchvision
 from streamseg.training.data import Joined, open_datasets
 from streamseg.training.devices import all_devices
 from streamseg.training.layers import Selection, matching
@@ -286,10 +288,13 @@ def start_weights(network: MaskRCNN, training: TrainingConfig, file: Path | None
         load(network.backbone, file)
         return
     anew = matching(network, training.start_without) if training.start_without else {}
-    if network.config.family == "matterport" and is_matterport(file):
+    left = [variable for layer in anew.values() for variable in layer]
+    if is_torch_file(file):
+        log.info("%s: %s", file, load_torchvision(network, file, without=left))
+    elif network.config.family == "matterport" and is_matterport(file):
         log.info("%s: %s", file, load_matterport(network, file, exclude=sorted(anew)))
     else:
-        load_weights(network, file, without=[variable for layer in anew.values() for variable in layer])
+        load_weights(network, file, without=left)
 
 
 def pictures_of_stage(
@@ -401,8 +406,8 @@ def check_batches(stages: Sequence[StageConfig], num_devices: int) -> None:
 
 
 def matcher(config: ModelConfig, training: TrainingConfig, *, size: int) -> Any:
-    """What matches anchors with true boxes in crops of `size`; None for the lite family, which does so as it learns."""
-    if config.family == "lite":
+    """What matches anchors with true boxes in crops of `size`; None for a family that does so as it learns."""
+    if config.family != "matterport":
         return None
     anchors = anchors_in_pixels(config, size, size, "float64")
     return partial(

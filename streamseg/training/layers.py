@@ -1,8 +1,9 @@
 """Which layers a stage trains: `heads`, from a stage of the backbone on, all, or those whose names match an expression.
 
 A layer of the lite family is called by its place: `backbone/stem`, `backbone/stage3_block0/expand`,
-`pyramid/lateral4`, `rpn/shared`, `box_head/logits`, `mask_head/conv0`. A layer of the Matterport family has the
-original's name, and so has its batch norm: `res4a_branch2a` and `bn4a_branch2a`.
+`pyramid/lateral4`, `rpn/shared`, `box_head/logits`, `mask_head/conv0`; one of the torchvision family too, with
+`backbone/res4a/res4a_branch2a` in its backbone. A layer of the Matterport family has the original's name, and so has
+its batch norm: `res4a_branch2a` and `bn4a_branch2a`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ SETS = {
         "5+": rf"(res5.*)|(bn5.*)|{MATTERPORT_HEADS}",
         "4+": rf"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{MATTERPORT_HEADS}",
         "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{MATTERPORT_HEADS}",
+        "all": ".*",
+    },
+    "torchvision": {
+        "heads": LITE_HEADS,
+        "5+": rf"{LITE_HEADS}|backbone/res5.*",
+        "4+": rf"{LITE_HEADS}|backbone/res[45].*",
+        "3+": rf"{LITE_HEADS}|backbone/res[345].*",
         "all": ".*",
     },
 }

@@ -193,7 +193,7 @@ class Batches(keras.utils.PyDataset):
         stage: StageConfig,
         *,
         epoch: int = 0,
-        padding: int = PADDING,
+        padding: int | tuple[int, ...] = PADDING,
         steps: int | None = None,
         match: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:

@@ -43,6 +43,24 @@ def test_crops_of_the_lite_family_are_those_of_the_graph(size: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("sampling", ["one", "two", "adaptive"])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_crops_of_the_torchvision_family_are_those_of_the_graph(sampling: str, aligned: bool) -> None:
+    from keras import ops
+
+    from streamseg.model.roi_align import roi_align
+
+    rng = np.random.default_rng(0)
+    levels, boxes = pyramid(rng), boxes_of_all_kinds(rng)
+    batched = {i: level[None] for i, level in levels.items()}
+    config = ModelConfig.torchvision(roi_sampling=sampling, roi_aligned=aligned)
+    nowhere = np.zeros(60, np.int32)
+    expected = roi_align(batched, boxes, nowhere, size=3, sampling=sampling, aligned=aligned)
+    found = crops(levels, boxes, config, size=3, width=WIDTH, height=HEIGHT)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, ops.convert_to_numpy(expected), atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_crops_of_the_matterport_family_are_those_of_the_graph(size: int) -> None:
     from keras import ops

@@ -117,7 +117,7 @@ def test_the_choices_on_numpy_are_those_of_the_graph() -> None:
     logits = rng.normal(size=(500, 2)).astype(np.float32)
     deltas = rng.normal(size=(500, 4)).astype(np.float32)
     best = rpn.best_anchors(logits[None], deltas[None], ops.convert_to_tensor(anchors), config)
-    expected = np.asarray(rpn.propose(*best, config, width=128, height=128)[0])[0]
+    expected = np.asarray(rpn.propose(best, config, width=128, height=128)[0])[0]
     scores = np.asarray(ops.softmax(logits))[:, 1]
     proposals = propose(scores, deltas, anchors, config, size=(128, 128))
     np.testing.assert_allclose(proposals, expected, atol=1e-6)

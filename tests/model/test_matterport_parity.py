@@ -140,7 +140,7 @@ def test_proposals_are_those_recorded_row_for_row(name: str, shapes128: Recorded
         ops.convert_to_tensor(yx(recorded["pl_anchors"])),
         config,
     )
-    boxes, real = (np.asarray(each) for each in propose(*best, config, width=128, height=128))
+    boxes, real = (np.asarray(each) for each in propose(best, config, width=128, height=128))
     expected = recorded[f"pl_out_{name}"]
     assert real.sum(1).tolist() == settings["valid"]
     np.testing.assert_allclose(yx(boxes), expected[:, : boxes.shape[1]], atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 from keras import ops
@@ -11,30 +13,56 @@ from streamseg.model.roi_align import crop_and_resize, roi_align
 SIZES = {2: (16, 24), 3: (8, 12), 4: (4, 6), 5: (2, 3)}
 
 
-def slow_roi_align(levels: dict[int, np.ndarray], boxes: np.ndarray, picture_ids: np.ndarray, size: int) -> np.ndarray:
+def slow_roi_align(
+    levels: dict[int, np.ndarray],
+    boxes: np.ndarray,
+    picture_ids: np.ndarray,
+    size: int,
+    *,
+    sampling: str = "one",
+    aligned: bool = True,
+) -> np.ndarray:
     pooled = []
     for box, picture in zip(boxes.astype(float), picture_ids, strict=True):
         area = max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
         wanted = np.floor(4 + np.log2(max(np.sqrt(area), 1e-3) / 224) + 1e-6)
         level = int(np.clip(wanted, min(levels), max(levels)))
-        features = levels[level][picture]
-        rows, columns = features.shape[:2]
-        cells = np.zeros((size, size, features.shape[2]))
-        for i in range(size):
-            for j in range(size):
-                y = (box[1] + (i + 0.5) / size * (box[3] - box[1])) / 2**level - 0.5
-                x = (box[0] + (j + 0.5) / size * (box[2] - box[0])) / 2**level - 0.5
-                y, x = min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)
-                top, left = int(y), int(x)
-                bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
-                upper = features[top, left] * (1 - (x - left)) + features[top, right] * (x - left)
-                lower = features[bottom, left] * (1 - (x - left)) + features[bottom, right] * (x - left)
-                cells[i, j] = upper * (1 - (y - top)) + lower * (y - top)
-        pooled.append(cells)
+        left, top, right, bottom = box / 2**level - (0.5 if aligned else 0)
+        width, height = right - left, bottom - top
+        if not aligned:
+            width, height = max(width, 1), max(height, 1)
+        samples_x, samples_y = {
+            "one": (1, 1),
+            "two": (2, 2),
+            "adaptive": (max(1, int(np.ceil(width / size))), max(1, int(np.ceil(height / size)))),
+        }[sampling]
+        cells = np.zeros((size, size, levels[level].shape[-1]))
+        for i, j in np.ndindex(size, size):
+            for k, m in np.ndindex(samples_y, samples_x):
+                y = top + (i + (k + 0.5) / samples_y) / size * height
+                x = left + (j + (m + 0.5) / samples_x) / size * width
+                cells[i, j] += bilinear(levels[level][picture], y, x, empty=not aligned)
+        pooled.append(cells / (samples_x * samples_y))
     return np.array(pooled)
 
 
-def test_roi_align_is_its_slow_twin() -> None:
+def bilinear(features: np.ndarray, y: float, x: float, *, empty: bool) -> np.ndarray:
+    """The value between four cells; beside the map its border, or nothing further than a cell away if `empty`."""
+    rows, columns = features.shape[:2]
+    if empty and not (-1 <= y <= rows and -1 <= x <= columns):
+        return np.zeros(features.shape[2])
+    y, x = min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+    upper = features[top, left] * (1 - (x - left)) + features[top, right] * (x - left)
+    lower = features[bottom, left] * (1 - (x - left)) + features[bottom, right] * (x - left)
+    value: np.ndarray = upper * (1 - (y - top)) + lower * (y - top)
+    return value
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling", ["one", "two", "adaptive"])
+def test_roi_align_is_its_slow_twin(sampling: Literal["one", "two", "adaptive"], aligned: bool) -> None:
     rng = np.random.default_rng(0)
     levels = {i: rng.normal(size=(2, *size, 3)).astype(np.float32) for i, size in SIZES.items()}
     start = rng.uniform(-10, 60, (30, 2))
@@ -42,8 +70,9 @@ def test_roi_align_is_its_slow_twin() -> None:
     boxes[0] = 0
     boxes[1] = (-200, -200, 500, 400)  # level 5
     picture_ids = rng.integers(0, 2, 30).astype(np.int32)
-    pooled = roi_align(levels, boxes, picture_ids, size=5)
-    expected = slow_roi_align(levels, boxes, picture_ids, 5)
+    how: Any = {"sampling": sampling, "aligned": aligned}
+    pooled = roi_align(levels, boxes, picture_ids, size=5, **how)
+    expected = slow_roi_align(levels, boxes, picture_ids, 5, **how)
     np.testing.assert_allclose(ops.convert_to_numpy(pooled), expected, atol=1e-4)
 
 
@@ -69,6 +98,21 @@ def test_a_ramp_is_read_at_the_middle_of_each_cell() -> None:
     levels = {i: ramp if i == 2 else np.zeros((1, *size, 1), np.float32) for i, size in SIZES.items()}
     pooled = roi_align(levels, np.float32([[10, 10, 50, 30]]), np.zeros(1, np.int32), size=4)
     np.testing.assert_allclose(ops.convert_to_numpy(pooled)[0, 0, :, 0], [15, 25, 35, 45], atol=1e-4)
+
+
+def test_samples_are_averaged_and_not_aligned_ones_lie_half_a_cell_further() -> None:
+    square = np.broadcast_to(np.arange(24, dtype=np.float32)[None, None, :, None] ** 2, (1, 16, 24, 1))
+    levels = {i: square if i == 2 else np.zeros((1, *size, 1), np.float32) for i, size in SIZES.items()}
+    box, ids = np.float32([[8, 8, 40, 40]]), np.zeros(1, np.int32)  # columns 2 to 10, of which one is 4 pixels
+
+    def first(**options: Any) -> float:
+        return float(ops.convert_to_numpy(roi_align(levels, box, ids, size=2, **options))[0, 0, 0, 0])
+
+    # a half of the box is 4 columns: its middle is 3.5 from the middle of the first
+    assert first() == pytest.approx((3**2 + 4**2) / 2)
+    assert first(sampling="two") == pytest.approx(((2**2 + 3**2) / 2 + (4**2 + 5**2) / 2) / 2)
+    assert first(sampling="adaptive") == pytest.approx((2**2 + 3**2 + 4**2 + 5**2) / 4)
+    assert first(sampling="two", aligned=False) == pytest.approx((3**2 + 5**2) / 2)
 
 
 @pytest.mark.parametrize("side", [4, 32, 256])
