@@ -14,7 +14,7 @@ GROUPS: Mapping[str, str] = {
     "family": "The network and its input",
     "fpn_channels": "Pyramid",
     "anchor_sizes": "Anchors and proposals",
-    "box_pool": "Heads",
+    "roi_sampling": "Heads",
     "detection_min_score": "Detections",
     "train": "Training: the pictures and the start",
     "frozen_stages": "Training: what learns, and how exactly it is computed",

@@ -275,12 +275,9 @@ class MaskRCNN(keras.Model):
         """Which rows (B, N, 6) stay beside the better ones of their class: (B, N) bool."""
         config = self.config
         if config.family != "lite":
-            return ops.logical_and(
-                valid,
-                boxes.nms_exact(
-                    rows[..., :4], threshold=config.detection_nms_threshold, valid=valid, groups=rows[..., 5]
-                ),
-            )
+            options: dict[str, Any] = {"threshold": config.detection_nms_threshold, "groups": rows[..., 5]}
+            tile = max(256, rows.shape[1] // 4)  # each is a loop, which an export takes its time to convert
+            return ops.logical_and(valid, boxes.nms_exact(rows[..., :4], valid=valid, tile=tile, **options))
         # boxes of different classes are moved apart, so that one suppression serves all classes
         apart = rows[..., :4] + rows[..., 5:] * (2.0 * max(width, height))
         return boxes.nms_keep(apart, threshold=config.detection_nms_threshold, rounds=config.nms_rounds, valid=valid)

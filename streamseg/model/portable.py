@@ -173,7 +173,7 @@ def _facts(config: ModelConfig) -> dict[str, str]:
     return {
         "class_names": json.dumps(config.class_names),
         "min_score": f"{config.min_score:g}",
-        "padding": str(config.padding),
+        "padding": json.dumps(config.padding),
     }
 
 

@@ -263,7 +263,8 @@ def _view(storage: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min((offset, *size, *stride)) < 0 or max(last, math.prod(size) - 1) >= len(storage):
         raise ValueError(f"{name}: a tensor of shape {tuple(size)} does not fit its {len(storage)} values")
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride]).copy()
+    values = np.lib.stride_tricks.as_strided(storage[offset:], size, [s * storage.itemsize for s in stride])
+    return values if values.flags.c_contiguous else values.copy()
 
 
 # --- safetensors ------------------------------------------------------------------------------------------------------

@@ -182,7 +182,9 @@ def load_torchvision(network: Any, path: Path, *, without: Sequence[Any] = ()) -
         if problem := misfit(name, tensors.get(name), expected):
             problems.append(problem)
         else:
-            loads[ours] = _as_ours(layer, ours.rpartition("/")[2], tensors[name].astype(np.float32), layout, config)
+            loads[ours] = _as_ours(
+                layer, ours.rpartition("/")[2], tensors[name].astype(np.float32, copy=False), layout, config
+            )
     problems += [
         f"{name} does not belong to this model" for name in tensors if name not in known and not IGNORED.fullmatch(name)
     ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig, read_config
@@ -18,16 +19,16 @@ from streamseg.engines import _decisions
 from streamseg.model import rpn
 from streamseg.model.anchors import anchors_in_pixels, group_sizes, make_anchors
 from streamseg.model.layers import to_be_filled
+from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.model.rpn import best_anchors, propose
 from streamseg.model.torchvision_weights import config_of, load_torchvision
 from streamseg.model_folder import ModelFolder
-from streamseg.training.fit import start_weights, train
+from streamseg.training.fit import start_weights
 from streamseg.training.layers import matching
 from streamseg.types import ModelError, UsageError
 from streamseg.zoo import COCO_IDS
 from tests.model import torchvision_cases as cases
-from tests.tiny_model import make_balls, tiny_experiment, tiny_stage
 from tests.torch_files import write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ LIMITS = {"proposals_before_nms": 200, "num_proposals": 100}
 """As `record_torchvision.py` sets them."""
 
 VARIANTS = ["v2", *(pytest.param(case, marks=pytest.mark.thorough) for case in ("v1", "detectron2"))]
-ENDINGS = {"v1": ".pth", "v2": ".pth", "detectron2": ".pkl"}
+ENDINGS = {"v1": ".pth", "v2": ".safetensors", "detectron2": ".pkl"}
 
 
 # --- stage by stage ---------------------------------------------------------------------------------------------------
@@ -264,22 +265,35 @@ def test_a_file_without_a_mask_head_is_no_mask_rcnn(changed: Callable[..., Path]
 
 
 @pytest.mark.thorough
-def test_a_training_from_such_a_file_moves_its_heads_and_is_a_model_afterwards(narrow: Path, tmp_path: Path) -> None:
-    model = config_of(narrow).model_copy(
-        update={"class_names": ("background", "ball"), "input_sizes": ((128, 96),), "num_proposals": 50}
+def test_such_a_network_learns_by_all_five_losses(narrow: Path, other: MaskRCNN) -> None:
+    load_torchvision(other, narrow, without=of_heads(other))
+    rng = np.random.default_rng(4)
+    for variable in of_heads(other):
+        variable.assign(rng.normal(0, 0.05, variable.shape))
+    training = TrainingConfig(
+        train=narrow,
+        start_from=str(narrow),
+        stages=(StageConfig(epochs=1),),
+        rpn_samples=64,
+        roi_samples=16,
+        mask_samples=4,
     )
-    stage = tiny_stage(epochs=1, layers="heads", learning_rate=1e-3)
-    tiny = tiny_experiment(make_balls(tmp_path), start_from=str(narrow), start_without=HEADS, stages=(stage,), ema=0.0)
-    folder = train(tiny.model_copy(update={"model": model}), output=tmp_path / "run")
-    opened = ModelFolder.open(folder)
-    assert opened.config == model
-    network = load_network(model, opened.weights)
-    there = cases.weights("narrow")
-    stem = there["backbone.body.conv1.weight"].transpose(2, 3, 1, 0)
-    np.testing.assert_allclose(np.asarray(network.backbone.stem.kernel)[..., 0, :] * 58.395, stem[..., 0, :], rtol=1e-2)
-    lateral = there["backbone.fpn.inner_blocks.3.0.weight"].transpose(2, 3, 1, 0)
-    assert np.abs(np.asarray(network.pyramid.lateral[3].kernel) - lateral).max() > 1e-4
-    assert np.asarray(network.call(np.zeros((1, 96, 128, 3), np.float32))["detections"]).shape == (1, 100, 6)
+    model = TrainedMaskRCNN(other, training, dtype="float32", name="training")
+    batch = {
+        "images": rng.integers(0, 256, (1, 96, 96, 3)).astype(np.uint8),
+        "boxes": np.array([[[10, 20, 50, 70], [40, 10, 90, 60]]], np.float32),
+        "class_ids": np.array([[1, 2]], np.int32),
+        "mask_boxes": np.array([[[10, 20, 50, 70], [40, 10, 90, 60]]], np.float32),
+        "mini_masks": np.full((1, 2, 14, 14), 255, np.uint8),
+        "mask_weights": np.ones((1, 2), np.float32),
+    }
+    parts = (other.pyramid.smooth[0].kernel, other.rpn.deeper[0].kernel, other.box_head.convolutions[0].kernel)
+    with tf.GradientTape() as tape:
+        losses = model(batch)
+        total = sum(ops.sum(loss) for loss in losses.values())
+    assert set(losses) == set(LOSSES) and all(float(loss[0]) > 0 for loss in losses.values())
+    for gradient in tape.gradient(total, [part.value for part in parts]):
+        assert np.isfinite(np.asarray(gradient)).all() and np.abs(np.asarray(gradient)).max() > 0
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
