@@ -272,6 +272,8 @@ def low_confidence(steps: Steps) -> Section:
         if lite
         else "What is most probably background goes first. "
     )
+    if steps.config.all_classes:
+        rule += "Every class of a proposal may become an object; here each stands in its best one. "
     steps_down: dict[str, object] = {"proposals": int(steps.real.sum())}
     if not lite:  # the original judges its rows of padding too
         steps_down["and rows of padding"] = len(rows) - int(steps.real.sum())

@@ -225,16 +225,16 @@ class MaskRCNN(keras.Model):
         refined = self._refined(proposals, ops.sum(deltas * chosen, axis=2), **limits)
         firm = self._firm(refined, scores, class_ids, real)
         best = {"class_ids": class_ids, "scores": scores, "refined": refined, "firm": firm}
-        owner = ops.broadcast_to(ops.arange(count, dtype="int32")[None], ops.shape(class_ids))
-        candidates = (refined, scores, class_ids, firm, owner)
         if config.all_classes:
-            of_each = [ops.repeat(each, num_classes - 1, axis=1) for each in (proposals, real, owner)]
-            refined = self._refined(of_each[0], ops.reshape(deltas[:, :, 1:], (-1, *of_each[0].shape[1:])), **limits)
+            of_each, real = (ops.repeat(each, num_classes - 1, axis=1) for each in (proposals, real))
+            refined = self._refined(of_each, ops.reshape(deltas[:, :, 1:], (-1, *of_each.shape[1:])), **limits)
             scores = ops.reshape(probabilities[..., 1:], (-1, refined.shape[1]))
             class_ids = ops.tile(ops.arange(1, num_classes, dtype="int32")[None], (1, count))
             class_ids = ops.broadcast_to(class_ids, ops.shape(scores))
-            candidates = (refined, scores, class_ids, self._firm(refined, scores, class_ids, of_each[1]), of_each[2])
-        rows, valid, order = _best_first(*candidates, most=count * MOST_CANDIDATES if config.all_classes else count)
+            firm = self._firm(refined, scores, class_ids, real)
+        most = min(count * MOST_CANDIDATES, scores.shape[1]) if config.all_classes else count
+        rows, valid, order = _best_first(refined, scores, class_ids, firm, most=most)
+        order = order // (num_classes - 1) if config.all_classes else order
         keep = self._suppress_by_class(rows, valid, width=width, height=height)
         rows = ops.concatenate([rows, ops.expand_dims(ops.cast(order, "float32"), -1)], axis=-1)
         found, there = first_kept(rows, keep, min(config.max_detections, rows.shape[1]))
@@ -356,18 +356,18 @@ class MaskRCNN(keras.Model):
 
 
 def _best_first(
-    refined: Tensor, scores: Tensor, class_ids: Tensor, firm: Tensor, owner: Tensor, *, most: int
+    refined: Tensor, scores: Tensor, class_ids: Tensor, firm: Tensor, *, most: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best candidates: rows (B, M, 6) of x1, y1, x2, y2, score, class, best first, which are firm (B, M) bool, and
-    their proposals (B, M) int32; refined (B, N, 4), the others (B, N)."""
+    which of all they are (B, M) int32; refined (B, N, 4), the others (B, N)."""
     # a firm score of exactly 0 still stands before what is not firm
     ranked = ops.where(firm, scores, ops.full_like(scores, -1.0))
-    order, index = ops.top_k(ranked, min(most, scores.shape[1]))
+    order, index = ops.top_k(ranked, most)
     rows = ops.concatenate(
         [refined, ops.expand_dims(scores, -1), ops.expand_dims(ops.cast(class_ids, "float32"), -1)], axis=-1
     )
     rows = ops.take_along_axis(rows, ops.expand_dims(index, -1), axis=1)
-    return rows, order >= 0.0, ops.take_along_axis(owner, index, axis=1)
+    return rows, order >= 0.0, index
 
 
 def load_network(config: ModelConfig, weights: Path, *, precision: str | None = None) -> MaskRCNN:
