@@ -102,7 +102,7 @@ def means_of_cells(cells: np.ndarray, boxes: np.ndarray, config: ModelConfig, *,
 
 
 def num_samples(sides: np.ndarray, config: ModelConfig, *, size: int) -> np.ndarray:
-    """How many samples (R, 2) int lie in a cell of boxes with these sides (R, 2) in cells of the level: across, down."""
+    """How many samples (R, 2) lie in a cell of boxes with these sides (R, 2) in cells of the level: across, down."""
     if config.roi_sampling == "adaptive":
         return np.maximum(np.ceil(sides / np.float32(size)), 1).astype(np.int64)
     return np.full(sides.shape, 2 if config.roi_sampling == "two" else 1)
@@ -145,7 +145,7 @@ def nearest_inside(points: np.ndarray, count: int) -> Samples:
 
 
 def zero_outside(points: np.ndarray, count: int, *, near: float) -> Samples:
-    """Samples at points (R, n) of a line of `count` cells; more than `near` outside, or no number, they take nothing."""
+    """Samples at points (R, n) of a line of `count` cells; more than `near` outside, or no number: nothing."""
     inside = (points >= -np.float32(near)) & (points <= count - 1 + np.float32(near))
     index, share = nearest_inside(np.where(inside, points, 0), count)
     return index, share * inside[..., None]

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 class Keras:
     """Detections of a model through Keras, on the backend that KERAS_BACKEND names.
 
-    model: a name, folder or weights file · class_names: what the classes of such a file are called · batch_size: pictures
-    of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; `auto` is bf16 on
-    a GPU, f32 on a CPU.
+    model: a name, folder or weights file · class_names: what the classes of such a file are called · batch_size:
+    pictures of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; `auto`
+    is bf16 on a GPU, f32 on a CPU.
     """
 
     def __init__(

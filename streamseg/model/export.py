@@ -223,7 +223,9 @@ def write_filled(graphs: Mapping[str, Any], values: Mapping[str, np.ndarray], fo
     from openvino.passes import ConstantFolding, Manager
 
     wanted = {port.any_name: port for graph in graphs.values() for port in graph.inputs if port.any_name not in INPUTS}
-    problems = [problem for name, port in wanted.items() if (problem := misfit(name, values.get(name), port))]
+    problems = [
+        problem for name, port in wanted.items() if (problem := misfit(name, values.get(name), tuple(port.shape)))
+    ]
     problems += [f"{name} does not belong to this model" for name in values if name not in wanted]
     if problems:
         raise refused(origin, "weights of this model", problems)

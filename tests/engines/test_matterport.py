@@ -99,7 +99,7 @@ def test_proposals_on_numpy_are_those_of_the_lite_graph() -> None:
     deltas[40:60, 2] = 90.0  # longer than any log of a size may be
     logits[:60, 1] = 5.0
     best = rpn.best_anchors(logits[None], deltas[None], ops.convert_to_tensor(anchors), config)
-    expected = np.asarray(rpn.propose(*best, config, width=192, height=96)[0])[0]
+    expected = np.asarray(rpn.propose(best, config, width=192, height=96)[0])[0]
     proposals = propose(logits[:, 1] - logits[:, 0], deltas, anchors, config, size=(192, 96))
     assert 100 < (proposals[:, 2] > 0).sum() < 260
     np.testing.assert_allclose(proposals, expected, atol=1e-4)
