@@ -20,7 +20,7 @@ from streamseg.formats import cvat
 from streamseg.formats.cvat import Cvat
 from streamseg.labels import Label, LabelledFrame, LabelledVideo
 from streamseg.types import InputError, UsageError
-from tests.formats import videos
+from tests.formats import blobs, videos
 
 Drawn = dict[int, dict[tuple[str, str], np.ndarray]]
 """Frame -> (track, class) -> mask (H, W) bool."""
@@ -317,3 +317,13 @@ def test_a_video_of_unknown_length_has_no_last_frame_in_its_file(tmp_path: Path)
     )
     root = ElementTree.parse(written(tmp_path, still(0, 1, num_frames=2), video=video)).getroot()
     assert root.find("meta/task/size") is None and len(list(root.iter("polygon"))) == 2
+
+
+@pytest.mark.parametrize(("side", "least"), blobs.SIZES)
+@pytest.mark.parametrize("centre", blobs.EVERYWHERE.values(), ids=blobs.EVERYWHERE)
+def test_polygons_stay_near_the_object(side: int, least: float, centre: tuple[int, int], tmp_path: Path) -> None:
+    mask = blobs.blob(side, centre=centre)
+    size = {"width": blobs.WIDTH, "height": blobs.HEIGHT}
+    path = written(tmp_path, [LabelledFrame(0, 0.0, (videos.label(mask),))], video=replace(videos.video(), **size))
+    (shape,) = cvat.load(path).shapes
+    assert blobs.overlap(outlines.decoded(shape.segmentation, **size).astype(bool), mask) >= least

@@ -23,7 +23,7 @@ from streamseg import outlines
 from streamseg.formats.labelstudio import Labelstudio, brush
 from streamseg.labels import Label, LabelledFrame
 from streamseg.types import UsageError
-from tests.formats import videos
+from tests.formats import blobs, videos
 
 
 def tasks(folder: Path, *names: str, **options: Any) -> list[Any]:
@@ -198,3 +198,19 @@ def test_only_tasks_of_frames_need_pictures() -> None:
     wants = {task: Labelstudio(task=task) for task in ("brush", "polygon", "video")}  # type: ignore[arg-type]
     assert [each.wants_pictures for each in wants.values()] == [True, True, False]
     assert [each.tracks_only for each in wants.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize(("side", "least"), blobs.SIZES)
+@pytest.mark.parametrize("centre", blobs.EVERYWHERE.values(), ids=blobs.EVERYWHERE)
+def test_polygons_stay_near_the_object(side: int, least: float, centre: tuple[int, int], tmp_path: Path) -> None:
+    mask = blobs.blob(side, centre=centre)
+    size = {"width": blobs.WIDTH, "height": blobs.HEIGHT}
+    format = Labelstudio(task="polygon")
+    format.open(tmp_path, videos.CLASS_NAMES)
+    format.begin(replace(videos.video(), **size))
+    format.write(LabelledFrame(0, 0.0, (videos.label(mask),)))
+    format.end()
+    format.close()
+    (region,) = regions(json.loads((tmp_path / "labelstudio.json").read_text(encoding="utf-8"))[0])
+    points = np.array(region["value"]["points"]) * (blobs.WIDTH, blobs.HEIGHT) / 100
+    assert blobs.overlap(outlines.decoded([points.ravel().tolist()], **size).astype(bool), mask) >= least
