@@ -2,9 +2,10 @@
 
     python benchmarks/end_to_end.py --clips ../shared/data/videos [--runs 3] [--skip-plain] [--memory]
 
-Run it on an idle machine. The clip is made once from 01_dog.mp4 and 05_default_juggle.mp4, scaled to 1080p. Each
-stage is measured alone in a process of its own, so that its CPU time is its own; the plain loop is what one would
-write without streamseg: OpenCV reads, the same engine, supervision's masks, OpenCV writes. It needs the `bench` extra.
+Run it on an idle machine. The clip is made once from 01_dog.mp4 and 05_default_juggle.mp4, scaled to 1080p. The whole
+is measured in each precision that the CPU is quick at, too, and each stage alone in a process of its own, so that its
+CPU time is its own; the plain loop is what one would write without streamseg: OpenCV reads, the same engine,
+supervision's masks, OpenCV writes. It needs the `bench` extra.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ def measured(command: list[str]) -> tuple[str, float, float]:
     return done.stdout, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def whole_run(clip: Path, output: Path) -> dict[str, Any]:
+def whole_run(clip: Path, output: Path, *, precision: str = "auto") -> dict[str, Any]:
     """One `streamseg run --effect splash`: its summary, with the CPU seconds of the whole process."""
     command = [sys.executable, "-m", "streamseg.cli", "run", str(clip), "-o", str(output)]
+    command += ["--set", f"engine.precision={precision}"]
     text, seconds, cpu = measured([*command, "--effect", "splash", "--overwrite", "--json", "-q"])
     return {**json.loads(text), "process_seconds": seconds, "cpu": cpu}
 
@@ -197,6 +199,13 @@ def memory_at_4k(clips: Path, folder: Path) -> dict[str, float]:
     return {"peak": max(seen), "rise": max(seen[2 * third :]) - max(seen[third : 2 * third])}
 
 
+def _precisions() -> list[str]:
+    """What this CPU is quick at, the quickest first."""
+    from streamseg.engines._precision import Cpu
+
+    return Cpu.here().words.split(", ")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/videos"))
@@ -215,7 +224,7 @@ def main() -> None:
     if not clip.exists():
         make_clip(given.clips, clip)
     cores = len(os.sched_getaffinity(0))
-    whole_run(clip, output)  # the first run exports the model
+    whole_run(clip, output)  # the first run prepares the model
     runs = [whole_run(clip, output) for _ in range(given.runs)]
     count = runs[0]["frames"]["read"]
     print(f"{cores} cores, {count} frames of 1080p")
@@ -225,6 +234,11 @@ def main() -> None:
             f"run: {count / run['seconds']:5.1f} fps, {run['cpu'] / count * 1e3:.1f} ms CPU a frame; busy ms: {stages}"
         )
     fps = median(count / run["seconds"] for run in runs)
+    for precision in _precisions():
+        each = [whole_run(clip, output, precision=precision) for _ in range(given.runs)]
+        rate, cpu = (median(run[name] for run in each) for name in ("seconds", "cpu"))
+        auto = " (auto)" if precision == runs[0]["precision"] else ""
+        print(f"{precision}{auto}: {count / rate:.1f} fps, {cpu / count * 1e3:.1f} ms CPU a frame")
     alone = {}
     for stage in ("source", "engine", "tracker+effects", "sink"):
         text, _, _ = measured([sys.executable, __file__, "--stage", stage, "--folder", str(given.folder)])
