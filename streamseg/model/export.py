@@ -91,14 +91,20 @@ def has_graphs(folder: Path, config: ModelConfig) -> bool:
 def fill_graphs(graphs: Path, weights: Path, folder: Path) -> None:
     """Write into `folder` the networks that the graphs of one folder and a weights file of ours make; no TensorFlow.
 
-    Raises ModelError when the file's tensors are not those of the graphs.
+    Raises ModelError when the file's tensors are not those of the graphs, or these cannot be read.
     """
     import openvino as ov
 
     from streamseg.model.checkpoint import read_weights
 
     core = ov.Core()
-    read = {part: core.read_model(graphs / f"{part}.xml") for part in PARTS}
+    try:
+        read = {part: core.read_model(graphs / f"{part}.xml") for part in PARTS}
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(
+            f"{graphs}: these graphs cannot be read ({reason}); without this folder the model is traced instead"
+        ) from error
     write_filled(read, read_weights(weights), folder, origin=weights)
 
 

@@ -156,3 +156,12 @@ def test_weights_that_are_not_those_of_the_graphs_are_refused(
     with pytest.raises(ModelError, match=words):
         fill_graphs(folder.graphs, weights, tmp_path / "networks")
     assert not (tmp_path / "networks").exists()
+
+
+def test_graphs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = ModelFolder.open("people")
+    graphs = Path(shutil.copytree(folder.graphs, tmp_path / "graphs"))
+    text = (graphs / "masks.xml").read_text()
+    (graphs / "masks.xml").write_text(text[: len(text) // 2])
+    with pytest.raises(ModelError, match="these graphs cannot be read"):
+        fill_graphs(graphs, folder.weights, tmp_path / "networks")
