@@ -197,8 +197,16 @@ def quantised(folder: ModelFolder, *, needed: bool) -> bool:
 
 
 def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
-    """Where OpenVINO keeps the networks that it compiled, or None where nothing can be kept."""
+    """Where OpenVINO keeps the networks that it compiled, or None where nothing can be kept.
+
+    Networks in int8 that are made anew of the same weights get another place.
+    """
+    made = hashlib.sha256()
+    if precision == "int8":
+        for part in PARTS:
+            made.update((folder.int8 / f"{part}.xml").read_bytes() + (folder.int8 / f"{part}.bin").read_bytes())
     path = zoo.cache_folder() / "openvino" / export_name(folder) / f"compiled-{precision}"
+    path = path.with_name(f"{path.name}-{made.hexdigest()[:8]}") if precision == "int8" else path
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -279,13 +287,13 @@ class _Networks:
         lite = self.config.family == "lite"
         # what is not rounded in an int8 network stays float32
         common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
-        if precision == "int8" and not Cpu.here().int8:
+        imitated = precision == "int8" and not Cpu.here().int8
+        if imitated:
             # its products are summed in 16 bit there, which overflow: a fiftieth of AP is lost, for no time worth it
             common["LP_TRANSFORMS_MODE"] = "NO"
-        if compiled is not None:
-            common["CACHE_DIR"] = str(compiled)
         self._num_requests = streams if lite else 1
-        num_streams = min(streams, threads) if lite else 1
+        # two streams that make their first answers in this mode spoil each other's weights
+        num_streams = min(streams, threads) if lite and not imitated else 1
         self._many = {**common, "NUM_STREAMS": num_streams, "INFERENCE_NUM_THREADS": threads}
         # what is small runs on one thread, which spares it the waiting for others
         few = {**common, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1 if lite else threads}
