@@ -688,6 +688,7 @@ def test_results_that_nobody_asks_for_start_nothing() -> None:
 CHILD = """
     import json, signal, sys, threading
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as one under nohup does with this
     sys.path.insert(0, {root!r})
     from pathlib import Path
     from tests.fakes import FakeEngine, FakeSink, FakeSource
