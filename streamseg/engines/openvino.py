@@ -291,6 +291,8 @@ class _Networks:
         if imitated:
             # its products are summed in 16 bit there, which overflow: a fiftieth of AP is lost, for no time worth it
             common["LP_TRANSFORMS_MODE"] = "NO"
+        if compiled is not None:
+            common["CACHE_DIR"] = str(compiled)
         self._num_requests = streams if lite else 1
         # two streams that make their first answers in this mode spoil each other's weights
         num_streams = min(streams, threads) if lite and not imitated else 1

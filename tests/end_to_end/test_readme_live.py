@@ -94,7 +94,7 @@ def test_the_password_of_a_camera_is_nowhere_but_at_the_camera(tmp_path: Path, m
         arguments = [f"door={address}", "--web", f"127.0.0.1:{port}", *targets, "-v", *WALKER]
         child = process(*arguments, folder=tmp_path)
         try:
-            until(lambda: state_of(port) == "live")
+            until(lambda: state_of(port) == "live" and list(tmp_path.glob("door_*.mp4")))
             camera.suffer("killed")
             until(lambda: state_of(port) == "lost")
             for path in ("", "page.js", "metrics", "api/streams", "api/events", "healthz", "openapi.json"):

@@ -25,6 +25,9 @@ from tests.server.browser import chromium, tab
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra `test`)").expect
 expect.set_options(timeout=15_000)
 
+# beside busy tests, Chromium and its driver now and then compute for ever, with axe-core for one
+pytestmark = pytest.mark.real_time
+
 TOKEN = "open-sesame-1"
 FRESH = ".picture:not([data-old])"
 DRAWN = "canvas:not([width='16'])"
