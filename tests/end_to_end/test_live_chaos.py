@@ -222,7 +222,7 @@ def test_it_comes_back_from_twenty_faults_in_random_order() -> None:
         assert chaos.watchers["udp"].num_damaged > 0, "what is lost on the way is seen to be"
 
 
-@pytest.mark.thorough
+@pytest.mark.real_time
 def test_two_hundred_faults_leave_no_memory_behind() -> None:
     held = [each.bytes for each in survived(NUM_FAULTS).held]
     quarter = len(held) // 4
@@ -231,7 +231,7 @@ def test_two_hundred_faults_leave_no_memory_behind() -> None:
     assert max(last) - max(second) <= 20e6
 
 
-@pytest.mark.thorough
+@pytest.mark.real_time
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_frozen_camera_is_not_called_live_for_ten_seconds_and_is_back_within_its_real_waits(transport: str) -> None:
     watcher = Watcher()
