@@ -186,12 +186,11 @@ def gpu() -> Iterator[Finding]:
 def engines() -> Iterator[Finding]:
     """OpenVINO with the precisions of this CPU, and Keras' backends."""
     if _version("openvino"):
-        import openvino
-
         from streamseg.engines._precision import Cpu
+        from streamseg.model.openvino_core import openvino_core
 
         cpu = Cpu.here()
-        devices = ", ".join(openvino.Core().available_devices)
+        devices = ", ".join(openvino_core().available_devices)
         yield Finding("openvino", f"{_version('openvino')} on {devices}; this CPU is quick at {cpu.words}")
         if not cpu.int8:
             yield Finding(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from streamseg.model.openvino_core import openvino_core
 from streamseg.types import UsageError
 
 Precision = Literal["auto", "int8", "bf16", "f32"]
@@ -33,9 +34,7 @@ class Cpu:
     @classmethod
     def here(cls) -> Cpu:
         """This machine's, as OpenVINO and the kernel tell it; where there is no /proc, int8 is not known."""
-        import openvino as ov
-
-        return _cpu(frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
+        return _cpu(frozenset(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
 
     @property
     def words(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from streamseg.engines._onnx_file import OnnxModel
 from streamseg.engines._onnx_graph import FAILURES, last_words
@@ -15,6 +14,7 @@ from streamseg.engines._onnx_kinds import KINDS, WEAKEST, Candidates
 from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.engines.openvino import num_cores
 from streamseg.letterbox import Letterbox
+from streamseg.model.openvino_core import openvino_core
 from streamseg.model_folder import at_least_one
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
@@ -56,7 +56,7 @@ class Onnx:
             "NUM_STREAMS": min(self.batch_size, self.threads),
         }
         try:
-            network = ov.Core().compile_model(graph, "CPU", properties)
+            network = openvino_core().compile_model(graph, "CPU", properties)
         except FAILURES as error:
             raise ModelError(f"{self.file.path}: OpenVINO cannot run it ({last_words(error)})") from error
         self._requests = [network.create_infer_request() for _ in range(self.batch_size)]

@@ -28,6 +28,7 @@ from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.export import PARTS, VERSION, fill_graphs, graph_mark, has_graphs
+from streamseg.model.openvino_core import openvino_core
 from streamseg.model_folder import ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
@@ -64,7 +65,6 @@ class Openvino:
         self.min_score = self.folder.config.min_score
         self.threads = at_least_one("threads", threads) or num_cores()
         self.batch_size = at_least_one("batch_size", batch_size) or 2 * min(self.threads, 4)
-        self._core = ov.Core()
         has_int8 = precision in ("auto", "int8") and quantised(self.folder, needed=precision == "int8")
         self.precision = chosen(precision, Cpu.here(), made_for=("int8",) if has_int8 else ())
         log.debug("OpenVINO: %s in %s, %d threads", self.folder.path, self.precision, self.threads)
@@ -87,7 +87,6 @@ class Openvino:
         try:
             if self._networks is None:
                 self._networks = _Networks(
-                    self._core,
                     self.folder,
                     exported,
                     compiled=compiled_folder(self.folder, self.precision),
@@ -272,7 +271,6 @@ class _Networks:
 
     def __init__(
         self,
-        core: ov.Core,
         folder: ModelFolder,
         exported: Path,
         *,
@@ -282,7 +280,6 @@ class _Networks:
         streams: int,
     ) -> None:
         self.folder, self.config, self.exported = folder, folder.config, exported
-        self._core = core
         self._looks: dict[tuple[int, int], _Look] = {}
         lite = self.config.family == "lite"
         # what is not rounded in an int8 network stays float32
@@ -324,10 +321,10 @@ class _Networks:
         }
 
     def _opened(self, name: str, properties: dict[str, Any], shapes: dict[str, list[int]] | None = None) -> Any:
-        network = self._core.read_model(self.exported / f"{name}.xml")
+        network = openvino_core().read_model(self.exported / f"{name}.xml")
         if shapes:
             network.reshape(shapes)
-        return self._core.compile_model(network, "CPU", properties)
+        return openvino_core().compile_model(network, "CPU", properties)
 
     def predict(self, frames: Sequence[Frame], *, look: _Look) -> list[Instances]:
         results: list[Instances] = []

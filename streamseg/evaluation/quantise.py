@@ -23,6 +23,7 @@ from streamseg.config import Component
 from streamseg.engines.openvino import MADE, Openvino, cached_export, network_mark
 from streamseg.evaluation.evaluate import Method, evaluate, open_parts, read_frame
 from streamseg.model.export import PARTS
+from streamseg.model.openvino_core import openvino_core
 from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, ModelError, OutputError, UsageError
 
@@ -148,7 +149,7 @@ def networks_in_int8(folder: ModelFolder, data: Data) -> dict[str, Any]:
     if not heads["masks"]:
         raise ModelError(f"{folder.path}: the model finds nothing in the pictures that its networks are to learn from")
     seen: dict[str, Any] = {"features": Repeated(pictures), **heads}
-    core, result = ov.Core(), {}
+    core, result = openvino_core(), {}
     for part in PARTS:
         network = core.read_model(exported / f"{part}.xml")
         if part == "features":

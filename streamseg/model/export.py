@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.model.openvino_core import openvino_core
 from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError
 
@@ -93,11 +94,9 @@ def fill_graphs(graphs: Path, weights: Path, folder: Path) -> None:
 
     Raises ModelError when the file's tensors are not those of the graphs, or these cannot be read.
     """
-    import openvino as ov
-
     from streamseg.model.checkpoint import read_weights
 
-    core = ov.Core()
+    core = openvino_core()
     try:
         read = {part: core.read_model(graphs / f"{part}.xml") for part in PARTS}
     except RuntimeError as error:

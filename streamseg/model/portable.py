@@ -19,6 +19,7 @@ import numpy as np
 
 from streamseg.config import ModelConfig
 from streamseg.letterbox import in_pixels
+from streamseg.model.openvino_core import openvino_core
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
 
@@ -218,10 +219,8 @@ def _write_openvino(whole: Any, config: ModelConfig, path: Path) -> None:
 
 
 def _read_openvino(path: Path) -> Answer:
-    import openvino as ov
-
     # in bfloat16, the default where the CPU has it, coordinates would be rounded to 2 or 4 pixels
-    network = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def answer(picture: np.ndarray) -> Answers:
         found = network({"picture": picture})

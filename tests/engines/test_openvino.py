@@ -96,6 +96,34 @@ def pictures(tmp_path: Path) -> Path:
     return path
 
 
+LET_GO_OF_ELSEWHERE = """
+import gc, signal, sys, threading
+from streamseg.engines.openvino import Openvino
+from tests.engines.conftest import noise
+
+engines = [Openvino(model=sys.argv[1])]
+engines[0].predict([noise(128, 96, 1)])
+letting_go = threading.Thread(target=lambda: (engines.clear(), gc.collect()))
+letting_go.start()
+letting_go.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_a_model_was_let_go_of_in_another_thread_is_an_interruption(
+    tiny: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    """On CPUs with AMX, OpenVINO takes the stack away on which signals are handled; it was a segmentation fault."""
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler){LET_GO_OF_ELSEWHERE}"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tiny)], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (0, "interrupted\n"), ran.stderr[-2000:]
+
+
 def test_the_second_start_loads_no_keras(
     engine: Openvino, tiny: Path, pictures: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]
 ) -> None:
