@@ -298,8 +298,9 @@ class Source(Protocol):
 class LiveSource(Source, Protocol):
     """A source that goes on for ever: what it loses comes back, and an absent camera is a state, no error.
 
-    `info` holds when the first frame is out. `on_state` is set by the flow before it enters, and called in the reading
-    thread with each new `state`. `interrupt()`, from any thread, lets the iteration end soon.
+    `info` holds when the first frame is out. `on_state` is set by the flow before it enters, and called with each
+    new `state`, in the reading thread or another, one at a time. `interrupt()`, from any thread, lets the iteration end
+    soon.
     """
 
     live: bool

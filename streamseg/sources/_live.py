@@ -20,6 +20,7 @@ from typing import Literal, Self
 import av
 
 from streamseg import backoff
+from streamseg.buffer import Threads
 from streamseg.sources._arrival import TIME_BASE, Arrivals
 from streamseg.types import Frame, InputError, SourceState, StateName, StreamInfo, UsageError
 
@@ -139,17 +140,23 @@ class Live:
         self._frames: Generator[Frame, None, None] | None = None
         self._arrivals = Arrivals()
         self._index = self._num_failed = self._num_waits = 0
-        self._told_at = self._timing.clock()
+        self._told_at = self._whole_at = self._timing.clock()
         self.state = SourceState("connecting", since=self._told_at)
+        self._telling = threading.RLock()  # around the state and those who hear of it
+        self._threads, self._left = Threads(), threading.Event()
 
     def __enter__(self) -> Self:
         self._frames = self._all()
+        self._left.clear()
+        self._threads.start(f"watch {self.name}", self._watch, at_end=lambda failure: None)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._left.set()
         frames, self._frames = self._frames, None
         if frames is not None:
             frames.close()
+            self._threads.wait()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._frames is None:
@@ -184,17 +191,17 @@ class Live:
 
     def _of_one_connection(self) -> Iterator[Frame]:
         self._arrivals.reconnected()
-        whole_at, patience = self._timing.clock(), _PATIENCE_FOR_THE_FIRST
+        self._whole_at, patience = self._timing.clock(), _PATIENCE_FOR_THE_FIRST
         with closing(self._connect(self._stopped)) as arrivals:
             for arrival in arrivals:
                 if self._stopped.is_set():
                     return
                 frame = None if arrival is None else self._frame(arrival)
                 if frame is not None and not frame.damaged:
-                    whole_at, patience = self._timing.clock(), _PATIENCE
+                    self._whole_at, patience = self._timing.clock(), _PATIENCE
                     self._note("picture")
                 else:
-                    self._check_silence(self._timing.clock() - whole_at, patience)
+                    self._check_silence(patience)
                 self._tell_again()
                 if frame is not None:
                     yield frame
@@ -230,11 +237,24 @@ class Live:
             live=True,
         )
 
-    def _check_silence(self, seconds: float, patience: float) -> None:
-        if seconds >= patience:
+    def _check_silence(self, patience: float) -> None:
+        if self._timing.clock() - self._whole_at >= patience:
             raise Trouble("loss", f"data came, but no whole picture in {patience:g} s")
-        if seconds >= STALLED_AFTER:
+        self._note_silence()
+
+    def _note_silence(self) -> None:
+        if self._timing.clock() - self._whole_at >= STALLED_AFTER:
             self._note("silence", f"no whole picture for {STALLED_AFTER:g} s")
+
+    def _watch(self) -> None:
+        """Says that a live source is none, in a thread of its own: the reader may hang in a call, or in closing one."""
+        seconds = STALLED_AFTER
+        while not self._left.wait(seconds):
+            with self._telling:
+                if self.state.name == "live":
+                    self._note_silence()
+            left = self._whole_at + STALLED_AFTER - self._timing.clock()  # until the last picture will be that old
+            seconds = left if left > 0 else STALLED_AFTER
 
     def _check_limit(self, *, failed: bool) -> None:
         self._num_failed += failed
@@ -253,15 +273,16 @@ class Live:
 
     def _note(self, event: Event, cause: str = "") -> None:
         """Takes on the state that the event leads to, and tells of it where it is another one."""
-        if event == "picture":
-            self._num_failed = self._num_waits = 0
-        name, before = OUTCOMES[event].state, self.state
-        if (name, cause) == (before.name, before.cause):
-            return
-        self.state = SourceState(name, cause, before.since if name == before.name else self._timing.clock())
-        if name == "live" and before.name != "connecting":
-            self.warnings["interruptions"] += 1
-        self._tell(new=name != before.name)
+        with self._telling:
+            if event == "picture":
+                self._num_failed = self._num_waits = 0
+            name, before = OUTCOMES[event].state, self.state
+            if (name, cause) == (before.name, before.cause):
+                return
+            self.state = SourceState(name, cause, before.since if name == before.name else self._timing.clock())
+            if name == "live" and before.name != "connecting":
+                self.warnings["interruptions"] += 1
+            self._tell(new=name != before.name)
 
     def _tell(self, *, new: bool = True) -> None:
         if new:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamseg.sources import _live
 from streamseg.sources._live import OUTCOMES, Arrival, Finite, Live, Timing, Trouble
 from streamseg.types import Frame, InputError, LiveSource, SourceState, UsageError
 from tests.fakes import picture
@@ -166,6 +168,39 @@ def test_a_first_keyframe_may_take_sixteen_seconds_but_not_for_ever() -> None:
     assert [(name, at) for name, _, at in played(slow, 1).states][1:] == [("stalled", 16.0), ("live", 16.1)]
     never = Camera([*[1.0, NOTHING] * 100], [WHOLE])
     assert [(name, at) for name, _, at in played(never, 1).states][1:3] == [("stalled", 5.0), ("lost", 20.0)]
+
+
+def test_a_reader_that_hangs_is_not_called_live_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg may take long to close what is half open, or to notice that nothing comes."""
+    monkeypatch.setattr(_live, "STALLED_AFTER", 0.05)
+    told = threading.Event()
+
+    def connect(stopped: threading.Event) -> Generator[Arrival | None, None, None]:
+        yield Arrival(picture(), time.monotonic())
+        assert told.wait(10)
+        raise GONE
+
+    source = Live(connect, name="yard", called="rtsp://yard/1")
+    states: list[SourceState] = []
+
+    def on_state(state: SourceState) -> None:
+        states.append(state)
+        if state.name == "stalled":
+            told.set()
+        elif state.name == "lost":
+            source.interrupt()
+
+    source.on_state = on_state
+    with source:
+        assert len(list(source)) == 1
+    assert [(each.name, each.cause) for each in states] == [
+        ("connecting", ""),
+        ("live", ""),
+        ("stalled", "no whole picture for 0.05 s"),
+        ("lost", GONE.cause),
+    ]
+    assert states[2].since - states[1].since >= 0.05
+    assert "watch yard" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_stalled_camera_that_goes_on_is_live_again_in_the_same_connection() -> None:
