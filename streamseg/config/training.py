@@ -37,6 +37,9 @@ class AugmentConfig(Knobs):
         1.0, description="change of brightness, contrast, saturation and white balance; 1: by up to 20 to 50 %"
     )
     channel_shift: float = Field(0.0, ge=0, description="grey levels added to or taken off each channel, at most")
+    paste: Share = Field(
+        0.0, description="share of the views onto which objects of another picture are pasted, by their masks"
+    )
 
 
 class StageConfig(Knobs):
@@ -118,6 +121,14 @@ class TrainingConfig(Knobs):
     ema: float = Field(0.998, ge=0, lt=1, description="momentum of the average of the weights, which is what is saved")
     loss_weights: dict[str, float] = Field(
         {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 1.0, "mask": 1.0}, description="weight of each loss"
+    )
+    box_loss: Literal["smooth_l1", "giou"] = Field(
+        "smooth_l1",
+        description="what the box head's boxes cost: the distance of their deltas, or how little they overlap the true "
+        "ones (generalised IoU), which weighs all sizes alike",
+    )
+    mask_dice: float = Field(
+        0.0, ge=0, description="weight of a mask's Dice loss beside its cross-entropy: the overlap, not the single cell"
     )
     rpn_samples: Positive = Field(256, description="anchors in the proposal loss, a picture")
     rpn_positive_iou: Share = Field(0.7, description="an anchor is positive from this IoU; each object's best always")

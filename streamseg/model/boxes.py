@@ -87,6 +87,19 @@ def iou(boxes: Tensor, others: Tensor) -> Tensor:
     return common / ops.where(union > 0.0, union, ops.ones_like(union))
 
 
+def giou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalised IoU (…,) of boxes (…, 4) with others (…, 4), row by row: 1 for equal ones, down to -1 far apart.
+
+    Rezatofighi et al., Generalized Intersection over Union, 2019.
+    """
+    low, high = ops.maximum(boxes[..., :2], others[..., :2]), ops.minimum(boxes[..., 2:], others[..., 2:])
+    common = ops.prod(ops.maximum(high - low, 0.0), axis=-1)
+    union = ops.maximum(area(boxes) + area(others) - common, 1e-6)
+    low, high = ops.minimum(boxes[..., :2], others[..., :2]), ops.maximum(boxes[..., 2:], others[..., 2:])
+    around = ops.maximum(ops.prod(high - low, axis=-1), 1e-6)
+    return common / union - (around - union) / around
+
+
 def nms_keep(boxes: Tensor, *, threshold: float, rounds: int, valid: Tensor | None = None) -> Tensor:
     """Which boxes (B, N, 4), ordered best first, greedy non-maximum suppression keeps: (B, N) bool.
 

@@ -73,6 +73,19 @@ def box_loss(deltas: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return weighted_mean(ops.mean(smooth_l1(deltas - targets), axis=-1), weights)
 
 
+def giou_loss(boxes: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """How far boxes (…, 4) are from overlapping their true ones (…, 4), 0 to 2, mean under weights (…,)."""
+    return weighted_mean(1.0 - box_ops.giou(boxes, truth), weights)
+
+
+def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """1 − Dice coefficient of mask logits (R, M, M) and targets, mean under weights (R,) (Milletari, 2016)."""
+    masks = ops.sigmoid(logits)
+    common = ops.sum(masks * targets, axis=(1, 2))
+    both = ops.sum(masks * masks, axis=(1, 2)) + ops.sum(targets * targets, axis=(1, 2))
+    return weighted_mean(1.0 - (2.0 * common + 1.0) / (both + 1.0), weights)
+
+
 def mask_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Binary cross-entropy of mask logits (R, M, M), mean over cells and under weights (R,)."""
     entropy = ops.maximum(logits, 0.0) - logits * targets + ops.log(1.0 + ops.exp(-ops.abs(logits)))
@@ -225,8 +238,11 @@ class TrainedMaskRCNN(keras.Model):
         deltas = ops.reshape(deltas, (-1, rois.shape[1], num_classes, 4))
         deltas = ops.sum(deltas * ops.expand_dims(chosen, -1), axis=2)
         goal = ops.take_along_axis(self.in_unit(self.truth(batch)[0], batch), ops.expand_dims(matched, -1), axis=1)
-        goal = self.find_deltas(rois, goal)
-        return {"class": class_, "box": box_loss(deltas, goal, ops.cast(positive, "float32"))}
+        weights = ops.cast(positive, "float32")
+        if self.training_config.box_loss == "giou":
+            boxes = box_ops.apply_deltas(rois, deltas, network.config.delta_std)
+            return {"class": class_, "box": giou_loss(boxes, goal, weights)}
+        return {"class": class_, "box": box_loss(deltas, self.find_deltas(rois, goal), weights)}
 
     def mask_loss(
         self,
@@ -269,5 +285,8 @@ class TrainedMaskRCNN(keras.Model):
         logits = network.mask_logits(crops, ops.take(ops.reshape(class_ids, (-1,)), index), training=training)
         goal, weights = ops.stop_gradient(goal), ops.take(weights, index)
         if network.original:
-            return matterport_mask_loss(ops.sigmoid(logits), goal, weights)
-        return mask_loss(logits, goal, weights)
+            loss = matterport_mask_loss(ops.sigmoid(logits), goal, weights)
+        else:
+            loss = mask_loss(logits, goal, weights)
+        dice = self.training_config.mask_dice
+        return loss + dice * dice_loss(logits, goal, weights) if dice else loss

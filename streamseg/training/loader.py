@@ -18,6 +18,7 @@ from streamseg.letterbox import PADDING
 from streamseg.outlines import hull, mini_mask
 from streamseg.training.augment import change_colour, random_view, visible
 from streamseg.training.data import read_rgb
+from streamseg.training.paste import CROWD, Objects, paste
 from streamseg.training.sampling import Facts, draw, repeats
 from streamseg.types import Dataset, InputError, Sample, StreamsegError
 
@@ -246,19 +247,17 @@ class Batches(keras.utils.PyDataset):
 
     def view(self, picture: Picture, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One random view with its truth, padded to max_objects."""
-        sample, size, most = picture.sample, self.stage.crop, self.training.max_objects
-        augment = self.augment_of(sample)
-        for _ in range(4):  # a view without any object teaches less; look again before taking one
-            view = random_view(sample.width, sample.height, size=size, scale=self.stage.scale, rng=rng, augment=augment)
-            moved = view.boxes(sample.boxes, picture.outlines)
-            cut, seen = visible(moved, size, crowd=sample.crowd)
-            if seen[~sample.crowd].any():
-                break
-        rgb = change_colour(view.picture(picture.rgb, padding=self.padding), rng, augment=augment)
-        index = everything = np.flatnonzero(seen)
+        rgb, objects = self._seen(picture, rng)
+        share = self.augment_of(picture.sample).paste
+        if share and rng.random() < share:
+            other = self.pictures[int(rng.integers(len(self.pictures)))]
+            if _same_classes(picture.sample, other.sample):
+                rgb, objects = paste(rgb, objects, *self._seen(other, rng), rng)
+        most, side = self.training.max_objects, self.training.mini_mask
+        index = np.arange(len(objects))
         if len(index) > most:
             index = np.sort(rng.choice(index, most, replace=False))
-        count, side = len(index), self.training.mini_mask
+        count, chosen = len(index), objects[index]
         row = {
             "images": rgb,
             "boxes": np.zeros((most, 4), np.float32),
@@ -267,20 +266,39 @@ class Batches(keras.utils.PyDataset):
             "mini_masks": np.zeros((most, side, side), np.uint8),
             "mask_weights": np.zeros((most,), np.float32),
         }
-        class_ids = np.where(sample.crowd, -1, sample.class_ids)
-        row["boxes"][:count] = cut[index]
-        row["class_ids"][:count] = class_ids[index]
-        row["mask_boxes"][:count] = moved[index]
-        row["mini_masks"][:count] = view.masks(picture.mini_masks[index], sample.boxes[index], moved[index])
-        row["mask_weights"][:count] = picture.mask_weights[index]
-        if sample.known_classes is not None:
-            row["active"] = sample.known_classes.astype(np.float32)
+        for name, values in vars(chosen).items():
+            row[name][:count] = values
+        if picture.sample.known_classes is not None:
+            row["active"] = picture.sample.known_classes.astype(np.float32)
         if self.match:
             # of all objects: an anchor of one that found no place is neither positive nor negative
-            match, truth = self.match(cut[everything], class_ids[everything])
-            place = np.full(max(1, len(everything)), -1, np.int32)
-            place[np.searchsorted(everything, index)] = np.arange(count)
+            match, truth = self.match(objects.boxes, objects.class_ids)
+            place = np.full(max(1, len(objects)), -1, np.int32)
+            place[index] = np.arange(count)
             lost = (place[truth] < 0) & (match == 1)
             row["anchor_match"] = np.where(lost, 0, match).astype(np.int8)
             row["anchor_truth"] = np.maximum(place[truth], 0)
         return row
+
+    def _seen(self, picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
+        """One random view (crop, crop, 3) of a picture and what is in it."""
+        sample, size, augment = picture.sample, self.stage.crop, self.augment_of(picture.sample)
+        for _ in range(4):  # a view without any object teaches less; look again before taking one
+            view = random_view(sample.width, sample.height, size=size, scale=self.stage.scale, rng=rng, augment=augment)
+            moved = view.boxes(sample.boxes, picture.outlines)
+            cut, seen = visible(moved, size, crowd=sample.crowd)
+            if seen[~sample.crowd].any():
+                break
+        rgb = change_colour(view.picture(picture.rgb, padding=self.padding), rng, augment=augment)
+        return rgb, Objects(
+            boxes=cut[seen],
+            class_ids=np.where(sample.crowd, CROWD, sample.class_ids)[seen],
+            mask_boxes=moved[seen],
+            mini_masks=view.masks(picture.mini_masks[seen], sample.boxes[seen], moved[seen]),
+            mask_weights=picture.mask_weights[seen],
+        )
+
+
+def _same_classes(sample: Sample, other: Sample) -> bool:
+    """Whether the datasets of both know the same classes."""
+    return np.array_equal(np.asarray(sample.known_classes), np.asarray(other.known_classes))

@@ -16,6 +16,8 @@ from streamseg.model.losses import (
     box_loss,
     class_loss,
     counting,
+    dice_loss,
+    giou_loss,
     mask_loss,
     smooth_l1,
     weighted_mean,
@@ -78,6 +80,33 @@ def test_mask_loss_is_the_cross_entropy_of_cells() -> None:
     assert number(mask_loss(sure, np.float32([[[0]], [[0]]]), np.ones(2, np.float32))) == pytest.approx(25)
 
 
+def test_giou_loss_is_nothing_for_equal_boxes_and_grows_with_the_distance() -> None:
+    truth = np.float32([[0, 0, 4, 2]])
+    halves, beside, far = np.float32([[0, 0, 2, 2]]), np.float32([[4, 0, 8, 2]]), np.float32([[16, 0, 20, 2]])
+    one = np.ones(1, np.float32)
+    assert number(giou_loss(truth, truth, one)) == pytest.approx(0, abs=1e-6)
+    assert number(giou_loss(halves, truth, one)) == pytest.approx(0.5)
+    assert number(giou_loss(beside, truth, one)) == pytest.approx(1)
+    assert number(giou_loss(far, truth, one)) == pytest.approx(1 + 12 / 20)
+    assert number(giou_loss(10 * far, 10 * truth, one)) == pytest.approx(1 + 12 / 20)
+    both = np.concatenate([truth, far]), np.concatenate([truth, truth])
+    assert number(giou_loss(*both, np.float32([1, 0]))) == pytest.approx(0, abs=1e-6)
+
+
+def test_dice_loss_is_the_overlap_whatever_the_size() -> None:
+    """Sure masks of 8 and of 16 rows of cells, right and half right; the 1 added for empty ones is small here."""
+    rows = np.arange(28)[None, :, None] * np.ones((1, 28, 28))
+    for count in (8, 16):
+        inside = rows < count
+        sure = np.where(inside, 50.0, -50.0).astype(np.float32)
+        half = np.where(rows < count / 2, 50.0, -50.0).astype(np.float32)
+        goal, one = inside.astype(np.float32), np.ones(1, np.float32)
+        assert number(dice_loss(sure, goal, one)) == pytest.approx(0, abs=1e-3)
+        assert number(dice_loss(half, goal, one)) == pytest.approx(1 / 3, abs=3e-3)
+    nothing = np.full((1, 28, 28), -50, np.float32)
+    assert number(dice_loss(nothing, np.zeros((1, 28, 28), np.float32), one)) == pytest.approx(0, abs=1e-6)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedMaskRCNN:
     keras.utils.set_random_seed(0)
@@ -136,6 +165,25 @@ def test_a_mask_weighs_as_much_as_it_is_given(model: TrainedMaskRCNN, losses: Lo
     model.network.mask_head.logits.bias.assign([0.0, 0.0])
     assert one == pytest.approx(np.log(1 + np.exp(-3)), abs=0.05)
     assert other == pytest.approx(3 + np.log(1 + np.exp(-3)), abs=0.05)
+
+
+def test_overlap_may_be_what_boxes_and_masks_cost(model: TrainedMaskRCNN, losses: Losses) -> None:
+    """The true box, which is among the rois, is moved by 8 of its 40 pixels: a third of the overlap is wanting."""
+    plain, before = losses(batch()), model.training_config
+    bias = model.network.box_head.deltas.bias
+    moved = np.zeros(bias.shape, np.float32)
+    moved[4] = 8 / (0.1 * 40)
+    bias.assign(moved)
+    model.training_config = before.model_copy(update={"box_loss": "giou", "mask_dice": 2.0})
+    try:
+        graph = compiled(model, model)
+        found = {name: number(ops.mean(loss)) for name, loss in graph(batch()).items()}
+    finally:
+        model.training_config = before
+        bias.assign(np.zeros_like(moved))
+    assert found["box"] == pytest.approx(1 / 3, abs=0.1)
+    # a coin's mask of .5 everywhere, on an object that fills it: 1 - 2 · ½ / (¼ + 1) = .2
+    assert found["mask"] - plain["mask"] == pytest.approx(2 * 0.2, abs=0.1)
 
 
 def test_a_picture_that_is_all_crowd_teaches_nothing(losses: Losses) -> None:
