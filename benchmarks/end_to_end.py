@@ -63,7 +63,7 @@ def measured(command: list[str]) -> tuple[str, float, float]:
 
 def whole_run(clip: Path, output: Path, *, precision: str = "auto") -> dict[str, Any]:
     """One `streamseg run --effect splash`: its summary, with the CPU seconds of the whole process."""
-    command = [sys.executable, "-m", "streamseg.cli", "run", str(clip), "-o", str(output)]
+    command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(output)]
     command += ["--set", f"engine.precision={precision}"]
     text, seconds, cpu = measured([*command, "--effect", "splash", "--overwrite", "--json", "-q"])
     return {**json.loads(text), "process_seconds": seconds, "cpu": cpu}
@@ -175,7 +175,7 @@ def memory_at_4k(clips: Path, folder: Path) -> dict[str, float]:
     clip = folder / "clip_4k.mp4"
     if not clip.exists():
         make_clip(clips, clip, width=3840, height=2160, seconds=10)
-    command = [sys.executable, "-m", "streamseg.cli", "run", str(clip), "-o", str(folder / "out_4k.mp4")]
+    command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(folder / "out_4k.mp4")]
     run = subprocess.Popen([*command, "--effect", "splash", "--overwrite", "-q"], stdout=subprocess.DEVNULL)
     seen: list[float] = []
     done = threading.Event()

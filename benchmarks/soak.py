@@ -117,7 +117,7 @@ class Soak:
         if not self.broker:
             targets = [target for target in targets if not target.startswith("mqtt")]
         return [
-            *(sys.executable, "-m", "streamseg.cli", "run"),
+            *(sys.executable, "-m", "streamseg", "run"),
             *(f"{name}={camera.url('camera')}" for name, camera in self.cameras.items()),
             *("--engine", f"benchmarks.soak:Slow:seconds={look}", "--effect", "overlay", "--effect", "labels"),
             *(word for output in outputs for word in ("-o", output)),

@@ -214,7 +214,7 @@ def test_an_engine_that_breaks_down_ends_with_one_and_names_the_part_file(here: 
         "    def __init__(self) -> None: super().__init__(fault=Fault(3))\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{here}:{ROOT}"}
-    command = [sys.executable, "-m", "streamseg.cli", "run", "sample:", *DRAW, "--engine", "broken_engine:Broken"]
+    command = [sys.executable, "-m", "streamseg", "run", "sample:", *DRAW, "--engine", "broken_engine:Broken"]
     ran = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1
     assert "RuntimeError: broken on purpose" in ran.stderr
@@ -225,7 +225,7 @@ def test_an_engine_that_breaks_down_ends_with_one_and_names_the_part_file(here: 
 def test_a_signal_leaves_a_playable_part_file_and_its_exit_code(here: Path, number: signal.Signals, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     slow = "tests.fakes:FakeEngine:seconds=0.01"
-    command = [sys.executable, "-m", "streamseg.cli", "run", "test:160x120@30", "--end", "600", "--engine", slow, *DRAW]
+    command = [sys.executable, "-m", "streamseg", "run", "test:160x120@30", "--end", "600", "--engine", slow, *DRAW]
     running = subprocess.Popen(
         command, env=environment, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

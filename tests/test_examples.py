@@ -136,6 +136,6 @@ def test_the_command_line_takes_the_same_class(name: str, place: Path) -> None:
     command = RUN.search(path.read_text())
     assert command and command[1] == "PYTHONPATH=examples "
     arguments = shlex.split(command[2].replace(f"examples/{name}", str(path)))
-    done = run("-m", "streamseg.cli", *arguments, "--engine", "replay:path=found.jsonl", place=place)
+    done = run("-m", "streamseg", *arguments, "--engine", "replay:path=found.jsonl", place=place)
     assert done.returncode == 0, done.stderr
     assert len(list(place.glob("*.mp4"))) == 1

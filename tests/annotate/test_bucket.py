@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from streamseg.annotate.folder import KEPT
@@ -60,6 +63,12 @@ def published(bucket: Any, prefix: str) -> dict[str, bytes]:
     return {name: data for name, data in stored(bucket, prefix).items() if not name.startswith(KEPT)}
 
 
+def pictures(film: bytes) -> np.ndarray:
+    """The pictures (N, H, W, 3) of a video file."""
+    with av.open(io.BytesIO(film)) as container:
+        return np.array([each.to_ndarray(format="rgb24") for each in container.decode(video=0)], float)
+
+
 def looked_at(summary: AnnotationSummary) -> dict[str, int]:
     return {name: video.looked_at for name, video in summary.videos.items()}
 
@@ -80,12 +89,18 @@ def test_chunks_and_labels_go_into_a_bucket_and_are_those_of_a_folder(clips: Pat
     options: dict[str, Any] = {"formats": ("jsonl", "yolo"), "video": True}
     run("clips", output="here", **options)
     summary = run("clips", output="s3://films/labels/", **options)
-    assert published(bucket, "labels/") == labels("here")
+    there, here = published(bucket, "labels/"), labels("here")
+    assert there.keys() == here.keys()
+    for name in here:  # x264 gives the same pictures other bits now and then, on CPUs with AVX-512
+        if name.endswith(".mp4"):
+            assert np.abs(pictures(there[name]) - pictures(here[name])).mean() < 3
+        else:
+            assert there[name] == here[name]
     assert summary.outputs[0] == "s3://films/labels"
     assert "s3://films/labels/a_overlay.mp4" in summary.outputs
-    there = stored(bucket, f"labels/{KEPT}/chunks/")
-    assert {name.split("/")[0] for name in there} == {"a", "Straße"} and len(there) == 4
-    for name, data in there.items():
+    kept = stored(bucket, f"labels/{KEPT}/chunks/")
+    assert {name.split("/")[0] for name in kept} == {"a", "Straße"} and len(kept) == 4
+    for name, data in kept.items():
         assert data == Path("here", KEPT, "chunks", name).read_bytes()
 
 

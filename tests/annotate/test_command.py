@@ -130,7 +130,7 @@ def test_processes_that_look_are_stopped_together_and_the_table_says_how_far_the
         clip(here / name, num_frames=100)
     command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=0.1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamseg.cli", "annotate", *command, "--parallel", "2"],
+        [sys.executable, "-m", "streamseg", "annotate", *command, "--parallel", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -37,9 +37,9 @@ def run(*arguments: str | Path, engine: tuple[str, ...] = WALKER, code: int | No
 
 
 def process(*arguments: str | Path, folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """`python -m streamseg.cli run …` in a process of its own, as a person starts it."""
+    """`python -m streamseg run …` in a process of its own, as a person starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "streamseg.cli", "run", *map(str, arguments)],
+        [sys.executable, "-m", "streamseg", "run", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ OVERLAY = ("--effect", "overlay")
 def in_terminal(encoding: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[bytes]:
     """`streamseg run …` in a process whose stdout has this encoding, as `latin-1` or `utf-8:strict`."""
     ran = subprocess.run(
-        [sys.executable, "-m", "streamseg.cli", "run", *map(str, arguments), *WALKER],
+        [sys.executable, "-m", "streamseg", "run", *map(str, arguments), *WALKER],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
         capture_output=True,
         timeout=60,
