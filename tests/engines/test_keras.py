@@ -86,6 +86,7 @@ def test_a_batch_of_any_number_and_of_mixed_sizes_equals_singles(engine: Keras, 
     engine.fill = False
 
 
+@pytest.mark.thorough  # JAX compiles for half a minute
 def test_three_engines_agree_on_noise(
     engine: Keras, tiny: Path, cache: Path, found_on_jax: Found, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_three_engines_agree_on_noise(
         assert_same(found, other)
 
 
+@pytest.mark.thorough  # JAX compiles for half a minute
 def test_three_engines_agree_on_people(people: str, photos: Path, found_on_jax: Found) -> None:
     frames = frames_of(photos)
     assert len(frames) == 10
