@@ -187,11 +187,9 @@ def engines() -> Iterator[Finding]:
     """OpenVINO with the precisions of this CPU, and Keras' backends."""
     if _version("openvino"):
         from streamseg.engines._precision import Cpu
-        from streamseg.model.openvino_core import openvino_core
 
         cpu = Cpu.here()
-        devices = ", ".join(openvino_core().available_devices)
-        yield Finding("openvino", f"{_version('openvino')} on {devices}; this CPU is quick at {cpu.words}")
+        yield Finding("openvino", f"{_version('openvino')}; this CPU is quick at {cpu.words}")
         if not cpu.int8:
             yield Finding(
                 "int8",

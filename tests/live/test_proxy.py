@@ -87,4 +87,8 @@ def test_nobody_gets_in_while_it_refuses(pair: Pair) -> None:
     near.sendall(b"still")
     assert far.recv(10) == b"still", "who is in stays in"
     proxy.refusing = False
-    socket.create_connection(("127.0.0.1", proxy.port), timeout=1).close()
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=1):
+        deadline = time.monotonic() + 5
+        while proxy.num_connected < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
