@@ -39,17 +39,11 @@ class Background:
 
 
 async def _cancel_all() -> None:
-    """Until nothing is left: whoever connects in the last moment begins work of its own a moment later."""
-    loop = asyncio.get_running_loop()
-    for _ in range(100):
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        # some of them are in nobody's list
-        transports = [each for each in getattr(loop, "_transports", {}).values() if not each.is_closing()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for transport in transports:
-            transport.abort()
-        await asyncio.sleep(0.01)  # in which they are closed
-        if not tasks and not transports:
-            return
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # whoever connected in the last moment is in nobody's list
+    for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
+        transport.abort()
+    await asyncio.sleep(0.01)  # in which they are closed
