@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,6 +14,11 @@ from streamseg import zoo
 from streamseg.config import ModelConfig, read_yaml
 from streamseg.letterbox import Letterbox, in_pixels, nearest_shape, normalised
 from streamseg.types import Frame, Instances, ModelError, UsageError
+
+InputSize = Literal["normal", "large"]
+"""At which size a network sees pictures: at those of its configuration, or LARGER times as wide and as high."""
+
+LARGER = 1.2
 
 
 @dataclass(frozen=True)
@@ -25,16 +30,26 @@ class ModelFolder:
     weights: Path
 
     @classmethod
-    def open(cls, model: str | Path, *, class_names: Sequence[str] | None = None) -> ModelFolder:
+    def open(
+        cls, model: str | Path, *, class_names: Sequence[str] | None = None, input: InputSize = "normal"
+    ) -> ModelFolder:
         """Read a model by name, by folder or by the path of a weights file: of matterport/Mask_RCNN (`.h5`),
         torchvision or detectron2 (`.pth`, `.safetensors`, `.pkl`).
 
         class_names: what the classes of such a file are called, without the background. What cannot be read off the
         file, its input size above all, may stand beside it: `NAME.yaml` for `NAME.h5`, laid out like `configs/`, with
         the fields of `model` that differ from the original's.
+        input: `large` for pictures of half as many pixels again.
         Raises UsageError for an unknown name or a wrong number of class names, ModelError for a broken model.
         """
-        path = zoo.resolve(model)
+        folder = cls._open(zoo.resolve(model), class_names)
+        if input == "normal":
+            return folder
+        sizes = tuple((_larger(width), _larger(height)) for width, height in folder.config.input_sizes)
+        return replace(folder, config=folder.config.model_copy(update={"input_sizes": sizes}))
+
+    @classmethod
+    def _open(cls, path: Path, class_names: Sequence[str] | None) -> ModelFolder:
         if path.is_dir():
             if class_names:
                 raise UsageError(
@@ -130,6 +145,11 @@ class ModelFolder:
             track_ids=np.full(len(detections), -1, np.int32),
             class_names=self.config.class_names,
         )
+
+
+def _larger(side: int) -> int:
+    """LARGER times as many pixels, in whole cells of the coarsest level."""
+    return 32 * round(LARGER * side / 32)
 
 
 def _reader_of(path: Path) -> Callable[..., ModelConfig]:

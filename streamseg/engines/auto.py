@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamseg.engines._precision import Precision
-from streamseg.types import Engine
+from streamseg.model_folder import InputSize
+from streamseg.types import Engine, UsageError
 from streamseg.zoo import is_onnx
 
 
@@ -38,6 +39,7 @@ class Auto:
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Precision = "auto",
+        input: InputSize = "normal",
     ) -> Engine:
         options: dict[str, Any] = {
             "model": model,
@@ -45,6 +47,10 @@ class Auto:
             "batch_size": batch_size,
             "precision": precision,
         }
+        if not is_onnx(model):
+            options["input"] = input
+        elif input != "normal":
+            raise UsageError(f"input: {model} says itself how large its pictures are; an ONNX file has one size")
         return cls.chosen(**options)(**options)
 
     @staticmethod

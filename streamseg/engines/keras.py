@@ -15,7 +15,7 @@ import numpy as np
 from streamseg.engines._precision import Precision
 from streamseg.letterbox import Letterbox
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
-from streamseg.model_folder import ModelFolder, at_least_one, grouped
+from streamseg.model_folder import InputSize, ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, UsageError
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Keras:
 
     model: a name, folder or weights file · class_names: what the classes of such a file are called · batch_size:
     pictures of one call; a short batch is filled up, so the graph is traced once · precision: `bf16` or `f32`; `auto`
-    is bf16 on a GPU, f32 on a CPU.
+    is bf16 on a GPU, f32 on a CPU · input: `large` shows the network half as many pixels again, for what is small.
     """
 
     def __init__(
@@ -36,8 +36,9 @@ class Keras:
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Precision = "auto",
+        input: InputSize = "normal",
     ) -> None:
-        self.folder = ModelFolder.open(model, class_names=class_names)
+        self.folder = ModelFolder.open(model, class_names=class_names, input=input)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         on_gpu = has_gpu()

@@ -29,7 +29,7 @@ from streamseg.letterbox import Letterbox
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.export import PARTS, VERSION, fill_graphs, graph_mark, has_graphs
 from streamseg.model.openvino_core import openvino_core
-from streamseg.model_folder import ModelFolder, at_least_one, grouped
+from streamseg.model_folder import InputSize, ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
 log = logging.getLogger("streamseg")
@@ -45,8 +45,8 @@ class Openvino:
 
     model: a name, folder or weights file · class_names: what the classes of such a file are called ·
     batch_size: most pictures of one call; they run side by side, one a core · precision: `int8`, `bf16` or `f32`;
-    `auto` takes the first of them that the CPU is quick at, int8 only for a model that has networks for it · threads:
-    cores to use, all by default.
+    `auto` takes the first of them that the CPU is quick at, int8 only for a model that has networks for it · input:
+    `large` shows the network half as many pixels again, for what is small · threads: cores to use, all by default.
     The first use of a model prepares its networks: in a second if its folder holds their graphs, as those of the
     embedded models do, else in half a minute.
     """
@@ -58,9 +58,10 @@ class Openvino:
         class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         precision: Precision = "auto",
+        input: InputSize = "normal",
         threads: int | None = None,
     ) -> None:
-        self.folder = ModelFolder.open(model, class_names=class_names)
+        self.folder = ModelFolder.open(model, class_names=class_names, input=input)
         self.class_names = self.folder.config.class_names
         self.min_score = self.folder.config.min_score
         self.threads = at_least_one("threads", threads) or num_cores()

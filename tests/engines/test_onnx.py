@@ -510,6 +510,8 @@ def test_auto_takes_it_for_an_onnx_file_and_no_other_engine_does(tmp_path: Path)
     assert isinstance(engine, Onnx) and (engine.batch_size, engine.precision) == (2, "f32")
     with pytest.raises(ModelError, match="expected the folder of a model; an ONNX file only runs, in the engine onnx"):
         ModelFolder.open(path)
+    with pytest.raises(UsageError, match="input: .*known.onnx says itself how large its pictures are"):
+        Auto(model=str(path), input="large")
 
 
 def test_bfloat16_is_refused_where_it_would_be_slower(tmp_path: Path) -> None:

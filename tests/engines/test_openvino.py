@@ -56,6 +56,24 @@ def test_boxes_are_in_pixels_of_the_frame(engine: Openvino) -> None:
     assert one.boxes.max() <= 128 < ten.boxes.max() <= 1280
 
 
+def test_a_large_input_is_that_of_a_model_with_larger_inputs(engine: Openvino, tiny: Path, tmp_path: Path) -> None:
+    sizes = ((160, 128), (128, 160))  # 128×96 and 96×128, 1.2 times as wide and as high, in whole cells of 32
+    larger = write_tiny_model(tmp_path / "tiny", TINY.model_copy(update={"input_sizes": sizes}))
+    large = Openvino(model=str(tiny), precision="f32", input="large")
+    for frame in noise(128, 96, 1), noise(96, 128, 2):
+        expected = Openvino(model=str(larger), precision="f32").predict([frame])[0]
+        assert_equal(large.predict([frame])[0], expected)
+        assert large.input_size(frame) in sizes != engine.folder.config.input_sizes
+    assert len(expected) and len(expected) != len(engine.predict([frame])[0])
+
+
+def test_a_large_input_is_half_as_many_pixels_again() -> None:
+    normal, large = (ModelFolder.open("people", input=size).config.input_sizes for size in ("normal", "large"))
+    assert large == ((704, 384), (832, 608), (736, 736), (608, 832), (384, 704))
+    more = [w * h / (width * height) for (w, h), (width, height) in zip(large, normal, strict=True)]
+    assert min(more) > 1.39 and max(more) < 1.48
+
+
 def test_a_model_is_prepared_once_for_pictures_of_any_shape(
     engine: Openvino, tiny: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
