@@ -13,11 +13,10 @@ There are actors and no tasks: a task waits for ever while actors hold every CPU
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
@@ -28,7 +27,7 @@ from streamseg.annotate.recordings import Ended
 from streamseg.annotate.request import cluster_of
 from streamseg.annotate.work import Looking, Outcome, Told
 from streamseg.annotate.worker import seats
-from streamseg.flow.pipeline import ENDING_SIGNALS
+from streamseg.flow import signals
 from streamseg.types import UsageError
 
 log = logging.getLogger(__name__)
@@ -77,14 +76,15 @@ def look_on_cluster(
     """
     if not runs:
         return Outcome()
-    with _connected(address) as ray, _signals_noted() as signals:
+    came: list[int] = []  # told, not struck by, in the middle of a chunk's writing
+    with _connected(address) as ray, signals.told_to(came.append):
         places = seats(ray.nodes(), on_gpu=_runs_on_gpu(looking), most=most)
         if not places:
             raise UsageError(f"--cluster {address}: no machine of it has a CPU for a worker")
         pieces = work.shared_out(runs, len(places), most=CHUNKS_AT_A_TIME)
         lead = Lead(ray, looking, pieces, places, ended=ended, told=told, silence=silence, patience=patience)
         try:
-            return lead.look(signals)
+            return lead.look(came)
         finally:
             lead.dismiss()
 
@@ -103,24 +103,26 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
         return
     _check_answers(address)
-    handlers = _handlers()
     output = _WithoutRay(sys.stdout)
     with redirect_stdout(output):
-        try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        except Exception as error:
-            with suppress(Exception):
-                ray.shutdown()
-            none = address == "auto" and isinstance(error, ConnectionError)
-            why = "no Ray runs here; `ray start --head` starts one" if none else in_words(error)
-            raise UsageError(f"--cluster {address}: {why}") from error
-        finally:
-            _put_back(handlers)  # Ray takes SIGTERM
+        with signals.kept():  # Ray takes SIGTERM
+            _connect(ray, address)
         try:
             yield ray
         finally:
             output.leaving = True
             ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except Exception as error:
+        with suppress(Exception):
+            ray.shutdown()
+        none = address == "auto" and isinstance(error, ConnectionError)
+        why = "no Ray runs here; `ray start --head` starts one" if none else in_words(error)
+        raise UsageError(f"--cluster {address}: {why}") from error
 
 
 class _WithoutRay:
@@ -156,29 +158,3 @@ def _check_answers(address: str) -> None:
     except (OSError, OverflowError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise UsageError(f"--cluster {address}: no Ray answers there ({why}); `ray start --head` starts one") from error
-
-
-@contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """The signals that end a run end the handing out, so that nothing strikes in the middle of a chunk's writing."""
-    came: list[int] = []
-    handlers = _handlers()
-    for number, handler in handlers.items():
-        if handler not in (signal.SIG_IGN, None):
-            signal.signal(number, lambda told, _: came.append(told))
-    try:
-        yield came
-    finally:
-        _put_back(handlers)
-
-
-def _handlers() -> dict[int, Any]:
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {int(number): signal.getsignal(number) for number in ENDING_SIGNALS}
-
-
-def _put_back(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        if handler is not None:
-            signal.signal(number, handler)

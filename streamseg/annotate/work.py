@@ -12,7 +12,6 @@ import importlib.metadata
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from streamseg.annotate.recordings import Ended, Job, Recorder
 from streamseg.annotate.selection import Selection
 from streamseg.config import Component
 from streamseg.engines._tiled import Tiled, Tiles
+from streamseg.flow import signals
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.report import said
 from streamseg.flow.stream import Stream
@@ -161,8 +161,8 @@ def look_in_processes(
 ) -> Outcome:
     """The same in so many processes, which share the cores.
 
-    In the main thread, Ctrl-C and SIGTERM end it: what is finished is told, the exit code says which it was. A second
-    one waits for nobody.
+    In the main thread, Ctrl-C, SIGTERM and SIGHUP end it: what is finished is told, the exit code says which it was.
+    A second one waits for nobody.
     """
     waiting = list(reversed(shared_out(runs, count)))
     threads = max(1, len(os.sched_getaffinity(0)) // count)
@@ -171,19 +171,19 @@ def look_in_processes(
     errors: list[tuple[Run, BaseException]] = []
     code = 0
     with ExitStack() as leaving:
-        signals = leaving.enter_context(_signals())
+        heard = leaving.enter_context(_signals())
         leaving.callback(lambda: _end([process for process, _ in workers.values()]))
         for _ in range(min(count, len(waiting))):
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, looking, threads), daemon=True)
-            with _unheard(signal.SIGINT):
+            with signals.unheard_by_children():
                 process.start()
             there.close()
             workers[here] = (process, None)
         while workers:
-            for connection in wait([signals, *workers]):
-                if connection is signals:
-                    number = signals.recv_bytes()[0]
+            for connection in wait([heard, *workers]):
+                if connection is heard:
+                    number = heard.recv_bytes()[0]
                     for process, _ in workers.values():
                         process.kill() if code else process.terminate()
                     code = code or 128 + number
@@ -218,33 +218,12 @@ def look_in_processes(
 
 @contextmanager
 def _signals() -> Iterator[Connection]:
-    """Where Ctrl-C and SIGTERM can be read from now on, a byte each; in another thread than the main one, none come."""
+    """Where the signals that end a run can be read from now on, a byte each."""
     heard, told = multiprocessing.Pipe(duplex=False)
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                previous[number] = signal.signal(number, lambda which, _: told.send_bytes(bytes([which])))
-    try:
+    with signals.told_to(lambda number: told.send_bytes(bytes([number]))):
         yield heard
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        heard.close()
-        told.close()
-
-
-@contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """Around the start of a process, which then never hears this signal: the one that leads tells it to end.
-
-    On a terminal Ctrl-C goes to all of them, wherever they are: one that still imports would show where it was.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    heard.close()
+    told.close()
 
 
 def _end(processes: Sequence[Any]) -> None:

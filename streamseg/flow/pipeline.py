@@ -16,11 +16,11 @@ import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
-from typing import Any
 
 from streamseg.buffer import Buffer, Closed, Failure, Junction, Threads
+from streamseg.flow import signals
 from streamseg.flow.report import StreamSummary, Summary, said
 from streamseg.flow.stream import Flow, Found, Stopped, Stream
 from streamseg.types import Engine, Frame, InputError, Listener, Result, UsageError
@@ -29,9 +29,6 @@ from streamseg.words import nearest
 RESULTS_AHEAD = 2  # finished results that wait for the caller's loop
 SECONDS_BETWEEN_PROGRESS = 0.1
 SECONDS_TO_LET_GO = 5.0  # after a second Ctrl-C, for files to be closed
-
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what a system says, and a terminal that was closed; one that is ignored, as under `nohup`, stays so."""
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +217,7 @@ class Pipeline:
         playable.
         A second one drops what is in flight; a third, or five seconds, leaves threads that hang behind.
         """
-        with _signals_told_to(self._threads):
+        with signals.told_to(self._threads.tell):
             num_signals = 0
             while told := self._threads.wait(patience=SECONDS_TO_LET_GO if num_signals > 1 else None):
                 num_signals += 1
@@ -359,21 +356,6 @@ class Pipeline:
         if errors and all(isinstance(error, UsageError) for error in errors):
             return 1 if any(flow.num_written for flow in self._flows.values()) else UsageError.exit_code
         return 1 if errors or self._failed else 0
-
-
-@contextmanager
-def _signals_told_to(threads: Threads) -> Iterator[None]:
-    """The signals that end a run become news for `threads.wait`: no exception strikes in the middle of a hand-over."""
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let us, nor would they come
-        for number in map(int, ENDING_SIGNALS):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                previous[number] = signal.signal(number, lambda told, _: threads.tell(told))
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _check(streams: Sequence[Stream], *, parallel: int, batch_wait: float, min_score: float | None) -> None:

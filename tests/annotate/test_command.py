@@ -107,7 +107,7 @@ def test_the_parts_of_a_job_say_how_it_is_finished(here: Path) -> None:
     assert set(labels("labels")) == {"a.jsonl", "a.csv"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, here: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         clip(here / name, num_frames=30)
