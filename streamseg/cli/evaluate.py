@@ -68,9 +68,11 @@ def evaluate(
     submission: Path = typer.Option(
         None, "--submission", parser=a_path, metavar="CSV", help="Write the masks as the Data Science Bowl takes them."
     ),
-    engine: str = typer.Option("auto", "--engine", help="auto, openvino, keras or onnx."),
-    precision: str = typer.Option(
-        None, "--precision", help="int8, bf16 or f32. Default: auto, the quickest that machine and model have."
+    engine: str = typer.Option(
+        "auto",
+        "--engine",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="auto, openvino, keras or onnx; options as in openvino:precision=f32 or auto:input=large.",
     ),
     limit: int = typer.Option(None, "--limit", min=1, metavar="N", help="Only the first N pictures."),
     as_json: bool = typer.Option(False, "--json", help="The figures as one JSON object, alone on stdout."),
@@ -84,7 +86,9 @@ def evaluate(
         from streamseg.engines._voting import looks
         from streamseg.evaluation.evaluate import Method
         from streamseg.evaluation.evaluate import evaluate as measure
+        from streamseg.plan import parse_component
 
+    component = parse_component(engine, what="--engine")
     method = Method(
         metrics=tuple(dict.fromkeys(metric)) or (() if data.is_dir() else ("coco",)),
         min_score=min_score,
@@ -100,8 +104,8 @@ def evaluate(
             model,
             _pictures(data, settings),
             method=method,
-            engine=engine,
-            options=_options(precision=precision, class_names=class_names),
+            engine=component.name,
+            options={**component.options, **_class_names(class_names)},
             progress=lambda done, total: progress("pictures", done, total),
         )
     if as_json:
@@ -112,14 +116,9 @@ def evaluate(
         typer.echo(as_table(figures))
 
 
-def _options(*, precision: str | None, class_names: str | None) -> dict[str, Any]:
-    """The options that the engine is told."""
-    options: dict[str, Any] = {}
-    if precision:
-        options["precision"] = precision
-    if class_names:
-        options["class_names"] = [name.strip() for name in class_names.split(",") if name.strip()]
-    return options
+def _class_names(text: str | None) -> dict[str, Any]:
+    """The option of an engine that `--class-names` is, if it was given."""
+    return {"class_names": [name.strip() for name in text.split(",") if name.strip()]} if text else {}
 
 
 def _pictures(data: Path, settings: Sequence[str]) -> Any:

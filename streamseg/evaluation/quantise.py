@@ -35,18 +35,26 @@ MOST_LOST = 0.005
 LEARN_FROM, HEADS_LEARN_FROM = 150, 40
 """Pictures that NNCF sees, at most; and those whose boxes the heads see, over a hundred boxes each."""
 
+FLOAT_FIRST = (0, 1, 3)
+"""How many of the first convolutions stay float32: the least number with which little enough is lost. They see the
+picture itself, and what they round away of small objects no later layer brings back."""
+
 Data = Path | Sequence[Component]
 """A COCO json, or the datasets of a configuration."""
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """Networks in int8: where they lie, and COCO's AP of boxes and masks in both precisions, on so many pictures."""
+    """Networks in int8: where they lie, and COCO's AP of boxes and masks in both precisions, on so many pictures.
+
+    float_first: how many of their first convolutions stayed float32
+    """
 
     path: Path
     pictures: int
     f32: dict[str, float]
     int8: dict[str, float]
+    float_first: int = 0
 
     @property
     def lost(self) -> float:
@@ -55,7 +63,8 @@ class Quantised:
 
     def __str__(self) -> str:
         told = (f"{kind} AP {self.f32[kind]:.3f} in f32, {self.int8[kind]:.3f} in int8" for kind in self.f32)
-        return f"{'; '.join(told)}, on {self.pictures} pictures"
+        kept = f", the first {self.float_first} convolutions in f32" if self.float_first else ""
+        return f"{'; '.join(told)}, on {self.pictures} pictures{kept}"
 
 
 def check_quantised(output: Path, *, overwrite: bool) -> None:
@@ -93,29 +102,32 @@ def quantise(
     check_quantised(output, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="streamseg-") as scratch:
         copy = _copy_of(folder, Path(scratch))
-        log.info("rounding the networks of %s", folder.name)
-        for part, network in networks_in_int8(folder, learn_from).items():
-            _save(network, copy.int8 / f"{part}.xml")
-        _mark(copy.int8, folder, {})
-        log.info("measuring what is lost")
-        method = Method(limit=limit)
-        figures = {
-            precision: evaluate(
-                str(copy.path),
-                judge_on,
-                method=method,
-                engine="openvino",
-                options={"precision": precision, **({"class_names": class_names} if class_names else {})},
-            )
-            for precision in ("f32", "int8")
-        }
-        f32, int8 = ({kind: figures[name][kind]["AP"] for kind in ("box", "mask")} for name in ("f32", "int8"))
-        done = Quantised(output, figures["int8"]["images"], f32, int8)
+
+        def measured(precision: str) -> tuple[dict[str, float], int]:
+            """COCO's AP of boxes and masks, and on how many pictures."""
+            options = {"precision": precision, **({"class_names": class_names} if class_names else {})}
+            found = evaluate(str(copy.path), judge_on, method=Method(limit=limit), engine="openvino", options=options)
+            return {kind: found[kind]["AP"] for kind in ("box", "mask")}, found["images"]
+
+        log.info("measuring what %s finds in f32", folder.name)
+        f32, pictures = measured("f32")
         if not max(f32.values()) > 0:
             raise ModelError(f"{output}: not written, the model finds nothing in the pictures it was to be judged on")
-        if done.lost > most_lost:
+        rounding = Rounding(folder, learn_from)
+        for float_first in FLOAT_FIRST:
+            log.info("rounding the networks of %s", folder.name)
+            for part, network in rounding.networks(float_first=float_first).items():
+                _save(network, copy.int8 / f"{part}.xml")
+            _mark(copy.int8, folder, {})
+            log.info("measuring what is lost")
+            done = Quantised(output, pictures, f32, measured("int8")[0], float_first)
+            log.info("%s", done)
+            if done.lost <= most_lost:
+                break
+        else:
             raise ModelError(f"{output}: not written, int8 loses more than {most_lost:g}: {done}")
-        _mark(copy.int8, folder, {"pictures": done.pictures, "f32": f32, "int8": int8})
+        figures = {"pictures": pictures, "f32": f32, "int8": done.int8, "float_first": done.float_first}
+        _mark(copy.int8, folder, figures)
         try:
             _replace(copy.int8, output)
         except OSError as error:
@@ -123,49 +135,60 @@ def quantise(
     return done
 
 
-def networks_in_int8(folder: ModelFolder, data: Data) -> dict[str, Any]:
-    """A model's networks rounded to 8 bit by what goes through them for pictures of `data`, by the names of PARTS."""
-    import nncf
-    import openvino as ov
+class Rounding:
+    """Rounds a model's networks to 8 bit by what goes through them for pictures of `data`."""
 
-    nncf.set_log_level(logging.ERROR)
-    exported = cached_export(folder)
-    frames = Frames(data, LEARN_FROM)
-    size = Counter(map(folder.input_size, frames)).most_common(1)[0][0]
+    def __init__(self, folder: ModelFolder, data: Data) -> None:
+        self.folder, self.exported = folder, cached_export(folder)
+        self.frames = Frames(data, LEARN_FROM)
+        self.size = Counter(map(folder.input_size, self.frames)).most_common(1)[0][0]
+        self.given: dict[str, list[dict[str, np.ndarray]]] = {"box_head": [], "masks": []}
+        engine = Openvino(model=str(folder.path), class_names=_own_names(folder), precision="f32", batch_size=1)
+        for frame in Frames(data, HEADS_LEARN_FROM):
+            found = engine.predict([frame])[0]
+            for part, given in engine.given().items():
+                if len(found):
+                    self.given[part].append(given)
+        if not self.given["masks"]:
+            raise ModelError(
+                f"{folder.path}: the model finds nothing in the pictures that its networks are to learn from"
+            )
 
-    def pictures() -> Iterator[np.ndarray]:
-        for frame in frames:
-            picture = np.empty((1, size[1], size[0], 3), np.uint8)
-            folder.fit(frame, picture[0])
+    def networks(self, *, float_first: int) -> dict[str, Any]:
+        """The networks in int8, by the names of PARTS, but for the first convolutions that see the picture."""
+        import nncf
+        import openvino as ov
+
+        nncf.set_log_level(logging.ERROR)
+        width, height = self.size
+        seen: dict[str, Any] = {"features": Repeated(self._pictures), **self.given}
+        result = {}
+        for part in PARTS:
+            network = openvino_core().read_model(self.exported / f"{part}.xml")
+            names: list[str] = []
+            if part == "features":
+                network.reshape({"picture": [1, height, width, 3]})
+                convolutions = [op for op in network.get_ordered_ops() if "Convolution" in op.get_type_name()]
+                names = [op.get_friendly_name() for op in convolutions[:float_first]]
+            rounded = nncf.quantize(
+                network,
+                nncf.Dataset(seen[part]),
+                preset=nncf.QuantizationPreset.MIXED,
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=LEARN_FROM,
+                ignored_scope=nncf.IgnoredScope(names=names),
+            )
+            if part == "features":
+                rounded.reshape({"picture": ov.PartialShape([1, -1, -1, 3])})
+            result[part] = rounded
+            log.debug("%s: rounded", part)
+        return result
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            picture = np.empty((1, self.size[1], self.size[0], 3), np.uint8)
+            self.folder.fit(frame, picture[0])
             yield picture
-
-    heads: dict[str, list[dict[str, np.ndarray]]] = {"box_head": [], "masks": []}
-    engine = Openvino(model=str(folder.path), class_names=_own_names(folder), precision="f32", batch_size=1)
-    for frame in Frames(data, HEADS_LEARN_FROM):
-        found = engine.predict([frame])[0]
-        for part, given in engine.given().items():
-            if len(found):
-                heads[part].append(given)
-    if not heads["masks"]:
-        raise ModelError(f"{folder.path}: the model finds nothing in the pictures that its networks are to learn from")
-    seen: dict[str, Any] = {"features": Repeated(pictures), **heads}
-    core, result = openvino_core(), {}
-    for part in PARTS:
-        network = core.read_model(exported / f"{part}.xml")
-        if part == "features":
-            network.reshape({"picture": [1, size[1], size[0], 3]})
-        rounded = nncf.quantize(
-            network,
-            nncf.Dataset(seen[part]),
-            preset=nncf.QuantizationPreset.MIXED,
-            target_device=nncf.TargetDevice.CPU,
-            subset_size=LEARN_FROM,
-        )
-        if part == "features":
-            rounded.reshape({"picture": ov.PartialShape([1, -1, -1, 3])})
-        result[part] = rounded
-        log.debug("%s: rounded", part)
-    return result
 
 
 class Frames:

@@ -76,6 +76,13 @@ def test_wrong_ways_and_metrics_are_answered_with_the_nearest(config: Path) -> N
     assert "no configuration is called 'peeple'; did you mean 'people'?" in refused("--data", "peeple")
 
 
+def test_the_engine_takes_its_options_behind_its_name(config: Path) -> None:
+    seer = "tests.evaluation.test_evaluate:Seer"
+    assert "no option is called 'shift'" in refused("--data", config, "--engine", f"{seer}:shift=3")
+    others = evaluated("--data", config, "--engine", f"{seer}:seed=3", "--json")  # it knows other pictures' truth
+    assert json.loads(others.stdout)["box"]["AP"] < 1
+
+
 def test_settings_point_a_configuration_at_other_pictures(config: Path) -> None:
     changed = ("--set", "training.val.0.count=4", "--set", "training.val.1.count=2", "--json")
     assert json.loads(evaluated("--data", config, *changed).stdout)["images"] == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from streamseg.cli import app
 from streamseg.engines.openvino import MADE, Openvino, network_mark
-from streamseg.evaluation.quantise import Frames, Quantised, check_quantised, quantise
+from streamseg.evaluation.quantise import Frames, Quantised, Rounding, check_quantised, quantise
 from streamseg.model_folder import ModelFolder
 from streamseg.types import ModelError, UsageError
 from tests.tiny_model import make_balls, write_tiny_model
@@ -60,6 +61,7 @@ def test_what_is_lost_is_the_larger_loss() -> None:
     told = Quantised(Path("x"), 7, {"box": 0.5, "mask": 0.4}, {"box": 0.51, "mask": 0.393})
     assert told.lost == pytest.approx(0.007)
     assert str(told) == "box AP 0.500 in f32, 0.510 in int8; mask AP 0.400 in f32, 0.393 in int8, on 7 pictures"
+    assert str(replace(told, float_first=3)) == f"{told}, the first 3 convolutions in f32"
 
 
 def test_only_networks_in_int8_are_replaced_and_only_if_asked(tmp_path: Path) -> None:
@@ -106,10 +108,18 @@ def test_a_model_is_rounded_measured_written_and_run(tmp_path: Path, monkeypatch
     done = quantise(tiny, learn_from=data, judge_on=data, limit=5, most_lost=1)
     assert done.path == tiny / "int8" and done.pictures == 5 and done.f32["box"] > 0.5
     made = json.loads((done.path / MADE).read_text())
-    assert made == {"networks": network_mark(ModelFolder.open(tiny)), "pictures": 5, "f32": done.f32, "int8": done.int8}
+    folder = ModelFolder.open(tiny)
+    figures = {"pictures": 5, "f32": done.f32, "int8": done.int8, "float_first": 0}
+    assert made == {"networks": network_mark(folder), **figures}
     assert sum(path.stat().st_size for path in done.path.glob("*.bin")) < 0.5 * sum(
         path.stat().st_size for path in next((tmp_path / "cache/streamseg/openvino").glob("tiny-*")).glob("*.bin")
     )
     rounded = Openvino(model=str(tiny), precision="int8")
     frame = next(iter(Frames(data, 1)))
     assert len(rounded.predict([frame])[0]) > 0
+
+    def rounding_in(float_first: int) -> int:
+        operations = Rounding(folder, data).networks(float_first=float_first)["features"].get_ops()
+        return sum(operation.get_type_name() == "FakeQuantize" for operation in operations)
+
+    assert rounding_in(3) < rounding_in(1) < rounding_in(0)  # what goes into each convolution, and its weights
