@@ -334,6 +334,7 @@ def stages(path: Path, folder: Path) -> dict[str, float]:
     picture = blank(WIDTH, HEIGHT)
     seen = timed("reading that again", lambda: [frame_of(each, picture, **named) for each in records_in(kept)])
     tracker = plugins.build("trackers", "mask_iou", {"min_score": engine.min_score})
+    tracker.load()  # once a job, and within its time above: as a share of so few frames it would hide the tracker
     followed = timed("tracker", lambda: [tracker.update(frame, frame.sight.instances) for frame in seen])
     results = [Result(frame, each) for frame, each in zip(seen, followed, strict=True)]
     labels = timed("run lengths", lambda: [labels_of(each, width=WIDTH, height=HEIGHT) for each in results])

@@ -1,6 +1,6 @@
 """How objects look: the colours under their masks, the upper and the lower half each on its own, as small histograms.
 
-N objects, P points of each that are looked at, L numbers of a look.
+N objects, P points of all of them that are looked at, L numbers of a look.
 """
 
 from __future__ import annotations
@@ -42,16 +42,14 @@ def looks_of(picture: av.VideoFrame, instances: Instances) -> np.ndarray:
     layout = layout_of(picture.format.name)
     if layout is None or not len(instances) or any(plane.line_size <= 0 for plane in picture.planes):
         return np.zeros((len(instances), LENGTH), np.float32)
-    x, y, inside = _points(instances, width=picture.width, height=picture.height)
+    half, x, y = _points(instances, width=picture.width, height=picture.height)
     values = [_sampled(picture, layout, component, x=x, y=y) for _, component in layout.painted]
     if layout.kind == "rgb":
         values = _yuv(*values)
-    lower = np.arange(POINTS[0]) >= POINTS[0] // 2  # (rows,)
-    half = np.broadcast_to(lower[:, None], POINTS).ravel()  # (P,)
-    spans = ((0.0, 255.0), CHROMA, CHROMA)
-    histograms = np.zeros((len(instances), 2, 3, BINS))
+    num_halves, spans = 2 * len(instances), ((0.0, 255.0), CHROMA, CHROMA)
+    histograms = np.zeros((num_halves, 3, BINS))
     for component, (value, span) in enumerate(zip(values, spans, strict=False)):
-        histograms[:, :, component] = _histograms(value, half, inside, span=span)
+        histograms[:, component] = _histograms(value, half, span=span, num_halves=num_halves)
     return _normal(histograms).reshape(len(instances), LENGTH)
 
 
@@ -74,28 +72,30 @@ def _keys(instances: Instances) -> list[tuple[bytes, bytes, float, int]]:
 
 
 def _points(instances: Instances, *, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points of every object: x and y in pixels (N, P) int, and whether they lie on it in the picture, (N, P)."""
+    """The points that lie on an object in the picture: the number of their half, x and y in pixels, (P,) int each.
+
+    Halves 0 and 1 are the upper and the lower one of the first object, 2 and 3 those of the second, …
+    """
     (rows, columns), side = POINTS, instances.masks.shape[1:]
     down, across = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
     x1, y1, x2, y2 = (each[:, None] for each in instances.boxes.T)
-    x = np.floor(x1 + across * (x2 - x1))[:, None, :]
-    y = np.floor(y1 + down * (y2 - y1))[:, :, None]
-    cells = np.ix_(np.arange(len(instances)), (down * side[0]).astype(int), (across * side[1]).astype(int))
-    inside = (instances.masks[cells] >= 0.5) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    flat = (len(instances), rows * columns)
-    x = np.broadcast_to(np.clip(x, 0, width - 1).astype(np.intp), inside.shape).reshape(flat)
-    y = np.broadcast_to(np.clip(y, 0, height - 1).astype(np.intp), inside.shape).reshape(flat)
-    return x, y, inside.reshape(flat)
+    x, y = np.floor(x1 + across * (x2 - x1)), np.floor(y1 + down * (y2 - y1))  # (N, columns), (N, rows)
+    cells = instances.masks[:, (down * side[0]).astype(int)][:, :, (across * side[1]).astype(int)]
+    inside = cells >= 0.5
+    inside &= ((x >= 0) & (x < width))[:, None, :]
+    inside &= ((y >= 0) & (y < height))[:, :, None]
+    row, column = np.divmod(np.flatnonzero(inside), columns)  # rows: of all objects, one below the other
+    return row // (rows // 2), x[row // rows, column].astype(np.intp), y.ravel()[row].astype(np.intp)
 
 
 def _sampled(
     picture: av.VideoFrame, layout: Layout, component: Component, *, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """A component at points x, y (N, P) of the picture, 0 to 255 whatever its depth: (N, P) float32."""
+    """A component at points x, y (P,) of the picture, 0 to 255 whatever its depth: (P,) float32."""
     plane = picture.planes[component.plane]
-    samples = np.frombuffer(memoryview(plane), np.uint8)
-    rows = samples[: plane.height * plane.line_size].reshape(plane.height, plane.line_size).view(layout.dtype)
-    taken = rows[y // component.sub_y, x // component.sub_x * component.step + component.offset] >> layout.shift
+    samples = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size].view(layout.dtype)
+    rows = y // component.sub_y * (plane.line_size // samples.itemsize)
+    taken = samples.take(rows + x // component.sub_x * component.step + component.offset) >> layout.shift
     eight_bits: np.ndarray = taken.astype(np.float32) / 2 ** (layout.depth - 8)
     return eight_bits
 
@@ -106,17 +106,16 @@ def _yuv(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> list[np.ndarra
     return [luma, 128 + 0.564 * (blue - luma), 128 + 0.713 * (red - luma)]
 
 
-def _histograms(value: np.ndarray, half: np.ndarray, inside: np.ndarray, *, span: tuple[float, float]) -> np.ndarray:
-    """Histograms (N, 2, BINS) of the values (N, P) inside, each value shared by the two bins that it lies between."""
+def _histograms(value: np.ndarray, half: np.ndarray, *, span: tuple[float, float], num_halves: int) -> np.ndarray:
+    """Histograms (H, BINS) of the values (P,) of H halves, each value shared by the two bins that it lies between."""
     low, high = span
     place = np.clip((value - low) * ((BINS - 1) / (high - low)), 0, BINS - 1.001)
     first = place.astype(np.intp)
-    upper = (place - first) * inside
-    first += BINS * (half + 2 * np.arange(len(value))[:, None])
-    size = len(value) * 2 * BINS
-    counts = np.bincount(first.ravel(), (inside - upper).ravel(), size)
-    counts[1:] += np.bincount(first.ravel(), upper.ravel(), size)[:-1]
-    return counts.reshape(len(value), 2, BINS)
+    upper = place - first
+    first += BINS * half
+    counts = np.bincount(first, 1 - upper, num_halves * BINS)
+    counts[1:] += np.bincount(first, upper, num_halves * BINS)[:-1]
+    return counts.reshape(num_halves, BINS)
 
 
 def _normal(histograms: np.ndarray) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import av
 import numpy as np
 import pytest
@@ -71,6 +74,32 @@ def test_an_object_half_out_of_the_picture_looks_like_the_half_that_is_in_it() -
     picture = painted(((0, 8, 24, 56), RED))
     seen = looks_of(picture, people((-24, 8, 24, 56), (0, 8, 24, 56)))
     assert alike(seen, seen)[0, 1] == pytest.approx(1, abs=0.01)
+
+
+def test_a_look_is_what_its_points_say_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 256, (3, HEIGHT, WIDTH), dtype=np.uint8)
+    picture = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    found = people((-9.5, 3.2, 30.7, 50), (40, -20, 120, 90), (1, 1, 3, 3), mask=rng.uniform(0, 1, (28, 28)))
+    for look, box, mask in zip(looks_of(picture, found), found.boxes.tolist(), found.masks, strict=True):
+        np.testing.assert_allclose(look.reshape(2, 3, 12), plain_look(planes, box, mask), atol=1e-5)
+
+
+def plain_look(planes: np.ndarray, box: list[float], mask: np.ndarray) -> np.ndarray:
+    """The two halves' histograms of Y, U and V (2, 3, 12), point after point."""
+    (x1, y1, x2, y2), counts = box, np.zeros((2, 3, 12))
+    for down, across in itertools.product((np.arange(32) + 0.5) / 32, (np.arange(16) + 0.5) / 16):
+        x, y = math.floor(x1 + across * (x2 - x1)), math.floor(y1 + down * (y2 - y1))
+        if mask[int(28 * down), int(28 * across)] >= 0.5 and 0 <= x < WIDTH and 0 <= y < HEIGHT:
+            for component, (low, high) in enumerate(((0, 255), (80, 176), (80, 176))):
+                place = min(max((planes[component, y, x] - float(low)) / (high - low) * 11, 0), 10.999)
+                counts[int(down >= 0.5), component, int(place)] += 1 - place % 1
+                counts[int(down >= 0.5), component, int(place) + 1] += place % 1
+    return counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+
+
+def test_of_a_box_that_is_no_number_nothing_is_known() -> None:
+    assert not looks_of(painted((LEFT, RED)), people((np.nan, 8, 32, 56))).any()
 
 
 def test_where_nothing_is_known_likeness_is_not_a_number() -> None:
