@@ -13,6 +13,9 @@ from streamseg.config.knobs import Knobs, Positive, Share, refuse_set
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Largest log of a size delta where boxes are in pixels: keeps exp() finite (Detectron's bound)."""
 
+LEAST_SAY = 1e-6
+"""Weight of a box of score 0 where boxes vote."""
+
 OF_TORCHVISION = (
     "block_stride",
     "head_norms",
@@ -32,8 +35,8 @@ OF_TORCHVISION = (
 
 UNREAD: Mapping[str, tuple[str, ...]] = {
     "lite": ("mean_pixel", "min_side", "rpn_stride", "block_stride", "proposals_by_level", "clip_to"),
-    "matterport": ("nms_rounds", *OF_TORCHVISION),
-    "torchvision": ("min_side", "rpn_stride", "nms_rounds"),
+    "matterport": ("nms_rounds", "box_voting", *OF_TORCHVISION),
+    "torchvision": ("min_side", "rpn_stride", "nms_rounds", "box_voting"),
 }
 """Family → the knobs that nothing in it reads."""
 
@@ -142,6 +145,11 @@ class ModelConfig(Knobs):
     )
     detection_nms_threshold: Share = Field(
         0.5, description="a detection goes when its IoU with a better one of its class is greater"
+    )
+    box_voting: Share = Field(
+        1.0,
+        description="IoU with a detection from which the boxes of other proposals in its class have a say in its own: "
+        "it becomes their mean, weighted by score; 1: none has",
     )
     max_detections: Positive = Field(100, description="most detections a picture")
 

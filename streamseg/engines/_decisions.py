@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamseg.config import MAX_LOG_SCALE, ModelConfig
+from streamseg.config import LEAST_SAY, MAX_LOG_SCALE, ModelConfig
+from streamseg.masks import box_iou
 
 CHUNK = 64
 """Boxes that suppression looks at together."""
@@ -77,9 +78,21 @@ def detect(
     kept = nms(
         refined[firm], threshold=config.detection_nms_threshold, most=config.max_detections, groups=class_ids[firm]
     )
-    best = firm[kept]
-    found = np.concatenate([refined[best], scores[best, None], class_ids[best, None]], axis=1)
-    return found.astype(np.float32)
+    all_firm = np.concatenate([refined[firm], scores[firm, None], class_ids[firm, None]], axis=1).astype(np.float32)
+    found: np.ndarray = all_firm[kept]
+    return voted(found, all_firm, threshold=config.box_voting) if config.box_voting < 1 else found
+
+
+def voted(found: np.ndarray, rows: np.ndarray, *, threshold: float) -> np.ndarray:
+    """Detections (D, 6), each with the mean box, weighted by score, of those among rows (N, 6) that agree with it:
+    they are of its class and overlap it by `threshold` of IoU.
+
+    (Gidaris & Komodakis, Object detection via a multi-region & semantic segmentation-aware CNN model, 2015.)
+    """
+    like = (box_iou(found[:, :4], rows[:, :4]) >= threshold) & (found[:, 5:] == rows[:, 5])
+    weights = like * np.maximum(rows[:, 4], np.float32(LEAST_SAY))
+    boxes = weights @ rows[:, :4] / weights.sum(axis=1, keepdims=True)
+    return np.concatenate([boxes, found[:, 4:]], axis=1)
 
 
 def best_rows(scores: np.ndarray, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg.config import ModelConfig
+from streamseg.config import LEAST_SAY, ModelConfig
 from streamseg.model import boxes
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.checkpoint import load_weights
@@ -239,6 +239,8 @@ class MaskRCNN(keras.Model):
         rows = ops.concatenate([rows, ops.expand_dims(ops.cast(order, "float32"), -1)], axis=-1)
         found, there = first_kept(rows, keep, min(config.max_detections, rows.shape[1]))
         source = ops.where(there, ops.cast(found[..., 6], "int32"), -1)
+        if config.box_voting < 1:
+            found = _voted(found, rows, valid, threshold=config.box_voting)
         return best | {
             "order": order,
             "kept": keep,
@@ -368,6 +370,19 @@ def _best_first(
     )
     rows = ops.take_along_axis(rows, ops.expand_dims(index, -1), axis=1)
     return rows, order >= 0.0, index
+
+
+def _voted(found: Tensor, rows: Tensor, valid: Tensor, *, threshold: float) -> Tensor:
+    """Detections found (B, D, n) with the mean boxes by score of those among the candidates (B, M, n), valid (B, M),
+    that are of their class and overlap them by `threshold` of IoU; columns: box, score, class, further ones."""
+    like = boxes.iou(found[..., :4], rows[..., :4]) >= threshold
+    same = ops.expand_dims(found[..., 5], -1) == ops.expand_dims(rows[..., 5], -2)
+    like = ops.logical_and(ops.logical_and(like, same), ops.expand_dims(valid, -2))
+    say = ops.expand_dims(ops.maximum(rows[..., 4], LEAST_SAY), -2)
+    weights = ops.where(like, say, ops.zeros_like(say))
+    total = ops.sum(weights, axis=-1, keepdims=True)
+    mean = ops.matmul(weights, rows[..., :4]) / ops.maximum(total, LEAST_SAY)
+    return ops.concatenate([ops.where(total > 0.0, mean, found[..., :4]), found[..., 4:]], axis=-1)
 
 
 def load_network(config: ModelConfig, weights: Path, *, precision: str | None = None) -> MaskRCNN:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamseg.config import ModelConfig
 from streamseg.engines import _decisions
-from streamseg.engines._decisions import best_rows, detect, nms, propose
+from streamseg.engines._decisions import best_rows, detect, nms, propose, voted
 from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, ModelError, UsageError
 
@@ -65,10 +65,27 @@ def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def test_detections_on_numpy_are_those_of_the_lite_graph() -> None:
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(0, 30), threshold=st.sampled_from([0.0, 0.3, 0.75]), seed=st.integers(0, 1000))
+def test_a_box_is_the_mean_of_those_that_agree_with_it(count: int, threshold: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.column_stack([random_boxes(rng, count), np.sort(rng.random(count))[::-1], rng.integers(1, 3, count)])
+    rows = rows.astype(np.float32)
+    found = rows[:: max(1, count // 5)]
+    for detection, said in zip(found, voted(found, rows, threshold=threshold), strict=True):
+        agreeing = [
+            row for row in rows if row[5] == detection[5] and slow_iou(row[:4], detection[:4]) >= threshold - 1e-6
+        ]
+        mean = sum(row[4] * row[:4].astype(float) for row in agreeing) / sum(float(row[4]) for row in agreeing)
+        np.testing.assert_allclose(said[:4], mean, atol=1e-5)
+        assert (said[4:] == detection[4:]).all()
+
+
+@pytest.mark.parametrize("box_voting", [1.0, 0.3])
+def test_detections_on_numpy_are_those_of_the_lite_graph(box_voting: float) -> None:
     from streamseg.model.mask_rcnn import MaskRCNN
 
-    config = ModelConfig(class_names=("background", "a", "b"))
+    config = ModelConfig(class_names=("background", "a", "b"), box_voting=box_voting)
     rng = np.random.default_rng(4)
     proposals = random_boxes(rng, 60) * np.float32([200, 100, 200, 100])
     proposals[50:] = 0
@@ -83,6 +100,9 @@ def test_detections_on_numpy_are_those_of_the_lite_graph() -> None:
     assert len(found) >= 10
     np.testing.assert_allclose(found, wanted[: len(found)], atol=1e-4)
     assert not wanted[len(found) :].any()
+    alone = detect(proposals, logits, deltas, config.model_copy(update={"box_voting": 1.0}), size=(192, 96))
+    assert bool((np.abs(found[:, :4] - alone[:, :4]) > 0.1).any()) == (box_voting < 1)
+    assert (found[:, 4:] == alone[:, 4:]).all()
 
 
 def test_proposals_on_numpy_are_those_of_the_lite_graph() -> None:
