@@ -86,7 +86,7 @@ def means_of_cells(cells: np.ndarray, boxes: np.ndarray, config: ModelConfig, *,
         sides = np.maximum(sides, np.float32(1))
     numbers = num_samples(sides, config, size=size)
     result = np.empty((len(boxes), size, size, cells.shape[2]), np.float32)
-    for number in np.unique(numbers, axis=0):
+    for number in set(map(tuple, numbers.tolist())):  # sorting rows would take longer than the rest of few boxes
         rows = np.flatnonzero((numbers == number).all(axis=1))
         column, row = (
             mean_samples(

@@ -14,7 +14,7 @@ from streamseg.engines._onnx_kinds import KINDS, WEAKEST, Candidates
 from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.engines.openvino import num_cores
 from streamseg.letterbox import Letterbox
-from streamseg.model.openvino_core import openvino_core
+from streamseg.model.openvino_core import UNBOUND, openvino_core
 from streamseg.model_folder import at_least_one
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
@@ -54,6 +54,7 @@ class Onnx:
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": min(self.batch_size, self.threads),
+            **UNBOUND,
         }
         try:
             network = openvino_core().compile_model(graph, "CPU", properties)

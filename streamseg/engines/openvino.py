@@ -28,7 +28,7 @@ from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.export import PARTS, VERSION, fill_graphs, graph_mark, has_graphs
-from streamseg.model.openvino_core import openvino_core
+from streamseg.model.openvino_core import UNBOUND, openvino_core
 from streamseg.model_folder import InputSize, ModelFolder, at_least_one, grouped
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
@@ -284,7 +284,7 @@ class _Networks:
         self._looks: dict[tuple[int, int], _Look] = {}
         lite = self.config.family == "lite"
         # what is not rounded in an int8 network stays float32
-        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", **UNBOUND}
         imitated = precision == "int8" and not Cpu.here().int8
         if imitated:
             # its products are summed in 16 bit there, which overflow: a fiftieth of AP is lost, for no time worth it
