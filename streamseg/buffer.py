@@ -1,7 +1,8 @@
 """Hands frames from thread to thread: a full buffer makes its producer wait, and a dead neighbour wakes everyone.
 
-No sentinel, no polling, no sleep. A buffer is closed once, with what went wrong or without; what it holds can still be
-taken, then its consumer learns why no more will come. So an error travels the way the frames travel, behind them.
+No sentinel, no sleep, no polling but for signals. A buffer is closed once, with what went wrong or without; what it
+holds can still be taken, then its consumer learns why no more will come. So an error travels the way the frames travel,
+behind them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from typing import Generic, Literal, TypeVar
 T = TypeVar("T")
 S = TypeVar("S")
 Loss = Literal["nothing", "unanswered", "everything"]
+
+LONGEST_WAIT = 0.5
+"""Seconds for which the main thread waits for its threads at a time: a signal that comes as it begins to wait, or that
+the system hands to another thread, does not wake it, and its handler runs only when something does."""
 
 
 class Closed(Exception):
@@ -401,10 +406,13 @@ class Threads:
         """
         deadline = None if patience is None else time.monotonic() + patience
         while self._running and threading.current_thread() not in self._running:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
             try:
-                news = self._news.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
+                news = self._news.get(timeout=LONGEST_WAIT if left is None else min(left, LONGEST_WAIT))
             except queue.Empty:
-                return None
+                if left is not None and left <= LONGEST_WAIT:
+                    return None
+                continue
             if not isinstance(news, threading.Thread):
                 return news
             news.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamseg.buffer import Bell, Buffer, Closed, Failure, Junction, Lane, Slot, Threads
+from streamseg.flow import signals
 
 
 def failure(message: str = "lost") -> Failure:
@@ -532,6 +534,22 @@ def test_waiting_is_woken_by_what_is_told_and_goes_on_afterwards(threads: Thread
     assert threads.running == ["slow"]
     release.set()
     assert threads.wait() is None
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_told_all_the_same(threads: Threads) -> None:
+    done = threading.Event()
+
+    def work() -> None:
+        done.wait(0.1)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as the system does now and then
+        done.wait(20)
+
+    with signals.told_to(threads.tell):
+        threads.start("busy", work, at_end=lambda failure: None)
+        assert threads.wait() == signal.SIGTERM
+        assert threads.running == ["busy"]
+        done.set()
+        assert threads.wait() is None
 
 
 def test_waiting_for_a_group_from_inside_it_does_not_hang(threads: Threads) -> None:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what a system says, and a terminal that was closed; one that is ignored, as under `nohup`, stays so."""
@@ -42,6 +43,7 @@ def unheard_by_children() -> Iterator[None]:
 
     One that still imports would else show where it was.
     """
+    resource_tracker.ensure_running()  # started by the first process, it would let them hear again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
