@@ -23,6 +23,7 @@ from streamseg import plugins
 from streamseg.annotate.chunks import Picked, Run
 from streamseg.annotate.recordings import Ended, Job, Recorder
 from streamseg.annotate.selection import Selection
+from streamseg.buffer import LONGEST_WAIT
 from streamseg.config import Component
 from streamseg.engines._tiled import Tiled, Tiles
 from streamseg.flow import signals
@@ -181,7 +182,7 @@ def look_in_processes(
             there.close()
             workers[here] = (process, None)
         while workers:
-            for connection in wait([heard, *workers]):
+            for connection in wait([heard, *workers], LONGEST_WAIT):
                 if connection is heard:
                     number = heard.recv_bytes()[0]
                     for process, _ in workers.values():
