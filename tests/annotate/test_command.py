@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_the_parts_of_a_job_say_how_it_is_finished(here: Path) -> None:
     assert set(labels("labels")) == {"a.jsonl", "a.csv"}
 
 
+@pytest.fixture
+def not_under_nohup() -> Iterator[None]:
+    """What is started hears of a closed terminal, as it does not where this suite itself runs under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("not_under_nohup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, here: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
