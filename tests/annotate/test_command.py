@@ -137,8 +137,8 @@ def test_a_stopped_job_goes_on_with_the_same_command(number: signal.Signals, her
 
 def test_processes_that_look_are_stopped_together_and_the_table_says_how_far_they_came(here: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
-        clip(here / name, num_frames=100)
-    command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=1"]
+        clip(here / name, num_frames=400)
+    command = ["a.mp4", "b.mp4", "--format", "jsonl", "-o", "labels", "--engine", f"{MODULE}:Walker:seconds=0.3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamseg", "annotate", *command, "--parallel", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -152,7 +152,7 @@ def test_processes_that_look_are_stopped_together_and_the_table_says_how_far_the
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    stdout, stderr = process.communicate(timeout=60)  # to the end of the work, it would be 100 s
+    stdout, stderr = process.communicate(timeout=60)  # to the end of the work, it would be 120 s
     assert process.returncode == 128 + signal.SIGINT
     said = [line for line in stderr.splitlines() if not line.startswith("looking: ")]
     assert said == ["streamseg: stopped before its end; the same command goes on from here"]
