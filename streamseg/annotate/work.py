@@ -221,10 +221,8 @@ def look_in_processes(
 def _signals() -> Iterator[Connection]:
     """Where the signals that end a run can be read from now on, a byte each."""
     heard, told = multiprocessing.Pipe(duplex=False)
-    with signals.told_to(lambda number: told.send_bytes(bytes([number]))):
+    with heard, told, signals.told_to(lambda number: told.send_bytes(bytes([number]))):
         yield heard
-    heard.close()
-    told.close()
 
 
 def _end(processes: Sequence[Any]) -> None:

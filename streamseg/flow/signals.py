@@ -7,19 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what a system says, and a terminal that was closed; one that is ignored, as under `nohup`, stays so."""
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Whatever is done inside about the signals that end a run, afterwards they do what they did before."""
+def kept() -> Iterator[dict[signal.Signals, Any]]:
+    """Whatever is done inside about the signals that end a run, afterwards they do what they did before: this."""
     before = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let us, nor would they come
         before = {number: signal.getsignal(number) for number in ENDING}
     try:
-        yield
+        yield before
     finally:
         for number, handler in before.items():
             if handler is not None:
@@ -29,11 +30,10 @@ def kept() -> Iterator[None]:
 @contextmanager
 def told_to(tell: Callable[[int], object]) -> Iterator[None]:
     """The number of each signal that ends a run goes to `tell`; nothing else happens. An ignored one stays ignored."""
-    with kept():
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    signal.signal(number, lambda told, _: tell(told))
+    with kept() as before:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, lambda told, _: tell(told))
         yield
 
 
