@@ -11,6 +11,11 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# examples are few and small: one that takes long says that the machine stood still
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # a suite started in the background of a shell inherits an ignored Ctrl-C, and would hand it on to what it tests
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -237,6 +237,10 @@ def test_buffers_hold_few_large_pictures_so_memory_stays_flat() -> None:
 # A live source and a slow neighbour
 
 
+PATIENT = 60.0
+"""Seconds: a max_age for what must not lose a frame because the machine stood still for a moment."""
+
+
 def live_source(num_frames: int, *, rate: float, width: int = 16, height: int = 16) -> FakeSource:
     """A camera of 10 frames a second whose frames come `rate` times as fast."""
     pace = threading.Semaphore(0)
@@ -253,18 +257,18 @@ def live_source(num_frames: int, *, rate: float, width: int = 16, height: int = 
 
 def test_frames_that_a_slow_engine_passes_over_are_shown_in_order_with_what_the_tracker_knows() -> None:
     source, tracker, sink, engine = live_source(60, rate=10), FakeTracker(), FakeSink(), FakeEngine(seconds=0.1)
-    summary = Pipeline(engine, [stream(source=source, tracker=tracker, sinks=(sink,))]).run()
-    went = summary.streams["street"]
+    one = stream(source=source, tracker=tracker, sinks=(sink,))
+    went = Pipeline(engine, [one], max_age=PATIENT).run().streams["street"]
     assert sink.indices == list(range(60)) and (went.read, went.written, went.dropped) == (60, 60, {})
     looked_at = [index for batch in engine.batches for _, index in batch]
-    assert 4 <= len(looked_at) < 20 and looked_at == sorted(looked_at)
+    assert 2 <= len(looked_at) < 20 and looked_at == sorted(looked_at)
     assert [index for index, seen in enumerate(tracker.seen) if seen is not None] == looked_at
     assert all(len(result.instances) == 1 for result in sink.results), "the tracker carries its object"
 
 
 def test_without_a_tracker_the_objects_of_the_last_look_stay() -> None:
     sink, engine = FakeSink(), FakeEngine(seconds=0.05)
-    Pipeline(engine, [stream(source=live_source(30, rate=10), sinks=(sink,))]).run()
+    Pipeline(engine, [stream(source=live_source(30, rate=10), sinks=(sink,))], max_age=PATIENT).run()
     looks = [index for batch in engine.batches for _, index in batch]
     expected = [max((look for look in looks if look <= index), default=None) for index in range(30)]
     shown = [result.instances.boxes[0, 0] if len(result.instances) else None for result in sink.results]
@@ -281,7 +285,7 @@ class SlowEffect:
 def test_the_seconds_of_a_look_do_not_make_a_frame_too_old() -> None:
     sink = FakeSink()
     one = stream(source=live_source(1, rate=10), sinks=(sink,))
-    went = Pipeline(FakeEngine(seconds=0.6), [one], max_age=0.5).run().streams["street"]
+    went = Pipeline(FakeEngine(seconds=2.5), [one], max_age=2).run().streams["street"]
     assert went.dropped == {} and sink.indices == [0]
 
 
@@ -300,7 +304,7 @@ def test_a_live_frame_older_than_allowed_is_dropped_and_counted_but_a_look_at_it
 def test_a_sink_of_a_live_stream_that_is_slow_loses_pictures_and_holds_up_nothing() -> None:
     gate = threading.Semaphore(0)
     source, slow, quick = live_source(50, rate=10), FakeSink(gate=gate), FakeSink()
-    pipeline = Pipeline(FakeEngine(), [stream(source=source, sinks=(slow, quick))])
+    pipeline = Pipeline(FakeEngine(), [stream(source=source, sinks=(slow, quick))], max_age=PATIENT)
     runner = threading.Thread(target=pipeline.run)
     runner.start()
     until(lambda: quick.indices[-1:] == [49])

@@ -41,8 +41,10 @@ def test_every_picture_arrives_in_order_at_its_own_rate(codec: Codec, transport:
     numbers = [number_of(picture) for picture in got]
     assert all((after - before) % 50 == 1 for before, after in pairwise(numbers[1:]))
     assert {(picture.width, picture.height) for picture in got} == {(640, 360)}
-    spans = [(after.pts - before.pts) * after.time_base for before, after in pairwise(got[2:])]
-    assert all(abs(span - 0.02) < 0.001 for span in spans)
+    # after a pause of the machine FFmpeg lets a picture have no time
+    timed = [pair for pair in pairwise(got[2:]) if None not in (pair[0].pts, pair[1].pts)]
+    spans = [(after.pts - before.pts) * after.time_base for before, after in timed]
+    assert len(spans) > 30 and all(abs(span - 0.02) < 0.001 for span in spans)
 
 
 def test_a_file_is_served_as_it_is(tmp_path: Path) -> None:

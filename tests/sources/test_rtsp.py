@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -74,8 +75,8 @@ def test_pictures_of_a_camera_come_in_order_and_at_its_pace(transport: str) -> N
     numbers = [number_of(each.picture) for each in frames]
     assert all((later - earlier) % 50 == 1 for earlier, later in pairwise(numbers))
     assert [each.index for each in frames] == list(range(60))
-    assert frames[-1].time - frames[9].time == pytest.approx(1.0, abs=0.15)
-    assert all(earlier.time < later.time for earlier, later in pairwise(frames))
+    steps = [later.time - earlier.time for earlier, later in pairwise(frames)]
+    assert min(steps) > 0 and median(steps) == pytest.approx(1 / 50, abs=0.003)
     assert not any(each.damaged for each in frames)
     assert (source.info.name, source.info.width, source.info.average_rate) == ("yard", QUICK.width, 50)
 
@@ -159,7 +160,7 @@ def test_another_size_and_codec_come_as_they_are() -> None:
 
 
 def test_a_clock_that_jumps_does_not_move_the_time() -> None:
-    with RtspServer({"camera": QUICK}) as server, Watcher(quick(server.url())) as watcher:
+    with RtspServer({"camera": QUICK}) as server, Watcher(quick(server.url(), timeout=5)) as watcher:
         for seconds in (-3600, 86_400):
             watcher.until(lambda: watcher.source.state.name == "live" and len(watcher.frames) % 20 == 10)
             server.jump(seconds)
