@@ -14,7 +14,7 @@ from streamseg.trackers._looks import alike
 from streamseg.trackers._tracks import Tracks
 from streamseg.types import Instances
 
-MATCH = 0.25
+MATCH = 0.33
 MATCH_UNSURE = 0.4
 """Smallest overlap (mean of mask and box IoU) that joins a detection to a track; MATCH_UNSURE where one of the two is
 unsure: a weak detection, or a track that is neither confirmed nor of a high score, which may be noise beside noise."""

@@ -32,9 +32,9 @@ in a neighbour is gone sooner."""
 SETTLED = 3
 """Confident detections from which on the extent of an object is known so well that a larger box is doubted."""
 
-LOOSE = 0.8
+LOOSE = 0.85
 """IoU with the expected box below which a detected one is taken to be loose, or of a part: ordinary jitter, 4 % of
-the size on each side, leaves 0.85."""
+the size on each side, leaves about that."""
 
 PATIENCE = 1.0
 FIRST_TRUST = 0.1
