@@ -193,6 +193,16 @@ def areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return whole
 
 
+def certainty(masks: np.ndarray) -> np.ndarray:
+    """How certain masks (N, M, M) in [0, 1] are of what they cover, (N,) float32: the mean of what is at least 0.5 in
+    each, and its greatest value where nothing is."""
+    covered = masks >= 0.5
+    count = covered.sum(axis=(1, 2))
+    mean = (masks * covered).sum(axis=(1, 2)) / np.maximum(count, 1)
+    certain: np.ndarray = np.where(count > 0, mean, masks.max(axis=(1, 2), initial=0)).astype(np.float32)
+    return certain
+
+
 def moved_into(masks: np.ndarray, boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The masks (N, M, M) of boxes (N, 4) as masks of other boxes (N, 4): what they cover stays where it is.
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from streamseg import zoo
 from streamseg.config import ModelConfig, read_yaml
 from streamseg.letterbox import Letterbox, in_pixels, nearest_shape, normalised
+from streamseg.masks import certainty
 from streamseg.types import Frame, Instances, ModelError, UsageError
 
 InputSize = Literal["normal", "large"]
@@ -134,8 +135,11 @@ class ModelFolder:
     def instances(self, detections: np.ndarray, masks: np.ndarray, letterbox: Letterbox) -> Instances:
         """Detections (N, 6) in the input's pixels with their masks (N, M, M), in the picture's pixels.
 
-        The part of a box that hangs over the picture's edge stays, so that the mask still spans it.
+        The part of a box that hangs over the picture's edge stays, so that the mask still spans it. Scores are those
+        of the masks as well where the configuration says so; what then falls below its least is left out.
         """
+        if self.config.mask_scoring > 0:
+            detections, masks = self._scored(detections, masks)
         scale = np.array([letterbox.width / letterbox.inner_width, letterbox.height / letterbox.inner_height] * 2)
         return Instances(
             boxes=(detections[:, :4] * scale).astype(np.float32),
@@ -145,6 +149,14 @@ class ModelFolder:
             track_ids=np.full(len(detections), -1, np.int32),
             class_names=self.config.class_names,
         )
+
+    def _scored(self, detections: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Detections (N, 6) and masks (N, M, M) by scores that the masks' certainty has its say in, best first."""
+        detections = detections.copy()
+        detections[:, 4] *= certainty(masks) ** np.float32(self.config.mask_scoring)
+        order = np.argsort(-detections[:, 4], kind="stable")
+        order = order[detections[order, 4] >= self.config.detection_min_score]
+        return detections[order], masks[order]
 
 
 def _larger(side: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from streamseg.masks import as_bytes, box_iou, from_rle, overlaps, paste, rle, union
+from streamseg.masks import as_bytes, box_iou, certainty, from_rle, overlaps, paste, rle, union
 from streamseg.types import Instances
 
 WIDTH, HEIGHT = 320, 200
@@ -220,3 +220,13 @@ def test_overlaps_of_nothing_and_of_empty_or_broken_boxes_are_zero() -> None:
     assert box_iou(boxes, boxes[:0]).shape == (3, 0)
     for made in (overlaps(solid, boxes, solid, boxes), box_iou(boxes, boxes)):
         assert made.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_certainty_is_the_mean_of_what_is_covered() -> None:
+    shown = np.zeros((3, 4, 4), np.float32)
+    shown[0, :2] = 0.9
+    shown[0, 2] = 0.6
+    shown[0, 3] = 0.49
+    shown[1, 1, 1] = 0.3
+    np.testing.assert_allclose(certainty(shown), [0.8, 0.3, 0.0], atol=1e-6)
+    assert certainty(shown[:0]).shape == (0,)

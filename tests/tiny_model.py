@@ -26,6 +26,8 @@ TINY = ModelConfig(
     mask_pool=5,
     mask_channels=16,
     mask_layers=1,
+    box_fitting=0.5,
+    mask_scoring=0.5,
 )
 
 

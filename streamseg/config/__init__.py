@@ -11,7 +11,7 @@ Everybody outside this room imports from here.
 from __future__ import annotations
 
 from streamseg.config.knobs import Knobs
-from streamseg.config.model import LEAST_SAY, MAX_LOG_SCALE, ModelConfig
+from streamseg.config.model import LEAST_SAY, MASK_END, MASK_REACH, MAX_LOG_SCALE, ModelConfig
 from streamseg.config.onnx import OnnxConfig, OnnxFile, PictureConfig, is_class
 from streamseg.config.pipeline import Component, PipelineConfig, StreamConfig, WebConfig
 from streamseg.config.settings import setting, with_setting, with_settings
@@ -20,6 +20,8 @@ from streamseg.config.yaml_file import YamlFile, config_file, read_config, read_
 
 __all__ = [
     "LEAST_SAY",
+    "MASK_END",
+    "MASK_REACH",
     "MAX_LOG_SCALE",
     "AugmentConfig",
     "Component",

@@ -16,6 +16,12 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 LEAST_SAY = 1e-6
 """Weight of a box of score 0 where boxes vote."""
 
+MASK_REACH = 1.1
+"""Sides of the box in which the mask that a box is fitted to is drawn, in sides of the detection's."""
+
+MASK_END = 0.4
+"""Value at which that mask ends."""
+
 OF_TORCHVISION = (
     "block_stride",
     "head_norms",
@@ -35,8 +41,8 @@ OF_TORCHVISION = (
 
 UNREAD: Mapping[str, tuple[str, ...]] = {
     "lite": ("mean_pixel", "min_side", "rpn_stride", "block_stride", "proposals_by_level", "clip_to"),
-    "matterport": ("nms_rounds", "box_voting", *OF_TORCHVISION),
-    "torchvision": ("min_side", "rpn_stride", "nms_rounds", "box_voting"),
+    "matterport": ("nms_rounds", "box_voting", "box_fitting", *OF_TORCHVISION),
+    "torchvision": ("min_side", "rpn_stride", "nms_rounds", "box_voting", "box_fitting"),
 }
 """Family → the knobs that nothing in it reads."""
 
@@ -150,6 +156,16 @@ class ModelConfig(Knobs):
         1.0,
         description="IoU with a detection from which the boxes of other proposals in its class have a say in its own: "
         "it becomes their mean, weighted by score; 1: none has",
+    )
+    box_fitting: Share = Field(
+        0.0,
+        description="how much of the way a detection's box goes to where its mask ends, drawn in a larger box; "
+        "then the mask is drawn anew; 0: it stays",
+    )
+    mask_scoring: Share = Field(
+        0.0,
+        description="power of the certainty of a detection's mask (the mean of what is at least 0.5 in it) by which "
+        "its score is multiplied; 0: its class alone makes the score",
     )
     max_detections: Positive = Field(100, description="most detections a picture")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamseg.config import LEAST_SAY, MAX_LOG_SCALE, ModelConfig
+from streamseg.config import LEAST_SAY, MASK_END, MASK_REACH, MAX_LOG_SCALE, ModelConfig
 from streamseg.masks import box_iou
 
 CHUNK = 64
@@ -93,6 +93,39 @@ def voted(found: np.ndarray, rows: np.ndarray, *, threshold: float) -> np.ndarra
     weights = like * np.maximum(rows[:, 4], np.float32(LEAST_SAY))
     boxes = weights @ rows[:, :4] / weights.sum(axis=1, keepdims=True)
     return np.concatenate([boxes, found[:, 4:]], axis=1)
+
+
+def grown(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (D, 4) about the same middles, MASK_REACH times as wide and high."""
+    more = (boxes[:, 2:] - boxes[:, :2]) * np.float32((MASK_REACH - 1) / 2)
+    return np.concatenate([boxes[:, :2] - more, boxes[:, 2:] + more], axis=1)
+
+
+def fitted(boxes: np.ndarray, masks: np.ndarray, config: ModelConfig, *, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (D, 4), `config.box_fitting` of the way to where their masks (D, M, M) end, which span the `grown` boxes.
+
+    size: (width, height) in pixels that boxes are cut to. A box stays where its mask never comes to MASK_END.
+    """
+    larger = grown(boxes)
+    ends = [_end(profile[:, ::step]) for step in (1, -1) for profile in (masks.max(axis=1), masks.max(axis=2))]
+    shares = np.stack([ends[0], ends[1], 1 - ends[2], 1 - ends[3]], axis=1)
+    reached = larger[:, [0, 1, 0, 1]] + shares * (larger[:, 2:] - larger[:, :2])[:, [0, 1, 0, 1]]
+    moved_boxes = clipped(boxes + np.float32(config.box_fitting) * (reached - boxes), config, size)
+    stays = (moved_boxes[:, 2:] - moved_boxes[:, :2]).min(axis=1) < config.smallest_detection
+    stays |= masks.max(axis=(1, 2)) < MASK_END
+    return np.where(stays[:, None], boxes, moved_boxes).astype(np.float32)
+
+
+def _end(profile: np.ndarray) -> np.ndarray:
+    """Where along profiles (D, M) of masks a value first comes to MASK_END, between cells' middles, (D,) of 1."""
+    first = (profile >= MASK_END).argmax(axis=1)
+    rows = np.arange(len(profile))
+    here = profile[rows, first]
+    before = np.where(first > 0, profile[rows, first - 1], 0)
+    # where nothing comes to it, the answer is not used
+    back = (here - np.float32(MASK_END)) / np.maximum(here - before, np.float32(1e-6))
+    share: np.ndarray = (first + np.float32(0.5) - back) / np.float32(profile.shape[1])
+    return share
 
 
 def best_rows(scores: np.ndarray, count: int) -> np.ndarray:

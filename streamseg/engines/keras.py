@@ -52,7 +52,7 @@ class Keras:
         policy = "mixed_bfloat16" if self.precision == "bf16" else "float32"
         self.network = load_network(self.folder.config, self.folder.weights, precision=policy)
         self._detect = compiled(self.network, MaskRCNN.call, use_xla=on_gpu)
-        self._masks = compiled(self.network, MaskRCNN.masks, use_xla=on_gpu)
+        self._draw = compiled(self.network, MaskRCNN.draw, use_xla=on_gpu)
         self._sizes: set[tuple[int, int]] = set()
 
     def input_size(self, frame: Frame) -> tuple[int, int]:
@@ -89,8 +89,13 @@ class Keras:
             rows[total:, 5] = 1
             picture_ids = np.zeros(len(rows), np.int32)
             picture_ids[:total] = np.repeat(np.arange(len(found)), [len(part) for part in found])
-            drawn = self._masks(output["levels"], rows[:, :4], rows[:, 5].astype(np.int32), picture_ids)
-            masks = np.array(keras.ops.convert_to_numpy(drawn), np.float32)[:total]
+            boxes, masks = (
+                np.array(keras.ops.convert_to_numpy(each), np.float32)[:total]
+                for each in self._draw(output["levels"], rows[:, :4], rows[:, 5].astype(np.int32), picture_ids)
+            )
+            if self.folder.config.box_fitting > 0:
+                rows[:total, :4] = boxes
+                found = np.split(rows[:total], np.cumsum([len(part) for part in found])[:-1])
         parts = np.split(masks, np.cumsum([len(part) for part in found])[:-1])
         return [self.folder.instances(*three) for three in zip(found, parts, letterboxes, strict=True)]
 

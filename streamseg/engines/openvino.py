@@ -23,7 +23,7 @@ import openvino as ov
 
 from streamseg import zoo
 from streamseg.engines._crops import crops
-from streamseg.engines._decisions import detect, propose
+from streamseg.engines._decisions import detect, fitted, grown, propose
 from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
 from streamseg.model.anchors import group_sizes, make_anchors
@@ -356,7 +356,16 @@ class _Networks:
         if not len(found):
             return Instances.empty(config.class_names, mask_size=2 * config.mask_pool)
         boxes = self.folder.network_boxes(found[:, :4], letterbox)
-        self._masks.set_tensor("crops", ov.Tensor(pooled(boxes, size=config.mask_pool)))
-        self._masks.set_tensor("class_ids", ov.Tensor(found[:, 5].astype(np.int32)))
-        self._masks.infer()
-        return self.folder.instances(found, self._masks.get_output_tensor(0).data.copy(), letterbox)
+        class_ids = found[:, 5].astype(np.int32)
+
+        def drawn(boxes: np.ndarray) -> np.ndarray:
+            self._masks.set_tensor("crops", ov.Tensor(pooled(boxes, size=config.mask_pool)))
+            self._masks.set_tensor("class_ids", ov.Tensor(class_ids))
+            self._masks.infer()
+            masks: np.ndarray = self._masks.get_output_tensor(0).data
+            return masks
+
+        if config.box_fitting > 0:
+            boxes = fitted(boxes, drawn(grown(boxes)), config, size=limit)
+            found[:, :4] = boxes
+        return self.folder.instances(found, drawn(boxes).copy(), letterbox)

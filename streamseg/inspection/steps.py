@@ -159,7 +159,8 @@ def inspect(
     else:  # the other families rank by logits, which are no probabilities
         arrays["pre_nms_scores"] = arrays["rpn_class"][arrays["pre_nms_anchor_ix"], 1]
     detections = arrays["detections"]
-    instances = _instances(folder, letterbox, detections, arrays["masks"])
+    fitted = np.concatenate([arrays["fitted"], detections[:, 4:]], axis=1)
+    instances = _instances(folder, letterbox, fitted, arrays["masks"])
     if config.family == "matterport":
         there = detections[:, 5:] > 0
         detections[:, :4] = np.where(there, in_pixels(detections[:, :4], width, height), 0)

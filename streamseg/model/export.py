@@ -39,7 +39,8 @@ WITHOUT_EFFECT = {
     "class_names", "min_score", "input_sizes", "min_side", "anchor_sizes", "anchor_ratios", "rpn_delta_std",
     "rpn_nms_threshold", "proposals_before_nms", "num_proposals", "nms_rounds", "delta_std", "detection_min_score",
     "detection_nms_threshold", "max_detections", "whole_anchors", "proposals_by_level", "smallest_proposal",
-    "smallest_detection", "all_classes", "clip_to", "roi_sampling", "roi_aligned", "box_voting",
+    "smallest_detection", "all_classes", "clip_to", "roi_sampling", "roi_aligned", "box_voting", "box_fitting",
+    "mask_scoring",
 }  # fmt: skip
 """Fields of a configuration that its graphs do not depend on, but for how many classes and anchors there are."""
 

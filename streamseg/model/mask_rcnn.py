@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg.config import LEAST_SAY, ModelConfig
+from streamseg.config import LEAST_SAY, MASK_END, MASK_REACH, ModelConfig
 from streamseg.model import boxes
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.checkpoint import load_weights
@@ -298,6 +298,36 @@ class MaskRCNN(keras.Model):
         """Masks (R, M, M) in [0, 1] of boxes (R, 4) of classes (R,) in pictures (R,)."""
         return ops.sigmoid(self.mask_logits(self.crops(levels, rois, picture_ids), class_ids))
 
+    def draw(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (R, 4) and masks (R, M, M) in [0, 1] of detections: as `masks`, in boxes that are fitted first, where
+        the configuration says so."""
+        if self.config.box_fitting > 0:
+            masks = self.masks(levels, _grown(rois), class_ids, picture_ids)
+            rois = self._fitted(rois, masks, levels)
+        return rois, self.masks(levels, rois, class_ids, picture_ids)
+
+    def _all_fitted(self, levels: Levels, found: Tensor) -> Tensor:
+        """The fitted boxes (B, D, 4) of detections (B, D, 6)."""
+        rows = ops.reshape(found, (-1, 6))
+        rois, class_ids = rows[:, :4], ops.cast(rows[:, 5], "int32")
+        picture_ids = ops.repeat(ops.arange(ops.shape(found)[0], dtype="int32"), found.shape[1])
+        masks = self.masks(levels, _grown(rois), class_ids, picture_ids)
+        return ops.reshape(self._fitted(rois, masks, levels), (-1, found.shape[1], 4))
+
+    def _fitted(self, rois: Tensor, masks: Tensor, levels: Levels) -> Tensor:
+        """Boxes (R, 4), `box_fitting` of the way to where their masks (R, M, M) end, which span the grown boxes."""
+        config, larger = self.config, _grown(rois)
+        ends = [_end(profile[:, ::step]) for step in (1, -1) for profile in (ops.max(masks, 1), ops.max(masks, 2))]
+        shares = ops.stack([ends[0], ends[1], 1.0 - ends[2], 1.0 - ends[3]], axis=1)
+        start, side = larger[:, :2], larger[:, 2:] - larger[:, :2]
+        reached = ops.concatenate([start, start], axis=1) + shares * ops.concatenate([side, side], axis=1)
+        finest = min(levels)
+        height, width = (side << finest for side in levels[finest].shape[1:3])
+        moved = boxes.clip(rois + config.box_fitting * (reached - rois), float(width), float(height))
+        large = ops.min(moved[:, 2:] - moved[:, :2], axis=1) >= config.smallest_detection
+        moves = ops.logical_and(large, ops.max(masks, axis=(1, 2)) >= MASK_END)
+        return ops.where(ops.expand_dims(moves, -1), moved, rois)
+
     def explain(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
         """What every step says of images (B, H, W, 3), under the names that the original's notebooks use.
 
@@ -305,7 +335,8 @@ class MaskRCNN(keras.Model):
         anchors (A, 4) · rpn_logits, rpn_class (B, A, 2), rpn_bbox (B, A, 4) · pre_nms_anchor_ix (B, n) int32,
         pre_nms_anchors, refined_anchors, refined_anchors_clipped (B, n, 4), pre_nms_scores (B, n), post_nms_keep (B, n)
         bool · proposals (B, N, 4) · pooled (B, N, p, p, C), class_logits, probs (B, N, K), deltas (B, N, K, 4) · the
-        steps of `judge` · detections (B, D, 6), mask_pooled (B, D, q, q, C), masks (B, D, M, M, K), zeros where there
+        steps of `judge` · detections (B, D, 6), fitted (B, D, 4) their boxes as the masks have moved
+        them, mask_pooled (B, D, q, q, C), masks (B, D, M, M, K), zeros where there
         is no detection · C1 … C5 where the backbone has them, P2 … P6.
         """
         config = self.config
@@ -329,7 +360,8 @@ class MaskRCNN(keras.Model):
         class_logits, deltas = self.box_head(pooled)
         steps = self.judge(proposals, real, class_logits, deltas, width=width, height=height, windows=windows)
         found = steps["detections"]
-        mask_pooled = self.pool(roi_levels, found[..., :4], config.mask_pool)
+        rois = self._all_fitted(roi_levels, found) if config.box_fitting > 0 else found[..., :4]
+        mask_pooled = self.pool(roi_levels, rois, config.mask_pool)
         there = ops.cast(found[..., 4] > 0, "float32")[:, :, None, None, None]
         masks = ops.reshape(ops.sigmoid(self.mask_head(mask_pooled)), (-1, found.shape[1], side, side, num_classes))
         return {
@@ -352,6 +384,7 @@ class MaskRCNN(keras.Model):
             "probs": ops.reshape(ops.softmax(class_logits), (-1, count, num_classes)),
             "deltas": ops.reshape(deltas, (-1, count, num_classes, 4)),
             **steps,
+            "fitted": rois,
             "mask_pooled": ops.reshape(mask_pooled, (-1, found.shape[1], *mask_pooled.shape[1:])),
             "masks": masks * there,
         }
@@ -383,6 +416,24 @@ def _voted(found: Tensor, rows: Tensor, valid: Tensor, *, threshold: float) -> T
     total = ops.sum(weights, axis=-1, keepdims=True)
     mean = ops.matmul(weights, rows[..., :4]) / ops.maximum(total, LEAST_SAY)
     return ops.concatenate([ops.where(total > 0.0, mean, found[..., :4]), found[..., 4:]], axis=-1)
+
+
+def _grown(rois: Tensor) -> Tensor:
+    """Boxes (R, 4) about the same middles, MASK_REACH times as wide and high."""
+    more = (rois[:, 2:] - rois[:, :2]) * ((MASK_REACH - 1) / 2)
+    return ops.concatenate([rois[:, :2] - more, rois[:, 2:] + more], axis=1)
+
+
+def _end(profile: Tensor) -> Tensor:
+    """Where along profiles (R, M) of masks a value first comes to MASK_END, between cells' middles, (R,) of 1."""
+    first = ops.argmax(ops.cast(profile >= MASK_END, "int32"), axis=1)
+    at = ops.expand_dims(first, 1)
+    here, before = (
+        ops.take_along_axis(values, at, axis=1)[:, 0] for values in (profile, ops.pad(profile, ((0, 0), (1, 0))))
+    )
+    # where nothing comes to it, the answer is not used
+    back = (here - MASK_END) / ops.maximum(here - before, 1e-6)
+    return (ops.cast(first, "float32") + 0.5 - back) / float(profile.shape[1])
 
 
 def load_network(config: ModelConfig, weights: Path, *, precision: str | None = None) -> MaskRCNN:

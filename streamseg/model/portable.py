@@ -19,6 +19,7 @@ import numpy as np
 
 from streamseg.config import ModelConfig
 from streamseg.letterbox import in_pixels
+from streamseg.masks import certainty
 from streamseg.model.openvino_core import openvino_core
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
@@ -117,11 +118,19 @@ def own_answer(network: Any, *, width: int, height: int) -> Answer:
         side = 2 * config.mask_pool
         masks = np.zeros((len(rows), side, side), np.float32)
         if num:
-            drawn = network.masks(found["levels"], boxes[:num], class_ids[:num], np.zeros(num, np.int32))
-            masks[:num] = keras.ops.convert_to_numpy(drawn)
+            drawn = network.draw(found["levels"], boxes[:num], class_ids[:num], np.zeros(num, np.int32))
+            boxes[:num], masks[:num] = (keras.ops.convert_to_numpy(each) for each in drawn)
+        scores = rows[:, 4]
+        if config.mask_scoring > 0:
+            scores = scores * certainty(masks) ** np.float32(config.mask_scoring)
+            scores[scores < config.detection_min_score] = 0
+            order = np.argsort(-scores, kind="stable")
+            there = (scores[order] > 0).astype(np.float32)
+            scores, boxes, masks = scores[order], boxes[order] * there[:, None], masks[order] * there[:, None, None]
+            class_ids = class_ids[order] * (scores > 0)
         if config.family == "matterport":
             boxes[:num] = in_pixels(boxes[:num], width, height)
-        return {"boxes": boxes, "scores": rows[:, 4], "class_ids": class_ids, "masks": masks}
+        return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks}
 
     return answer
 
@@ -160,13 +169,31 @@ def _whole(network: Any, *, width: int, height: int) -> Any:
             found = network.call(picture)
             rows = found["detections"][0]
             boxes, scores, class_ids = rows[:, :4], rows[:, 4], tf.cast(rows[:, 5], tf.int32)
-            masks = network.masks(found["levels"], boxes, class_ids, tf.zeros_like(class_ids))
+            boxes, masks = network.draw(found["levels"], boxes, class_ids, tf.zeros_like(class_ids))
+            if network.config.mask_scoring > 0:
+                scores = _scored(scores, masks, network.config)
+                order = tf.argsort(scores, direction="DESCENDING", stable=True)
+                scores, boxes, class_ids, masks = (tf.gather(each, order) for each in (scores, boxes, class_ids, masks))
+                boxes *= tf.cast(scores > 0, tf.float32)[:, None]
+                class_ids *= tf.cast(scores > 0, tf.int32)
             there = tf.cast(scores > 0, tf.float32)
             if network.config.family == "matterport":
                 boxes = (boxes * scale + shift) * there[:, None]
             return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks * there[:, None, None]}
 
     return Whole()
+
+
+def _scored(scores: Any, masks: Any, config: ModelConfig) -> Any:
+    """Scores (D,) with the say of the masks' (D, M, M) `certainty`; 0 below the least that is a detection."""
+    import tensorflow as tf
+
+    covered = tf.cast(masks >= 0.5, tf.float32)
+    count = tf.reduce_sum(covered, axis=(1, 2))
+    mean = tf.reduce_sum(masks * covered, axis=(1, 2)) / tf.maximum(count, 1.0)
+    certain = tf.where(count > 0, mean, tf.reduce_max(masks, axis=(1, 2)))
+    scores = scores * certain**config.mask_scoring
+    return tf.where(scores >= config.detection_min_score, scores, tf.zeros_like(scores))
 
 
 def _facts(config: ModelConfig) -> dict[str, str]:

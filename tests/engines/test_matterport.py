@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamseg.config import ModelConfig
 from streamseg.engines import _decisions
-from streamseg.engines._decisions import best_rows, detect, nms, propose, voted
+from streamseg.engines._decisions import best_rows, detect, fitted, grown, nms, propose, voted
 from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, ModelError, UsageError
 
@@ -103,6 +103,57 @@ def test_detections_on_numpy_are_those_of_the_lite_graph(box_voting: float) -> N
     alone = detect(proposals, logits, deltas, config.model_copy(update={"box_voting": 1.0}), size=(192, 96))
     assert bool((np.abs(found[:, :4] - alone[:, :4]) > 0.1).any()) == (box_voting < 1)
     assert (found[:, 4:] == alone[:, 4:]).all()
+
+
+def slow_ends(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 in shares of a mask (M, M) between which its maxima by column and by row reach 0.4."""
+    size, found = len(mask), []
+    for lines in (mask.T, mask, mask.T[::-1], mask[::-1]):
+        values = [float(max(line)) for line in lines]
+        first = next(i for i, value in enumerate(values) if value >= 0.4)
+        before = values[first - 1] if first else 0.0
+        found.append((first + 0.5 - (values[first] - 0.4) / (values[first] - before)) / size)
+    return found[0], found[1], 1 - found[2], 1 - found[3]
+
+
+@given(share=st.sampled_from([0.25, 0.65, 1.0]), seed=st.integers(0, 1000), dim=st.booleans())
+def test_a_box_goes_towards_where_its_mask_ends(share: float, seed: int, dim: bool) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, 6) * np.float32([200, 100, 200, 100])
+    masks = rng.random((6, 8, 8)).astype(np.float32) * (rng.random((6, 1, 1)) if dim else 1)
+    config = ModelConfig(box_fitting=share, smallest_detection=1.0)
+    larger = grown(boxes)
+    for box, large, mask, said in zip(boxes, larger, masks, fitted(boxes, masks, config, size=(192, 96)), strict=True):
+        width, height = box[2:] - box[:2]
+        assert np.allclose(large, box + [-0.05 * width, -0.05 * height, 0.05 * width, 0.05 * height], atol=1e-3)
+        if mask.max() < 0.4:
+            assert (said == box).all()
+            continue
+        x1, y1, x2, y2 = slow_ends(mask.astype(float))
+        (left, top), (wide, high) = large[:2], large[2:] - large[:2]
+        ends = np.array([left + x1 * wide, top + y1 * high, left + x2 * wide, top + y2 * high])
+        wanted = np.clip(box + share * (ends - box), 0, [192, 96, 192, 96])
+        stays = min(wanted[2:] - wanted[:2]) < 1
+        np.testing.assert_allclose(said, box if stays else wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("box_fitting", [0.0, 0.65])
+def test_boxes_fitted_on_numpy_are_those_of_the_graph(box_fitting: float) -> None:
+    from streamseg.model.mask_rcnn import MaskRCNN
+
+    rng = np.random.default_rng(6)
+    config = ModelConfig(class_names=("background", "a"), box_fitting=box_fitting)
+    network = MaskRCNN(config, name="network")
+    levels = {i: rng.normal(size=(1, 96 >> i, 192 >> i, 64)).astype(np.float32) for i in config.roi_levels}
+    boxes = random_boxes(rng, 12) * np.float32([200, 100, 200, 100])
+    class_ids, picture_ids = np.ones(12, np.int32), np.zeros(12, np.int32)
+    moved, masks = (np.asarray(each) for each in network.draw(levels, boxes, class_ids, picture_ids))
+    in_larger = np.asarray(network.masks(levels, grown(boxes), class_ids, picture_ids))
+    assert in_larger.max() >= 0.4
+    wanted = fitted(boxes, in_larger, config, size=(192, 96)) if box_fitting else boxes
+    np.testing.assert_allclose(moved, wanted, atol=1e-3)
+    assert bool(np.abs(moved - boxes).max() > 1) == (box_fitting > 0)
+    np.testing.assert_allclose(masks, np.asarray(network.masks(levels, wanted, class_ids, picture_ids)), atol=1e-3)
 
 
 def test_proposals_on_numpy_are_those_of_the_lite_graph() -> None:

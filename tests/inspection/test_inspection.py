@@ -156,11 +156,11 @@ def test_chosen_layers_say_what_they_put_out(lite: OpenModel, rgb: np.ndarray) -
     assert list(steps.activations) == [
         *(f"rpn/shared {i}" for i in (1, 2, 3, 4)),
         "P3",
-        "mask_head/up",
+        *(f"mask_head/up {i}" for i in (1, 2)),  # to fit the boxes, and anew
         "box_head/first",
     ]
     assert steps.activations["P3"].shape == steps.activations["rpn/shared 1"].shape == (12, 16, 16)
-    assert steps.activations["mask_head/up"].shape == (10, 10, 16)
+    assert steps.activations["mask_head/up 2"].shape == (10, 10, 16)
     assert steps.activations["box_head/first"].shape == (32,)
     assert steps.activations["rpn/shared 1"].min() == 0  # behind a ReLU
     assert "call" not in vars(lite.network.rpn.shared)  # nobody listens any longer
