@@ -35,7 +35,8 @@ sys.exit(pytest.main(sys.argv[1:]))
 def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], flags: str) -> None:
     files = [str(HERE / f"test_{name}.py") for name in names]
     environment = on_jax(XLA_FLAGS=flags)
-    command = [sys.executable, "-c", CODE, "-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", *files]
+    options = ["-q", "-m", "", "-n", "0", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=1400"]
+    command = [sys.executable, "-c", CODE, *options, *files]
     ran = subprocess.run(
         command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=1500, check=False
     )
