@@ -250,7 +250,7 @@ def test_a_half_removed_export_is_made_anew_and_a_damaged_one_is_named(
     folder = ModelFolder.open(tiny)
     exported = cached_export(folder)
     kept = (exported / "box_head.xml").read_bytes()
-    shutil.rmtree(exported / "compiled-f32")
+    shutil.rmtree(exported / "compiled-f32", ignore_errors=True)  # there if another test has used the engine
     (exported / "box_head.xml").write_bytes(kept[:2000])
     with pytest.raises(ModelError, match="the prepared model cannot be read .* delete this folder"):
         engine.predict([noise(128, 96, 0)])
