@@ -137,9 +137,10 @@ class Pipeline:
         """Runs every stream to its end and says how it went: what a part raised is in the summary, not raised here."""
         if not self._flows:
             raise UsageError("a pipeline needs at least one stream, got none")
-        self.start()
-        self.close()
-        return self.wait()
+        with signals.told_to(self._threads.tell):  # from the first file on that a stream opens
+            self.start()
+            self.close()
+            return self.wait()
 
     def start(self) -> None:
         """Begins with the streams that there are; more may be added."""
