@@ -28,6 +28,7 @@ from streamseg.model.matterport_h5 import is_matterport, load_matterport
 from streamseg.model.targets import match_anchors
 from streamseg.model.torch_files import is_torch_file
 from streamseg.model.torchvision_weights import load_torchvision
+from streamseg.model_folder import ModelFolder
 from streamseg.training.data import Joined, open_datasets
 from streamseg.training.devices import all_devices
 from streamseg.training.layers import Selection, matching
@@ -276,7 +277,15 @@ def start_file(experiment: ExperimentConfig, folder: Path) -> Path | None:
     if start_from == "last":
         return newest_run(experiment.name, folder.parent, besides=folder) / "model.weights.h5"
     path = zoo.resolve(start_from)
-    return path if path.is_file() else path / "model.weights.h5"
+    if path.is_file():
+        return path
+    backbone = ModelFolder.open(path).config.backbone
+    if backbone != experiment.model.backbone and not experiment.training.start_without:
+        raise UsageError(
+            f"start_from: {start_from} has the backbone {backbone}, and this model {experiment.model.backbone}; "
+            f"set model.backbone to {backbone}, or start from another"
+        )
+    return path / "model.weights.h5"
 
 
 def start_weights(network: MaskRCNN, training: TrainingConfig, file: Path | None) -> None:

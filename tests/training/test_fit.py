@@ -319,6 +319,12 @@ def started(experiment: ExperimentConfig, folder: Path) -> MaskRCNN:
     return network
 
 
+def test_a_start_with_another_backbone_says_which_to_set(tmp_path: Path) -> None:
+    experiment = tiny_experiment(Path("none.json"), start_from="people")
+    with pytest.raises(UsageError, match="people has the backbone efficientnet_lite1, .* set model.backbone to"):
+        start_file(experiment, tmp_path)
+
+
 def test_a_training_starts_from_another_models_weights(
     learnt: tuple[list[dict[str, float]], Path], tmp_path: Path
 ) -> None:

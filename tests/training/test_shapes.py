@@ -11,7 +11,7 @@ from streamseg.evaluation.evaluate import Method, evaluate
 from streamseg.training.fit import train
 
 SHORT = (
-    "training.start_from=people",  # an embedded model, where the weights of ImageNet would have to be installed
+    "training.start_from=people_lite0",  # an embedded model, where the weights of ImageNet would have to be installed
     "training.start_without=rpn/(logits|deltas)|(box|mask)_head/(logits|deltas)",
     "training.train=[{shapes: {count: 160, width: 96, height: 96, most: 3, seed: 1}}]",
     "training.val=[{shapes: {count: 24, width: 96, height: 96, most: 3, seed: 2}}]",
