@@ -383,6 +383,16 @@ def mask_targets(steps: Steps, targets: Targets) -> Section:
     )
 
 
+def _said_of_masks(steps: Steps) -> str:
+    """What masks change about boxes and scores, where the model lets them."""
+    config, said = steps.config, ""
+    if config.box_fitting > 0:
+        said += f" Boxes have first moved {config.box_fitting:.0%} of the way to where their masks end (box_fitting)."
+    if config.mask_scoring > 0:
+        said += " Scores are those of the class times how certain the mask is (mask_scoring)."
+    return said
+
+
 def predicted_masks(steps: Steps) -> Section:
     instances = steps.instances
     side = instances.masks.shape[1]
@@ -402,7 +412,7 @@ def predicted_masks(steps: Steps) -> Section:
     return Section(
         "Predicted masks",
         f"The mask head draws a mask of {side} × {side} cells inside each detection's box, one for every class; that "
-        "of its own class is taken. Scaled to the box and cut at 0.5 it is the object's shape.",
+        "of its own class is taken. Scaled to the box and cut at 0.5 it is the object's shape." + _said_of_masks(steps),
         {
             "masks": len(instances),
             "covered, mean": f"{(instances.masks >= 0.5).mean():.0%}" if len(instances) else "-",

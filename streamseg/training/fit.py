@@ -280,7 +280,7 @@ def start_file(experiment: ExperimentConfig, folder: Path) -> Path | None:
     if path.is_file():
         return path
     backbone = ModelFolder.open(path).config.backbone
-    if backbone != experiment.model.backbone and not experiment.training.start_without:
+    if backbone != experiment.model.backbone:
         raise UsageError(
             f"start_from: {start_from} has the backbone {backbone}, and this model {experiment.model.backbone}; "
             f"set model.backbone to {backbone}, or start from another"
