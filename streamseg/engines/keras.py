@@ -79,7 +79,8 @@ class Keras:
         detections = np.array(keras.ops.convert_to_numpy(output["detections"]), np.float32)  # (B, D, 6)
         found = [self.folder.found(detections[i], letterbox) for i, letterbox in enumerate(letterboxes)]
         side = 2 * self.folder.config.mask_pool
-        total = sum(map(len, found))
+        counts = [len(part) for part in found]
+        total, borders = sum(counts), np.cumsum(counts)[:-1]
         masks = np.zeros((0, side, side), np.float32)
         if total:
             # rounded up to a power of two, so that few graphs are traced
@@ -88,15 +89,15 @@ class Keras:
             rows[:total, :4] = self.folder.network_boxes(rows[:total, :4], letterboxes[0])
             rows[total:, 5] = 1
             picture_ids = np.zeros(len(rows), np.int32)
-            picture_ids[:total] = np.repeat(np.arange(len(found)), [len(part) for part in found])
+            picture_ids[:total] = np.repeat(np.arange(len(found)), counts)
             boxes, masks = (
                 np.array(keras.ops.convert_to_numpy(each), np.float32)[:total]
                 for each in self._draw(output["levels"], rows[:, :4], rows[:, 5].astype(np.int32), picture_ids)
             )
             if self.folder.config.box_fitting > 0:
                 rows[:total, :4] = boxes
-                found = np.split(rows[:total], np.cumsum([len(part) for part in found])[:-1])
-        parts = np.split(masks, np.cumsum([len(part) for part in found])[:-1])
+                found = np.split(rows[:total], borders)
+        parts = np.split(masks, borders)
         return [self.folder.instances(*three) for three in zip(found, parts, letterboxes, strict=True)]
 
     def _windows(self, letterboxes: Sequence[Letterbox], count: int) -> list[np.ndarray]:

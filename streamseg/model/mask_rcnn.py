@@ -178,8 +178,7 @@ class MaskRCNN(keras.Model):
     def align(self, levels: Levels, rois: Tensor, picture_ids: Tensor, *, size: int) -> Tensor:
         """ROIAlign of boxes (R, 4) in pictures (R,): (R, size, size, C)."""
         if self.original:
-            finest = min(levels)
-            height, width = (side << finest for side in levels[finest].shape[1:3])
+            height, width = _input_size(levels)
             return crop_and_resize(levels, rois, picture_ids, size=size, width=width, height=height)
         config = self.config
         return roi_align(levels, rois, picture_ids, size=size, sampling=config.roi_sampling, aligned=config.roi_aligned)
@@ -302,8 +301,7 @@ class MaskRCNN(keras.Model):
         """Boxes (R, 4) and masks (R, M, M) in [0, 1] of detections: as `masks`, in boxes that are fitted first, where
         the configuration says so."""
         if self.config.box_fitting > 0:
-            masks = self.masks(levels, _grown(rois), class_ids, picture_ids)
-            rois = self._fitted(rois, masks, levels)
+            rois = self._fitted(levels, rois, class_ids, picture_ids)
         return rois, self.masks(levels, rois, class_ids, picture_ids)
 
     def _all_fitted(self, levels: Levels, found: Tensor) -> Tensor:
@@ -311,18 +309,18 @@ class MaskRCNN(keras.Model):
         rows = ops.reshape(found, (-1, 6))
         rois, class_ids = rows[:, :4], ops.cast(rows[:, 5], "int32")
         picture_ids = ops.repeat(ops.arange(ops.shape(found)[0], dtype="int32"), found.shape[1])
-        masks = self.masks(levels, _grown(rois), class_ids, picture_ids)
-        return ops.reshape(self._fitted(rois, masks, levels), (-1, found.shape[1], 4))
+        return ops.reshape(self._fitted(levels, rois, class_ids, picture_ids), (-1, found.shape[1], 4))
 
-    def _fitted(self, rois: Tensor, masks: Tensor, levels: Levels) -> Tensor:
-        """Boxes (R, 4), `box_fitting` of the way to where their masks (R, M, M) end, which span the grown boxes."""
+    def _fitted(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> Tensor:
+        """Boxes (R, 4), `box_fitting` of the way to where their masks end, drawn in the grown boxes; arguments as of
+        `masks`."""
         config, larger = self.config, _grown(rois)
+        masks = self.masks(levels, larger, class_ids, picture_ids)
         ends = [_end(profile[:, ::step]) for step in (1, -1) for profile in (ops.max(masks, 1), ops.max(masks, 2))]
         shares = ops.stack([ends[0], ends[1], 1.0 - ends[2], 1.0 - ends[3]], axis=1)
         start, side = larger[:, :2], larger[:, 2:] - larger[:, :2]
         reached = ops.concatenate([start, start], axis=1) + shares * ops.concatenate([side, side], axis=1)
-        finest = min(levels)
-        height, width = (side << finest for side in levels[finest].shape[1:3])
+        height, width = _input_size(levels)
         moved = boxes.clip(rois + config.box_fitting * (reached - rois), float(width), float(height))
         large = ops.min(moved[:, 2:] - moved[:, :2], axis=1) >= config.smallest_detection
         moves = ops.logical_and(large, ops.max(masks, axis=(1, 2)) >= MASK_END)
@@ -335,9 +333,9 @@ class MaskRCNN(keras.Model):
         anchors (A, 4) · rpn_logits, rpn_class (B, A, 2), rpn_bbox (B, A, 4) · pre_nms_anchor_ix (B, n) int32,
         pre_nms_anchors, refined_anchors, refined_anchors_clipped (B, n, 4), pre_nms_scores (B, n), post_nms_keep (B, n)
         bool · proposals (B, N, 4) · pooled (B, N, p, p, C), class_logits, probs (B, N, K), deltas (B, N, K, 4) · the
-        steps of `judge` · detections (B, D, 6), fitted (B, D, 4) their boxes as the masks have moved
-        them, mask_pooled (B, D, q, q, C), masks (B, D, M, M, K), zeros where there
-        is no detection · C1 … C5 where the backbone has them, P2 … P6.
+        steps of `judge` · detections (B, D, 6), fitted (B, D, 4) their boxes as the masks have moved them,
+        mask_pooled (B, D, q, q, C), masks (B, D, M, M, K), zeros where there is no
+        detection · C1 … C5 where the backbone has them, P2 … P6.
         """
         config = self.config
         height, width = images.shape[1:3]
@@ -416,6 +414,13 @@ def _voted(found: Tensor, rows: Tensor, valid: Tensor, *, threshold: float) -> T
     total = ops.sum(weights, axis=-1, keepdims=True)
     mean = ops.matmul(weights, rows[..., :4]) / ops.maximum(total, LEAST_SAY)
     return ops.concatenate([ops.where(total > 0.0, mean, found[..., :4]), found[..., 4:]], axis=-1)
+
+
+def _input_size(levels: Levels) -> tuple[int, int]:
+    """Height and width in pixels of the input that levels of the pyramid were made of."""
+    finest = min(levels)
+    height, width = (side << finest for side in levels[finest].shape[1:3])
+    return height, width
 
 
 def _grown(rois: Tensor) -> Tensor:

@@ -124,10 +124,11 @@ def own_answer(network: Any, *, width: int, height: int) -> Answer:
         if config.mask_scoring > 0:
             scores = scores * certainty(masks) ** np.float32(config.mask_scoring)
             scores[scores < config.detection_min_score] = 0
+            num = int((scores > 0).sum())
             order = np.argsort(-scores, kind="stable")
-            there = (scores[order] > 0).astype(np.float32)
+            there = np.arange(len(order)) < num
             scores, boxes, masks = scores[order], boxes[order] * there[:, None], masks[order] * there[:, None, None]
-            class_ids = class_ids[order] * (scores > 0)
+            class_ids = class_ids[order] * there
         if config.family == "matterport":
             boxes[:num] = in_pixels(boxes[:num], width, height)
         return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks}
