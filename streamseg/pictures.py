@@ -12,7 +12,8 @@ import av
 import av.filter
 from PIL import Image
 
-from streamseg.types import UsageError, matrix_of
+from streamseg.scaling import matrix_of
+from streamseg.types import UsageError
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif")

@@ -11,7 +11,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from streamseg.pictures import part_of
-from streamseg.types import Result, matrix_of
+from streamseg.scaling import matrix_of
+from streamseg.types import Result
 
 MARGIN = 0.15
 """Around the object, of its longer side."""

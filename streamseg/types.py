@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+
+from streamseg.scaling import rgb_of
 
 
 class StreamsegError(Exception):
@@ -43,36 +43,6 @@ class OutputError(StreamsegError):
 
 class ModelError(StreamsegError):
     pass
-
-
-_local = threading.local()
-
-
-def rgb_of(picture: av.VideoFrame, *, width: int, height: int) -> np.ndarray:
-    """The picture scaled to `width` × `height` RGB in one pass from its own planes: (height, width, 3) uint8.
-
-    The picture's own colour range and `matrix_of` it are honoured. Source pixels are averaged when it shrinks.
-    """
-    reformatter = getattr(_local, "reformatter", None)
-    if reformatter is None:
-        reformatter = _local.reformatter = VideoReformatter()
-    scaled = reformatter.reformat(
-        picture, width, height, "rgb24", src_colorspace=matrix_of(picture), interpolation=Interpolation.BILINEAR
-    )
-    return scaled.to_ndarray()
-
-
-# FFmpeg's numbers of matrices, and those of them that its scaler knows: 6 is 5 under another name, 10 nearly 9
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-
-
-def matrix_of(picture: av.VideoFrame) -> Colorspace:
-    """The colour matrix to read the picture by: its tag's; without one BT.709 if it is HD, else BT.601, as players do.
-
-    FFmpeg itself would read every untagged picture by BT.601.
-    """
-    hd = picture.width >= 1280 or picture.height > 576
-    return Colorspace(_MATRICES.get(int(picture.colorspace), 1 if hd else 5))
 
 
 @dataclass(frozen=True)

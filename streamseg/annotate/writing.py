@@ -17,7 +17,8 @@ from av.video.reformatter import Interpolation
 from streamseg.annotate.selection import Selection, Sieve
 from streamseg.labels import Format, Label, LabelledFrame, LabelledVideo
 from streamseg.records import to_record
-from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError, matrix_of
+from streamseg.scaling import matrix_of
+from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError
 
 QUALITY = 95
 """Of saved pictures: what is trained on should not show what JPEG leaves out."""

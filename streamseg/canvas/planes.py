@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from streamseg.types import matrix_of
+from streamseg.scaling import matrix_of, rows_of
 
 
 class Planes:
@@ -50,7 +50,7 @@ class Planes:
                 finished.add(component.plane)
         for plane in range(len(self._drawn.planes)):
             if plane not in finished:
-                source, target = (_rows(p, plane, self.layout.dtype) for p in (self.original, self._drawn))
+                source, target = (rows_of(p, plane, self.layout.dtype) for p in (self.original, self._drawn))
                 used = min(source.shape[1], target.shape[1])  # the two may be padded differently
                 target[:, :used] = source[:, :used]
         for index, component in enumerate(self.layout.components):
@@ -138,7 +138,7 @@ class Planes:
     def _view(self, picture: av.VideoFrame, component: Component) -> np.ndarray:
         """The samples of a component where they lie in the picture: (h, w), possibly every other one, unshifted."""
         height, width = self.shape(component)
-        rows = _rows(picture, component.plane, self.layout.dtype)
+        rows = rows_of(picture, component.plane, self.layout.dtype)
         return rows[:height, component.offset :: component.step][:, :width]
 
 
@@ -271,29 +271,3 @@ def _tagged_like(model: av.VideoFrame, picture: av.VideoFrame) -> av.VideoFrame:
         picture.color_primaries = model.color_primaries
         picture.color_trc = model.color_trc
     return picture
-
-
-def _rows(picture: av.VideoFrame, plane: int, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
-    """The rows of a plane, padding included, top row first, as they lie in memory: (rows, samples)."""
-    memory = picture.planes[plane]
-    stride = memory.line_size
-    if stride > 0:
-        samples = np.frombuffer(memoryview(memory), np.uint8)
-        return samples[: memory.height * stride].reshape(memory.height, stride).view(dtype)
-    # FFmpeg's vflip makes such pictures.
-    # PyAV hands out a buffer that begins at the top row, the last in memory, and so reads past the end.
-    return np.asarray(_Backwards(memory)).view(dtype)
-
-
-class _Backwards:
-    """The memory of a plane whose rows lie from the bottom up, for numpy to look at."""
-
-    def __init__(self, plane: av.video.plane.VideoPlane) -> None:
-        self.plane = plane  # keeps the memory while any array looks at it
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (plane.height, -plane.line_size),
-            "strides": (plane.line_size, 1),
-            "data": (plane.buffer_ptr, False),
-        }

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+import openvino.opset8 as opset
 
 from streamseg import zoo
-from streamseg.engines._crops import crops
+from streamseg.engines._crops import Pyramid, crops
 from streamseg.engines._decisions import detect, fitted, grown, propose
 from streamseg.engines._precision import Cpu, Precision, chosen
 from streamseg.letterbox import Letterbox
@@ -258,13 +259,13 @@ def _remove_abandoned(cache: Path) -> None:
 class _Look:
     """What looks at pictures of one size (width, height): as many requests as pictures run side by side.
 
-    counts: of `anchors.group_sizes`
+    counts: of `anchors.group_sizes` · requests: each with the pyramid that it writes into
     """
 
     size: tuple[int, int]
     anchors: np.ndarray
     counts: tuple[int, ...]
-    requests: Sequence[Any]
+    requests: Sequence[tuple[Any, Pyramid]]
 
 
 class _Networks:
@@ -306,12 +307,23 @@ class _Networks:
         """What looks at pictures of `size` (width, height)."""
         if size not in self._looks:
             width, height = size
-            network = self._opened("features", self._many, {"picture": [1, height, width, 3]})
-            requests = [network.create_infer_request() for _ in range(self._num_requests)]
+            network = self._opened("features", self._many, {"picture": [1, height, width, 3]}, self._summed)
             self._looks[size] = _Look(
-                size, make_anchors(self.config, width, height), group_sizes(self.config, width, height), requests
+                size,
+                make_anchors(self.config, width, height),
+                group_sizes(self.config, width, height),
+                [self._request(network) for _ in range(self._num_requests)],
             )
         return self._looks[size]
+
+    def _request(self, network: Any) -> tuple[Any, Pyramid]:
+        """A request of a network of features, which writes its levels into the memory of a pyramid."""
+        request, channels = network.create_infer_request(), self.config.fpn_channels
+        names = {i: f"level{i}" for i in self.config.roi_levels}
+        pyramid = Pyramid({i: tuple(network.output(name).shape)[1:3] for i, name in names.items()}, channels)
+        for i, name in names.items():
+            request.set_tensor(name, ov.Tensor(pyramid.levels[i][None], shared_memory=True))
+        return request, pyramid
 
     def given(self) -> dict[str, dict[str, np.ndarray]]:
         """What the box head and the masks' network were given last, by their names and their inputs'."""
@@ -321,32 +333,44 @@ class _Networks:
             for part, (request, names) in heads.items()
         }
 
-    def _opened(self, name: str, properties: dict[str, Any], shapes: dict[str, list[int]] | None = None) -> Any:
+    @property
+    def _summed(self) -> list[str]:
+        """The outputs that are a sum as it is, not smoothed."""
+        return [f"level{i}" for i in self.config.roi_levels if i not in self.config.smooth_levels]
+
+    def _opened(
+        self,
+        name: str,
+        properties: dict[str, Any],
+        shapes: dict[str, list[int]] | None = None,
+        summed: Sequence[str] = (),
+    ) -> Any:
         network = openvino_core().read_model(self.exported / f"{name}.xml")
         if shapes:
             network.reshape(shapes)
+        for output in summed:
+            _write_at_once(network.output(output).node)
         return openvino_core().compile_model(network, "CPU", properties)
 
     def predict(self, frames: Sequence[Frame], *, look: _Look) -> list[Instances]:
         results: list[Instances] = []
-        running: list[tuple[Any, Letterbox]] = []
+        running: list[tuple[Any, Pyramid, Letterbox]] = []
         for k, frame in enumerate(frames):
-            request = look.requests[k % len(look.requests)]
+            request, pyramid = look.requests[k % len(look.requests)]
             if len(running) == len(look.requests):
                 results.append(self._finish(*running.pop(0), look))
             letterbox = self.folder.fit(frame, request.get_tensor("picture").data[0])
             request.start_async()
-            running.append((request, letterbox))
-        results += [self._finish(request, letterbox, look) for request, letterbox in running]
+            running.append((request, pyramid, letterbox))
+        results += [self._finish(*each, look) for each in running]
         return results
 
-    def _finish(self, request: Any, letterbox: Letterbox, look: _Look) -> Instances:
+    def _finish(self, request: Any, pyramid: Pyramid, letterbox: Letterbox, look: _Look) -> Instances:
         """Wait for a picture's features, find the objects in them, and draw their masks."""
         request.wait()
         config, (width, height) = self.config, look.size
         limit = self.folder.picture_in(letterbox)
-        levels = {i: request.get_tensor(f"level{i}").data[0] for i in config.roi_levels}
-        pooled = partial(crops, levels, config=config, width=width, height=height)
+        pooled = partial(crops, pyramid, config=config, width=width, height=height)
         scores, deltas = request.get_tensor("scores").data, request.get_tensor("deltas").data
         proposals = propose(scores, deltas, look.anchors, config, size=limit, counts=look.counts)
         self._box_head.set_tensor("crops", ov.Tensor(pooled(proposals, size=config.box_pool)))
@@ -369,3 +393,14 @@ class _Networks:
             boxes = fitted(boxes, drawn(grown(boxes)), config, size=limit)
             found[:, :4] = boxes
         return self.folder.instances(found, drawn(boxes).copy(), letterbox)
+
+
+def _write_at_once(result: Any) -> None:
+    """Let a network write the sum (1, C, h, w) that is turned into one of its outputs (1, h, w, C) only once.
+
+    Where a sum is what is turned, OpenVINO adds it up in the place of its second addend, from there moves it twice, and
+    takes a twentieth longer for a picture in int8. A step between that changes no number keeps it from that.
+    """
+    turned = result.input_value(0).node
+    least = opset.constant(np.finfo(np.float32).min)
+    turned.input(0).replace_source_output(opset.maximum(turned.input_value(0), least).output(0))

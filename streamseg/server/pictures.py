@@ -15,8 +15,9 @@ import cv2
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from streamseg.buffer import Bell, Failure, Threads
+from streamseg.scaling import matrix_of
 from streamseg.server.hub import Hub
-from streamseg.types import Result, matrix_of
+from streamseg.types import Result
 
 WIDTHS = (160, 320, 480, 640, 960, 1280, 1920)
 """Pictures are encoded in these widths alone, so that many viewers share few of them; never wider than the stream."""

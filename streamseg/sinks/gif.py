@@ -11,8 +11,9 @@ from typing import Self
 import av
 from av.video.reformatter import VideoReformatter
 
+from streamseg.scaling import matrix_of
 from streamseg.sinks._part_file import PartFile, reason
-from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
+from streamseg.types import OutputError, Result, StreamInfo, UsageError
 
 HUNDREDTH = Fraction(1, 100)
 FASTEST = 50

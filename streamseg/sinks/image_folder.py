@@ -13,8 +13,9 @@ import av
 import cv2
 from av.video.reformatter import VideoReformatter
 
+from streamseg.scaling import matrix_of
 from streamseg.sinks._part_file import WriteLock, part_folder_of, reason
-from streamseg.types import OutputError, Result, StreamInfo, UsageError, matrix_of
+from streamseg.types import OutputError, Result, StreamInfo, UsageError
 from streamseg.words import nearest
 
 FORMATS = ("png", "jpg")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamseg.config import ModelConfig
-from streamseg.engines._crops import crops
+from streamseg.engines._crops import Pyramid, crops
 from streamseg.letterbox import normalised
 
 WIDTH, HEIGHT = 128, 96
@@ -38,7 +38,7 @@ def test_crops_of_the_lite_family_are_those_of_the_graph(size: int) -> None:
     levels, boxes = pyramid(rng), boxes_of_all_kinds(rng)
     batched = {i: level[None] for i, level in levels.items()}
     expected = ops.convert_to_numpy(roi_align(batched, boxes, np.zeros(60, np.int32), size=size))
-    found = crops(levels, boxes, LITE, size=size, width=WIDTH, height=HEIGHT)
+    found = crops(Pyramid.of(levels), boxes, LITE, size=size, width=WIDTH, height=HEIGHT)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -56,7 +56,7 @@ def test_crops_of_the_torchvision_family_are_those_of_the_graph(sampling: str, a
     config = ModelConfig.torchvision(roi_sampling=sampling, roi_aligned=aligned)
     nowhere = np.zeros(60, np.int32)
     expected = roi_align(batched, boxes, nowhere, size=3, sampling=sampling, aligned=aligned)
-    found = crops(levels, boxes, config, size=3, width=WIDTH, height=HEIGHT)
+    found = crops(Pyramid.of(levels), boxes, config, size=3, width=WIDTH, height=HEIGHT)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, ops.convert_to_numpy(expected), atol=1e-4)
 
@@ -73,7 +73,7 @@ def test_crops_of_the_matterport_family_are_those_of_the_graph(size: int) -> Non
     batched = {i: level[None] for i, level in levels.items()}
     nowhere = np.zeros(60, np.int32)
     expected = ops.convert_to_numpy(crop_and_resize(batched, boxes, nowhere, size=size, width=WIDTH, height=HEIGHT))
-    found = crops(levels, boxes, ORIGINAL, size=size, width=WIDTH, height=HEIGHT)
+    found = crops(Pyramid.of(levels), boxes, ORIGINAL, size=size, width=WIDTH, height=HEIGHT)
     assert (found[3, -1, -1] != 0).all()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -81,14 +81,14 @@ def test_crops_of_the_matterport_family_are_those_of_the_graph(size: int) -> Non
 def test_a_box_that_is_no_number_sees_nothing_in_the_matterport_family() -> None:
     levels = pyramid(np.random.default_rng(0))
     boxes = np.float32([[np.nan] * 4, [0.1, 0.1, 0.4, 0.4]])
-    found = crops(levels, boxes, ORIGINAL, size=2, width=WIDTH, height=HEIGHT)
+    found = crops(Pyramid.of(levels), boxes, ORIGINAL, size=2, width=WIDTH, height=HEIGHT)
     assert not found[0].any() and found[1].all()
 
 
 @pytest.mark.parametrize(("side", "level"), [(10, 2), (111, 2), (113, 3), (225, 4), (449, 5), (2000, 5)])
 def test_a_box_is_pooled_from_the_level_of_its_size(side: float, level: int) -> None:
     levels = {i: np.full((HEIGHT >> i, WIDTH >> i, 1), i, np.float32) for i in LEVELS}
-    found = crops(levels, np.float32([[0, 0, side, side]]), LITE, size=2, width=WIDTH, height=HEIGHT)
+    found = crops(Pyramid.of(levels), np.float32([[0, 0, side, side]]), LITE, size=2, width=WIDTH, height=HEIGHT)
     np.testing.assert_allclose(found, level)
 
 
@@ -97,10 +97,15 @@ def test_samples_are_not_rounded_to_a_part_of_a_cell() -> None:
     ramp = np.broadcast_to(np.arange(32, dtype=np.float32)[None, :, None] * 4 + 2, (24, 32, 1))  # x in pixels
     levels = {2: np.ascontiguousarray(ramp)}
     boxes = np.float32([[10 + i * 0.08, 10, 50 + i * 0.08, 30] for i in range(20)])
-    found = crops(levels, boxes, LITE, size=4, width=WIDTH, height=HEIGHT)[:, 0, :, 0]
+    found = crops(Pyramid.of(levels), boxes, LITE, size=4, width=WIDTH, height=HEIGHT)[:, 0, :, 0]
     np.testing.assert_allclose(found, np.float32([15, 25, 35, 45]) + np.arange(20)[:, None] * 0.08, atol=1e-4)
 
 
 def test_no_boxes_have_no_crops() -> None:
     levels = pyramid(np.random.default_rng(0))
-    assert crops(levels, np.zeros((0, 4), np.float32), LITE, size=7, width=8, height=8).shape == (0, 7, 7, 3)
+    assert crops(Pyramid.of(levels), np.zeros((0, 4), np.float32), LITE, size=7, width=8, height=8).shape == (
+        0,
+        7,
+        7,
+        3,
+    )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from streamseg.engines._tiled import Tiled, Tiles
 from streamseg.masks import box_iou, overlaps
 from streamseg.pictures import part_of
-from streamseg.types import Frame, Instances, UsageError, rgb_of
+from streamseg.scaling import rgb_of
+from streamseg.types import Frame, Instances, UsageError
 from tests.fakes import picture
 
 CLASS_NAMES = ("background", "person")
