@@ -10,6 +10,8 @@ import pytest
 
 from tests.backends import QUICK, on_jax
 
+FAST = "--xla_llvm_disable_expensive_passes=true"
+
 HERE = Path(__file__).resolve().parent
 CODE = """
 import sys
@@ -27,7 +29,7 @@ sys.exit(pytest.main(sys.argv[1:]))
     ("names", "flags"),
     [
         # gradients of large networks compute long enough for fast code to pay
-        pytest.param(("matterport_training", "matterport_losses"), "", id="matterport-training"),
+        pytest.param(("matterport_training", "matterport_losses"), FAST, id="matterport-training"),
         pytest.param(("matterport_parity",), QUICK, id="matterport-inference"),
         pytest.param(("boxes", "roi_align", "targets", "losses"), QUICK, id="model"),
     ],
