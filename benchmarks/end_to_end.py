@@ -3,8 +3,9 @@
     python benchmarks/end_to_end.py --clips ../shared/data/videos [--runs 3] [--skip-plain] [--memory]
 
 Run it on an idle machine. The clip is made once from 01_dog.mp4 and 05_default_juggle.mp4, scaled to 1080p. The whole
-is measured in each precision that the CPU is quick at, too, and each stage alone in a process of its own, so that its
-CPU time is its own; the plain loop is what one would write without streamseg: OpenCV reads, the same engine,
+is measured in each precision that the CPU is quick at, too, and with a look at every second picture; each stage alone
+in a process of its own, so that its CPU time is its own, and decoding and encoding together, which is what no engine
+makes faster. The plain loop is what one would write without streamseg: OpenCV reads, the same engine,
 supervision's masks, OpenCV writes. It needs the `bench` extra.
 """
 
@@ -61,10 +62,10 @@ def measured(command: list[str]) -> tuple[str, float, float]:
     return done.stdout, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def whole_run(clip: Path, output: Path, *, precision: str = "auto") -> dict[str, Any]:
+def whole_run(clip: Path, output: Path, *, precision: str = "auto", detect_every: int = 1) -> dict[str, Any]:
     """One `streamseg run --effect splash`: its summary, with the CPU seconds of the whole process."""
     command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(output)]
-    command += ["--set", f"engine.precision={precision}"]
+    command += ["--set", f"engine.precision={precision}", "--detect-every", str(detect_every)]
     text, seconds, cpu = measured([*command, "--effect", "splash", "--overwrite", "--json", "-q"])
     return {**json.loads(text), "process_seconds": seconds, "cpu": cpu}
 
@@ -125,6 +126,34 @@ def stage_alone(stage: str, clip: Path) -> dict[str, float]:
             for picture, result in results:
                 sink.write(picture, result)
         return _per_frame(start, len(results))
+
+
+def decoded_and_encoded(clip: Path) -> dict[str, float]:
+    """The clip written again as it is, decoder and encoder in threads of their own, as in a run."""
+    from queue import Queue
+
+    from streamseg.sinks.video_file import VideoFile as Sink
+    from streamseg.sources.video_file import VideoFile
+    from streamseg.types import Frame, Instances, Result
+
+    frames: Queue[Frame | None] = Queue(8)
+
+    def decode() -> None:
+        for frame in frames_of(clip):
+            frames.put(frame)
+        frames.put(None)
+
+    start, count = clock(), 0
+    reader = threading.Thread(target=decode)
+    with tempfile.TemporaryDirectory() as folder, VideoFile(path=clip) as source:
+        with Sink(path=Path(folder) / "out.mp4") as sink:
+            sink.start(source.info)
+            reader.start()
+            while (frame := frames.get()) is not None:
+                sink.write(frame.picture, Result(frame, Instances.empty(("background",))))
+                count += 1
+        reader.join()
+    return _per_frame(start, count)
 
 
 def _per_frame(start: tuple[float, float], count: int) -> dict[str, float]:
@@ -218,7 +247,12 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     clip, output = given.folder / "clip_1080p.mp4", given.folder / "out.mp4"
     if given.stage:
-        figures = plain_loop(clip, output) if given.stage == "plain" else stage_alone(given.stage, clip)
+        if given.stage == "plain":
+            figures = plain_loop(clip, output)
+        elif given.stage == "limit":
+            figures = decoded_and_encoded(clip)
+        else:
+            figures = stage_alone(given.stage, clip)
         print(json.dumps(figures))
         return
     if not clip.exists():
@@ -234,15 +268,23 @@ def main() -> None:
             f"run: {count / run['seconds']:5.1f} fps, {run['cpu'] / count * 1e3:.1f} ms CPU a frame; busy ms: {stages}"
         )
     fps = median(count / run["seconds"] for run in runs)
-    for precision in _precisions():
-        each = [whole_run(clip, output, precision=precision) for _ in range(given.runs)]
+    automatic = runs[0]["precision"]
+    for precision, every in [(name, 1) for name in _precisions()] + [(automatic, 2)]:
+        each = [whole_run(clip, output, precision=precision, detect_every=every) for _ in range(given.runs)]
         rate, cpu = (median(run[name] for run in each) for name in ("seconds", "cpu"))
-        auto = " (auto)" if precision == runs[0]["precision"] else ""
-        print(f"{precision}{auto}: {count / rate:.1f} fps, {cpu / count * 1e3:.1f} ms CPU a frame")
+        words = precision + (" (auto)" if precision == automatic else "") + (f", --detect-every {every}" * (every > 1))
+        print(f"{words}: {count / rate:.1f} fps, {cpu / count * 1e3:.1f} ms CPU a frame")
+
+    def alone_in_a_process(stage: str) -> dict[str, float]:
+        text, _, _ = measured([sys.executable, __file__, "--stage", stage, "--folder", str(given.folder)])
+        figures: dict[str, float] = json.loads(text.splitlines()[-1])
+        return figures
+
+    limit = alone_in_a_process("limit")
+    print(f"decoded and encoded only: {1e3 / limit['wall']:.1f} fps, {limit['cpu']:.1f} ms CPU a frame")
     alone = {}
     for stage in ("source", "engine", "tracker+effects", "sink"):
-        text, _, _ = measured([sys.executable, __file__, "--stage", stage, "--folder", str(given.folder)])
-        alone[stage] = json.loads(text.splitlines()[-1])
+        alone[stage] = alone_in_a_process(stage)
         print(f"alone: {stage:16} {alone[stage]['wall']:6.1f} ms wall, {alone[stage]['cpu']:6.1f} ms CPU a frame")
     wall = 1e3 / fps
     bound = max(max(a["wall"] for a in alone.values()), sum(a["cpu"] for a in alone.values()) / cores)
@@ -252,8 +294,7 @@ def main() -> None:
         f"(slowest stage alone, or the CPU time of the whole over {cores} cores; from the stages alone {bound:.1f})"
     )
     if not given.skip_plain:
-        text, _, _ = measured([sys.executable, __file__, "--stage", "plain", "--folder", str(given.folder)])
-        plain = json.loads(text.splitlines()[-1])
+        plain = alone_in_a_process("plain")
         print(
             f"plain loop: {1e3 / plain['wall']:.1f} fps, {plain['cpu']:.1f} ms CPU a frame; "
             f"streamseg is {plain['wall'] / wall:.2f} times as fast"
