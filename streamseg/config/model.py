@@ -262,6 +262,10 @@ class ModelConfig(Knobs):
                 raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")
         if self.backbone.startswith("efficientnet") != (self.family == "lite"):
             raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
+        if sorted(self.roi_levels) != list(range(min(self.roi_levels), max(self.roi_levels) + 1)):
+            raise ValueError(
+                f"roi_levels: expected levels without a gap, such as [2, 3, 4, 5], got {[*self.roi_levels]}"
+            )
         if self.family != "lite" and (self.smooth_levels, self.roi_levels) != ((2, 3, 4, 5),) * 2:
             raise ValueError(f"smooth_levels and roi_levels: expected [2, 3, 4, 5] in the {self.family} family")
         refuse_set(self, UNREAD[self.family], f"nothing in the {self.family} family reads it")

@@ -108,7 +108,7 @@ def crops(
 
 def level_of(boxes: np.ndarray) -> np.ndarray:
     """Pyramid level (R,), not limited, of boxes (R, 4) in pixels of the input, as the families in pixels choose."""
-    side = np.sqrt(np.maximum(_area(boxes), np.float32(1e-6)))
+    side = np.sqrt(np.fmax(_area(boxes), np.float32(1e-6)))  # also of a box that is no number
     level: np.ndarray = CANONICAL_LEVEL + np.log(side / np.float32(CANONICAL_SIZE)) / np.float32(np.log(2.0))
     return np.floor(level + np.float32(1e-6))
 

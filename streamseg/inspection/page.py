@@ -85,16 +85,18 @@ def write_inspection(
     """Look at every step of a model on a picture and write the page. Returns all files, the page first.
 
     picture: a file, or a position in `data` · model, class_names, layers: as in `inspect` · data: a COCO json or a
-    training's YAML file that knows the true objects; without it the targets come from the model's own detections.
+    training's YAML file that knows the true objects; without it the targets come from the model's own detections. They
+    are made by the rules of that training, else by those of the one that made the model.
     Raises UsageError, InputError, ModelError for what it cannot look at, OutputError for a page it cannot write.
     """
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"-o {path}: expected the name of an HTML page, such as page.html")
     rgb = np.zeros(0) if data else read_picture(picture)  # before the model is loaded, which takes longer
     opened = OpenModel.open(model, class_names=class_names)
-    sample, rules = None, Rules()
+    sample, rules = None, Rules.that_made(opened.folder)
     if data:
-        sample, rules = annotated(picture, data, opened.folder.config.class_names)
+        sample, training = annotated(picture, data, opened.folder.config.class_names)
+        rules = Rules.of(training) if training else rules
         rgb = read_rgb(sample)
     steps = inspect(rgb, opened, layers=layers)
     if sample:

@@ -17,13 +17,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg import plugins
-from streamseg.config import Component, ExperimentConfig, TrainingConfig, read_config
+from streamseg import plugins, zoo
+from streamseg.config import Component, ExperimentConfig, TrainingConfig, read_config, read_yaml
 from streamseg.inspection.steps import Steps
 from streamseg.letterbox import in_pixels, normalised
 from streamseg.model import boxes as box_ops
 from streamseg.model import targets
 from streamseg.model.anchors import anchors_in_pixels
+from streamseg.model_folder import ModelFolder
 from streamseg.outlines import mini_mask
 from streamseg.types import Dataset, Sample, UsageError
 
@@ -45,6 +46,15 @@ class Rules:
     def of(cls, training: TrainingConfig | None) -> Rules:
         names = [each.name for each in dataclasses.fields(cls)]
         return cls(**{name: getattr(training, name) for name in names}) if training else cls()
+
+    @classmethod
+    def that_made(cls, model: ModelFolder) -> Rules:
+        """Those of the training that made a model, as far as its folder tells them."""
+        config = model.path / zoo.CONFIG
+        stated = read_yaml(config).get("training") if config.is_file() else None
+        known = stated if isinstance(stated, dict) else {}
+        names = [each.name for each in dataclasses.fields(cls)]
+        return cls(**{name: known[name] for name in names if isinstance(known.get(name), int | float)})
 
 
 @dataclass(frozen=True)
@@ -212,8 +222,10 @@ def _array(tensor: Any) -> np.ndarray:
 # --- the annotations of a picture -------------------------------------------------------------------------------------
 
 
-def annotated(picture: str | Path, data: str | Path, class_names: Sequence[str]) -> tuple[Sample, Rules]:
-    """The sample of a picture in a dataset, its class ids those of `class_names`, and a training's rules for targets.
+def annotated(
+    picture: str | Path, data: str | Path, class_names: Sequence[str]
+) -> tuple[Sample, TrainingConfig | None]:
+    """The sample of a picture in a dataset, its class ids those of `class_names`, and the training that names that.
 
     picture: a file, by path or name, or a position such as `3` · data: a COCO json, or a training's YAML file, whose
     `val` is looked through before its `train`. Objects of classes that `class_names` lacks are left out.
@@ -230,7 +242,7 @@ def annotated(picture: str | Path, data: str | Path, class_names: Sequence[str])
     for component in components:
         dataset: Dataset = plugins.build("datasets", component.name, component.options)
         if (sample := _find(dataset, picture)) is not None:
-            return _with_ids(sample, dataset.class_names, class_names), Rules.of(training)
+            return _with_ids(sample, dataset.class_names, class_names), training
         total += len(dataset)
     raise UsageError(f"--data {data}: none of its {total} pictures is {picture}")
 

@@ -85,6 +85,16 @@ def test_a_box_that_is_no_number_sees_nothing_in_the_matterport_family() -> None
     assert not found[0].any() and found[1].all()
 
 
+def test_a_box_that_is_no_number_does_no_harm_to_the_others() -> None:
+    levels = pyramid(np.random.default_rng(0))
+    boxes = np.float32([[np.nan] * 4, [10, 10, 60, 60], [np.inf] * 4, [-np.inf, 0, np.inf, 9]])
+    with np.errstate(invalid="ignore"):
+        found = crops(Pyramid.of(levels), boxes, LITE, size=2, width=WIDTH, height=HEIGHT)
+    alone = crops(Pyramid.of(levels), boxes[1:2], LITE, size=2, width=WIDTH, height=HEIGHT)
+    np.testing.assert_array_equal(found[1:2], alone)
+    assert np.isfinite(found).all()
+
+
 @pytest.mark.parametrize(("side", "level"), [(10, 2), (111, 2), (113, 3), (225, 4), (449, 5), (2000, 5)])
 def test_a_box_is_pooled_from_the_level_of_its_size(side: float, level: int) -> None:
     levels = {i: np.full((HEIGHT >> i, WIDTH >> i, 1), i, np.float32) for i in LEVELS}

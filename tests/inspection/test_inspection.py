@@ -26,6 +26,7 @@ from streamseg.inspection.targets import Rules, Truth, annotated, make_targets
 from streamseg.letterbox import normalised
 from streamseg.model.mask_rcnn import MaskRCNN
 from streamseg.model.matterport_h5 import named_weights, save_matterport
+from streamseg.model_folder import ModelFolder
 from streamseg.types import Frame, InputError, ModelError, OutputError, UsageError
 from tests.tiny_model import make_balls, write_tiny_model
 
@@ -242,13 +243,25 @@ def test_the_annotations_of_a_picture_are_found_by_path_name_and_position(balls:
         ("1", balls),
         ("2.png", config),
     ):
-        sample, rules = annotated(picture, data, ("background", "cube", "ball"))
+        sample, training = annotated(picture, data, ("background", "cube", "ball"))
         np.testing.assert_array_equal(sample.boxes, expected.boxes)
         assert sample.class_ids.tolist() == [2, 2]  # the model's ids
-        assert rules.rpn_samples == (64 if data == config else 256)
+        assert (Rules.of(training).rpn_samples if training else None) == (64 if data == config else None)
     assert not len(annotated("2.png", balls, ("background", "cube"))[0].boxes)
     with pytest.raises(UsageError, match=r"balls.json: none of its 2 pictures is 7.png"):
         annotated("7.png", balls, ("background", "ball"))
+
+
+def test_without_a_training_the_thresholds_are_those_that_the_model_was_trained_with(tmp_path: Path) -> None:
+    embedded = Rules.that_made(ModelFolder.open("people"))
+    assert (embedded.rpn_positive_iou, embedded.rpn_negative_iou) == (0.5, 0.35)
+    (tmp_path / "model.weights.h5").touch()
+    stated = {"name": "odd", "model": {}, "training": {"roi_samples": 40, "rpn_positive_iou": "high"}}
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(stated))
+    odd = Rules.that_made(ModelFolder.open(str(tmp_path)))
+    assert odd == Rules(roi_samples=40)
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({"model": {}}))
+    assert Rules.that_made(ModelFolder.open(str(tmp_path))) == Rules()
 
 
 # --- weights
