@@ -32,9 +32,17 @@ class Fault:
             raise self.error
 
 
-def picture(index: int = 0, *, width: int = 16, height: int = 16, pixel_format: str = "yuv420p") -> av.VideoFrame:
-    """A picture of undefined content with pts `index` at 10 frames a second."""
+def blank(width: int, height: int, pixel_format: str = "yuv420p") -> av.VideoFrame:
+    """A picture whose samples are all 0; FFmpeg hands it out with whatever lay there, which looks like a new scene."""
     made = av.VideoFrame(width, height, pixel_format)
+    for plane in made.planes:
+        np.frombuffer(plane, np.uint8)[:] = 0  # type: ignore[call-overload]
+    return made
+
+
+def picture(index: int = 0, *, width: int = 16, height: int = 16, pixel_format: str = "yuv420p") -> av.VideoFrame:
+    """A picture of nothing with pts `index` at 10 frames a second."""
+    made = blank(width, height, pixel_format)
     made.pts, made.time_base = index, Fraction(1, 10)
     return made
 

@@ -20,6 +20,7 @@ import pytest
 from streamseg.records import to_record
 from streamseg.types import Frame, Instances, Result
 from tests.clips import make_clip
+from tests.fakes import blank
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -45,7 +46,7 @@ def place(tmp_path: Path) -> Path:
         track_ids=np.array([-1], np.int32),
         class_names=("background", "person"),
     )
-    picture = av.VideoFrame(640, 480, "yuv420p")
+    picture = blank(640, 480)
     frames = [Frame(picture, index, index / 10, time.monotonic(), "any") for index in range(NUM_FRAMES)]
     records = [json.dumps(to_record(Result(frame, person))) for frame in frames]
     (tmp_path / "found.jsonl").write_text("\n".join(records))

@@ -162,7 +162,7 @@ def fitted(width: int, height: int, into: tuple[int, int] | None) -> tuple[int, 
 
 
 def blank(width: int, height: int) -> av.VideoFrame:
-    """A picture of that size with nothing in it, for where no picture is looked at."""
+    """A picture of that size, whatever is in it, for where no picture is looked at."""
     return av.VideoFrame(width, height, "gray")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from streamseg.types import Frame, Instances, Result, SourceState, StreamInfo
 from tests.clips import numbered_picture
+from tests.fakes import blank
 
 CLASS_NAMES = ("background", "person")
 
@@ -129,7 +130,7 @@ class SceneCamera:
                 return
             now = time.monotonic()
             self.late = max(self.late, now - due)
-            picture = av.VideoFrame(self.scene.width, self.scene.height, "yuv420p")
+            picture = blank(self.scene.width, self.scene.height)
             picture.pts, picture.time_base = round(index / self.rate * 90000), self.info.time_base
             yield Frame(picture, index, index / self.rate, now, self.info.name)
 
