@@ -1,11 +1,10 @@
-"""Pictures made small for a network: read by their own colours, from their own planes."""
+"""Pictures read from their own planes and by their own colours, and made small so for a network."""
 
 from __future__ import annotations
 
 import threading
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
@@ -13,7 +12,7 @@ _local = threading.local()
 
 
 def rgb_of(picture: av.VideoFrame, *, width: int, height: int) -> np.ndarray:
-    """The picture scaled to `width` × `height` RGB in one pass from its own planes: (height, width, 3) uint8.
+    """The picture scaled to `width` × `height` RGB from its own planes: (height, width, 3) uint8.
 
     The picture's own colour range and `matrix_of` it are honoured. Source pixels are averaged when it shrinks; what
     shrinks to less than half is halved first, which spares more than half of the time at 4K.
@@ -32,6 +31,8 @@ def rgb_of(picture: av.VideoFrame, *, width: int, height: int) -> np.ndarray:
 
 def _halved(picture: av.VideoFrame) -> av.VideoFrame | None:
     """The picture at half its size, each sample the mean of four; None where its planes cannot be halved so."""
+    import cv2  # not needed before the first picture
+
     layout = picture.format
     bits = {component.bits for component in layout.components}
     plain = layout.is_planar and not layout.is_big_endian and len(bits) == 1 and 8 <= max(bits) <= 16

@@ -77,7 +77,7 @@ class Frame:
         return self.picture.height
 
     def rgb(self, width: int, height: int) -> np.ndarray:
-        """The picture as (height, width, 3) uint8 RGB, scaled from its planes in one pass."""
+        """The picture as (height, width, 3) uint8 RGB, scaled from its planes."""
         return rgb_of(self.picture, width=width, height=height)
 
 

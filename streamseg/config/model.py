@@ -262,7 +262,8 @@ class ModelConfig(Knobs):
                 raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")
         if self.backbone.startswith("efficientnet") != (self.family == "lite"):
             raise ValueError(f"backbone: {self.backbone} does not belong to the {self.family} family")
-        if sorted(self.roi_levels) != list(range(min(self.roi_levels), max(self.roi_levels) + 1)):
+        levels = sorted(self.roi_levels)
+        if not levels or levels != [*range(levels[0], levels[-1] + 1)]:
             raise ValueError(
                 f"roi_levels: expected levels without a gap, such as [2, 3, 4, 5], got {[*self.roi_levels]}"
             )

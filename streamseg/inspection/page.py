@@ -93,11 +93,11 @@ def write_inspection(
         raise UsageError(f"-o {path}: expected the name of an HTML page, such as page.html")
     rgb = np.zeros(0) if data else read_picture(picture)  # before the model is loaded, which takes longer
     opened = OpenModel.open(model, class_names=class_names)
-    sample, rules = None, Rules.that_made(opened.folder)
+    sample = training = None
     if data:
         sample, training = annotated(picture, data, opened.folder.config.class_names)
-        rules = Rules.of(training) if training else rules
         rgb = read_rgb(sample)
+    rules = Rules.of(training) if training else Rules.that_made(opened.folder)
     steps = inspect(rgb, opened, layers=layers)
     if sample:
         truth = Truth.annotations(sample, steps, origin=f"the annotations of {data}", side=rules.mini_mask)

@@ -43,9 +43,8 @@ class Rules:
     mini_mask: int = _KNOBS["mini_mask"]
 
     @classmethod
-    def of(cls, training: TrainingConfig | None) -> Rules:
-        names = [each.name for each in dataclasses.fields(cls)]
-        return cls(**{name: getattr(training, name) for name in names}) if training else cls()
+    def of(cls, training: TrainingConfig) -> Rules:
+        return cls(**{each.name: getattr(training, each.name) for each in dataclasses.fields(cls)})
 
     @classmethod
     def that_made(cls, model: ModelFolder) -> Rules:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from streamseg.kept import packed, unpacked
+from streamseg.scaling import rows_of
 from streamseg.types import Frame, State
 
 SHAPE = (18, 32)
@@ -95,12 +96,6 @@ def _luma(picture: av.VideoFrame) -> np.ndarray | None:
     if not (alone and plain and first.is_luma and 8 <= first.bits <= 16):
         return None
     plane = picture.planes[first.plane]
-    sample = np.uint8 if first.bits == 8 else np.dtype("<u2")
-    if plane.line_size <= 0:
+    if not 0 < plane.line_size * plane.height <= plane.buffer_size:
         return None
-    values = np.frombuffer(plane, sample)  # type: ignore[call-overload]
-    stride = plane.line_size // values.itemsize
-    if len(values) < stride * plane.height:
-        return None
-    luma: np.ndarray = values[: stride * plane.height].reshape(plane.height, stride)[:, : plane.width]
-    return luma
+    return rows_of(picture, first.plane, np.uint8 if first.bits == 8 else np.uint16)[:, : plane.width]

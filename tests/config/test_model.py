@@ -14,6 +14,7 @@ from streamseg.config import ModelConfig
     ("change", "message"),
     [
         ({"class_names": ["person"]}, '"background" and at least one class'),
+        ({"roi_levels": []}, r"roi_levels: expected levels without a gap, such as \[2, 3, 4, 5\], got \[\]"),
         ({"roi_levels": [2, 4]}, r"roi_levels: expected levels without a gap, such as \[2, 3, 4, 5\], got \[2, 4\]"),
         ({"input_sizes": [[640, 360]]}, "expected multiples of 32, got 640x360"),
         ({"anchor_sizes": [[10], [20]]}, "one list for each of the 4 rpn_levels, got 2"),

@@ -112,10 +112,5 @@ def test_samples_are_not_rounded_to_a_part_of_a_cell() -> None:
 
 
 def test_no_boxes_have_no_crops() -> None:
-    levels = pyramid(np.random.default_rng(0))
-    assert crops(Pyramid.of(levels), np.zeros((0, 4), np.float32), LITE, size=7, width=8, height=8).shape == (
-        0,
-        7,
-        7,
-        3,
-    )
+    levels = Pyramid.of(pyramid(np.random.default_rng(0)))
+    assert crops(levels, np.zeros((0, 4), np.float32), LITE, size=7, width=8, height=8).shape == (0, 7, 7, 3)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import QUICK, on_jax
-
-FAST = "--xla_llvm_disable_expensive_passes=true"
+from tests.backends import FAST, QUICK, on_jax
 
 HERE = Path(__file__).resolve().parent
 CODE = """
