@@ -198,7 +198,7 @@ def quantised(folder: ModelFolder, *, needed: bool) -> bool:
 
 
 def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
-    """Where OpenVINO keeps the networks that it compiled, or None where nothing can be kept.
+    """Where networks are kept as OpenVINO compiled them, or None where nothing can be kept.
 
     Networks in int8 that are made anew of the same weights get another place.
     """
@@ -212,7 +212,27 @@ def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return path if os.access(path, os.W_OK) else None
+    return path if all(os.access(folder, os.W_OK) for folder in (path, path.parents[1])) else None
+
+
+def compile_network(network: Any, properties: dict[str, Any], *, kept: Path | None) -> Any:
+    """A network compiled for the CPU, or read from the folder `kept`, where there is one and it was compiled before.
+
+    OpenVINO gets a folder of its own beside that of the model, with links to what is kept, and what it compiled is
+    moved out of there as a whole: in one folder with another process, it removes what that one has not finished, which
+    then fails.
+    """
+    if kept is None:
+        return openvino_core().compile_model(network, "CPU", properties)
+    with tempfile.TemporaryDirectory(dir=kept.parents[1], prefix=SCRATCH) as name:
+        own = Path(name)
+        for compiled in kept.iterdir():
+            (own / compiled.name).symlink_to(compiled)
+        made = openvino_core().compile_model(network, "CPU", {**properties, "CACHE_DIR": name})
+        for compiled in own.iterdir():
+            if not compiled.is_symlink():
+                compiled.replace(kept / compiled.name)
+    return made
 
 
 def is_whole(exported: Path) -> bool:
@@ -290,8 +310,7 @@ class _Networks:
         if imitated:
             # its products are summed in 16 bit there, which overflow: a fiftieth of AP is lost, for no time worth it
             common["LP_TRANSFORMS_MODE"] = "NO"
-        if compiled is not None:
-            common["CACHE_DIR"] = str(compiled)
+        self._compiled = compiled
         self._num_requests = streams if lite else 1
         # two streams that make their first answers in this mode spoil each other's weights
         num_streams = min(streams, threads) if lite and not imitated else 1
@@ -350,7 +369,7 @@ class _Networks:
             network.reshape(shapes)
         for output in summed:
             _write_at_once(network.output(output).node)
-        return openvino_core().compile_model(network, "CPU", properties)
+        return compile_network(network, properties, kept=self._compiled)
 
     def predict(self, frames: Sequence[Frame], *, look: _Look) -> list[Instances]:
         results: list[Instances] = []

@@ -10,12 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from streamseg.engines.openvino import Openvino, cached_export, export_name, is_whole
+from streamseg.engines.openvino import Openvino, cached_export, compile_network, export_name, is_whole
 from streamseg.masks import box_iou
+from streamseg.model.openvino_core import openvino_core
 from streamseg.model_folder import ModelFolder
 from streamseg.types import Engine, ModelError, UsageError
 from tests.engines.conftest import FIND, assert_equal, assert_same, frames_of, noise
@@ -184,6 +186,51 @@ def test_two_processes_may_prepare_the_same_model_at_once(
     assert all(np.array_equal(one[name], other[name]) for name in one.files) and one.files
     (left,) = (cache / "streamseg" / "openvino").iterdir()
     assert is_whole(left)
+
+
+class OtherProcess:
+    """OpenVINO's core while another process takes what is half written for broken, and removes it."""
+
+    def __init__(self, kept: Path) -> None:
+        self.kept = kept
+
+    def compile_model(self, *given: Any) -> Any:
+        made = openvino_core().compile_model(*given)
+        for compiled in self.kept.iterdir():
+            compiled.unlink()
+        return made
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    path = tmp_path / "models" / "tiny" / "compiled"
+    path.mkdir(parents=True)
+    return path
+
+
+def test_what_is_being_compiled_is_out_of_the_reach_of_other_processes(
+    engine: Openvino, tiny: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = openvino_core().read_model(cached_export(ModelFolder.open(tiny)) / "masks.xml")
+    monkeypatch.setattr("streamseg.engines.openvino.openvino_core", lambda: OtherProcess(kept))
+    compile_network(network, {}, kept=kept)
+    monkeypatch.undo()
+    assert compile_network(network, {}, kept=kept).get_property("LOADED_FROM_CACHE")
+    assert list(kept.parents[1].iterdir()) == [kept.parent]
+
+
+def test_what_was_compiled_and_is_no_longer_whole_is_compiled_anew(engine: Openvino, tiny: Path, kept: Path) -> None:
+    network = openvino_core().read_model(cached_export(ModelFolder.open(tiny)) / "masks.xml")
+    compile_network(network, {}, kept=kept)
+    (compiled,) = kept.iterdir()
+    whole = compiled.read_bytes()
+    for length in (0, 100, len(whole) - 10):
+        compiled.unlink()
+        compiled.write_bytes(whole[:length])
+        made = compile_network(network, {}, kept=kept)
+        assert made.input("crops") and list(kept.iterdir()) == [compiled]
+        assert len(compiled.read_bytes()) == len(whole)
+    assert compile_network(network, {}, kept=kept).get_property("LOADED_FROM_CACHE")
 
 
 AS_NOBODY = """
