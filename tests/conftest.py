@@ -25,6 +25,14 @@ _STDERR = pytest.StashKey[int]()
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where tests of one marker are asked for, files without it are not imported, which takes longer than some tests."""
+    marker = config.getoption("markexpr")
+    if not marker.isidentifier() or collection_path.suffix != ".py":
+        return None
+    return True if f"mark.{marker}" not in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that at the end no process is left alone with it."""
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)

@@ -216,6 +216,7 @@ TWO_DEVICES = """
 import os, sys
 backend, folder = sys.argv[1:]
 if backend == "jax":
+    sys.modules["tensorflow"] = None
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
     from tests.backends import draw_by_numpy
     draw_by_numpy()

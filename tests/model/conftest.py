@@ -48,6 +48,14 @@ def compiled(model: keras.Model, function: Callable[..., Any]) -> Callable[..., 
     return lambda *inputs: graph([variable.value for variable in variables], *inputs)
 
 
+def compiled_on_jax(model: keras.Model, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of tensors, on JAX as a graph: there each operation by itself is compiled first.
+
+    On TensorFlow, to make a graph takes longer than some calls without.
+    """
+    return compiled(model, function) if keras.backend.backend() == "jax" else function
+
+
 @pytest.fixture
 def matterport_weights(parity: Path, tmp_path: Path) -> Any:
     """The weights file of a recorded case by its name; it is deleted after the test."""

@@ -27,9 +27,8 @@ sys.exit(pytest.main(sys.argv[1:]))
     ("names", "flags"),
     [
         # gradients of large networks compute long enough for fast code to pay
-        pytest.param(("matterport_training", "matterport_losses"), FAST, id="matterport-training"),
-        pytest.param(("matterport_parity",), QUICK, id="matterport-inference"),
-        pytest.param(("boxes", "roi_align", "targets", "losses"), QUICK, id="model"),
+        pytest.param(("matterport_training", "matterport_losses"), FAST, id="training"),
+        pytest.param(("matterport_parity", "boxes", "roi_align", "targets", "losses"), QUICK, id="model"),
     ],
 )
 def test_the_tests_of_the_model_pass_on_jax_alone(names: tuple[str, ...], flags: str) -> None:

@@ -22,6 +22,7 @@ import json, os, sys
 from pathlib import Path
 backend, num_devices, data, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 if backend == "jax":
+    sys.modules["tensorflow"] = None
     os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={num_devices}"
 else:
     import tensorflow as tf
