@@ -26,7 +26,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where tests of one marker are asked for, files without it are not imported, which takes longer than some tests."""
+    """Where tests of one marker are asked for, files without it are not imported: that takes longer than some tests."""
     marker = config.getoption("markexpr")
     if not marker.isidentifier() or collection_path.suffix != ".py":
         return None
