@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg.model.layers import MATTERPORT_START, XY_FROM_YX, Convolution
+from streamseg.model.layers import MATTERPORT_START, XY_FROM_YX, Convolution, DoublingConvolution
 
 Tensor = Any
 
@@ -156,8 +156,8 @@ class MaskHead(keras.layers.Layer):
         for convolution in self.convolutions:
             convolution.build(shape)
             shape = (*shape[:-1], self.channels)
-        self.up = keras.layers.Conv2DTranspose(
-            self.channels, 2, strides=2, activation="relu", name="mrcnn_mask_deconv" if self.original else "up"
+        self.up = DoublingConvolution(
+            self.channels, activation="relu", name="mrcnn_mask_deconv" if self.original else "up"
         )
         self.up.build(shape)
         self.logits = Convolution(

@@ -1,4 +1,4 @@
-"""The convolution that every part of the model is made of."""
+"""The convolutions that every part of the model is made of."""
 
 from __future__ import annotations
 
@@ -145,6 +145,24 @@ class Convolution(keras.layers.Layer):
             fixed.assign(NORM_MOMENTUM * fixed + (1 - NORM_MOMENTUM) * value)
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         return ops.cast((x32 - mean) * scale + self.beta, x.dtype)
+
+
+class DoublingConvolution(keras.layers.Conv2DTranspose):
+    """A transposed convolution that makes 2×2 cells of each: (R, h, w, in) → (R, 2h, 2w, filters).
+
+    On JAX it is a matrix product for each of the four, with the same numbers: the gradient of a transposed convolution
+    takes a CPU twenty times as long there, and with it the whole step three times.
+    """
+
+    def __init__(self, filters: int, **kwargs: Any) -> None:
+        super().__init__(filters, 2, strides=2, **kwargs)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        if keras.backend.backend() != "jax":
+            return super().call(inputs)
+        quarters = ops.einsum("rhwi,abfi->rhawbf", inputs, self.kernel)
+        height, width = inputs.shape[1:3]
+        return self.activation(ops.reshape(quarters, (-1, 2 * height, 2 * width, self.filters)) + self.bias)
 
 
 def upsample(x: Tensor) -> Tensor:
