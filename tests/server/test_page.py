@@ -219,7 +219,7 @@ def test_the_keyboard_walks_the_grid_and_opens_and_closes_a_stream(browser: Any)
         page.keyboard.press("Enter")
         page.get_by_role("heading", name="lift").wait_for()
         assert page.evaluate(focused) == "lift"
-        assert page.title() == "lift · streamseg live"
+        expect(page).to_have_title("lift · streamseg live")
         assert not page.locator("#grid").is_visible()
         page.keyboard.press("Escape")
         page.get_by_role("link", name="lift").wait_for()
@@ -290,7 +290,7 @@ def test_names_are_text_whatever_they_hold(browser: Any) -> None:
         page.get_by_role("link", name=name, exact=True).click()
         page.locator(f"#stream-picture {DRAWN}").wait_for()
         assert page.locator("#stream-name").inner_text() == name
-        assert page.title() == f"{name} · streamseg live"
+        expect(page).to_have_title(f"{name} · streamseg live")
         page.reload()
         page.get_by_role("heading", name=name).wait_for()
 
