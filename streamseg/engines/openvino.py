@@ -212,7 +212,7 @@ def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return path if all(os.access(folder, os.W_OK) for folder in (path, path.parents[1])) else None
+    return path if all(os.access(each, os.W_OK) for each in (path, path.parents[1])) else None
 
 
 def compile_network(network: Any, properties: dict[str, Any], *, kept: Path | None) -> Any:
