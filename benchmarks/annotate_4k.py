@@ -184,7 +184,13 @@ def _worked(connection: Any, work: Callable[..., tuple[int, Any]], arguments: Se
     objects, times = work(*arguments)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    connection.send(Cost(cpu, after.ru_maxrss / 1024, objects, tuple(times)))
+    connection.send(Cost(cpu, peak_megabytes(), objects, tuple(times)))
+
+
+def peak_megabytes() -> float:
+    """Of this process since its program began; `getrusage` also counts what it was before, a copy of its parent."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def annotated(path: Path, folder: Path, tiles: str | None) -> tuple[int, list[Moment]]:

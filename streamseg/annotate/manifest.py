@@ -192,10 +192,14 @@ class Manifest:
 def _ready(path: str) -> sqlite3.Connection:
     """The index at that path, its tables made where it is new."""
     database = sqlite3.connect(path, check_same_thread=False)
-    # what a crash of the machine takes from the index is found again in the chunks
-    database.execute("PRAGMA synchronous = OFF")
-    if not database.execute("PRAGMA user_version").fetchone()[0]:
-        database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    try:
+        # what a crash of the machine takes from the index is found again in the chunks
+        database.execute("PRAGMA synchronous = OFF")
+        if not database.execute("PRAGMA user_version").fetchone()[0]:
+            database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from streamseg.config import ModelConfig
-from streamseg.model.openvino_core import openvino_core
+from streamseg.model.openvino_core import converted, openvino_core
 from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError
 
@@ -115,7 +115,6 @@ def traced(network: Any) -> dict[str, Any]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up messages say nothing to a user
     import keras
-    import openvino as ov
 
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
@@ -163,11 +162,8 @@ def traced(network: Any) -> dict[str, Any]:
     for part, (function, inputs, rooms) in parts.items():
         own = {name: variable for name, variable in variables.items() if name.startswith(rooms)}
         specs = [tf.TensorSpec(variable.shape, tf.float32) for variable in own.values()]
-        graph = ov.convert_model(
-            tf.function(with_weights(function, list(own.values())), autograph=False).get_concrete_function(
-                *inputs.values(), *specs
-            )
-        )
+        traced_part = tf.function(with_weights(function, list(own.values())), autograph=False)
+        graph = converted(traced_part.get_concrete_function(*inputs.values(), *specs))
         cancel_transposes(graph)
         for port, name in zip(graph.inputs, (*inputs, *own), strict=True):
             port.set_names({name})

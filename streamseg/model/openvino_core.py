@@ -1,4 +1,4 @@
-"""OpenVINO's core: one for the whole process, and never let go; and how its threads are to be.
+"""OpenVINO's core: one for the whole process, and never let go; how its threads are to be; what it makes of TensorFlow.
 
 On CPUs with AMX its CPU plugin lays a larger stack for signal handlers under the thread that loads it, and frees that
 with the last core, in whatever thread this happens. The next Ctrl-C would then end the process with a segmentation
@@ -29,3 +29,14 @@ def _made() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+def converted(function: Any) -> Any:
+    """A function of TensorFlow, traced (`get_concrete_function`), as an `openvino.Model`."""
+    import openvino
+    import tensorflow
+    from openvino.frontend.tensorflow import utils
+
+    # OpenVINO (2026.4) asks for this in a way that is a NameError from Python 3.13 on
+    utils.get_environment_setup = lambda _: {"tensorflow": tensorflow.__version__}
+    return openvino.convert_model(function)

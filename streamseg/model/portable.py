@@ -20,7 +20,7 @@ import numpy as np
 from streamseg.config import ModelConfig
 from streamseg.letterbox import in_pixels
 from streamseg.masks import certainty
-from streamseg.model.openvino_core import openvino_core
+from streamseg.model.openvino_core import converted, openvino_core
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
 
@@ -238,7 +238,7 @@ def _read_onnx(path: Path) -> Answer:
 def _write_openvino(whole: Any, config: ModelConfig, path: Path) -> None:
     import openvino as ov
 
-    network = ov.convert_model(whole.answer.get_concrete_function())
+    network = converted(whole.answer.get_concrete_function())
     for port in [*network.inputs, *network.outputs]:
         port.set_names(port.names & {"picture", *OUTPUTS})
     for name, fact in _facts(config).items():

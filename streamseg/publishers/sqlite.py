@@ -53,7 +53,11 @@ class Sqlite:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=SECONDS_FOR_READERS, check_same_thread=False)
-            self._prepare(self._database)
+            try:
+                self._prepare(self._database)
+            except (UsageError, sqlite3.Error):
+                self.__exit__()
+                raise
         return self
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -74,7 +78,6 @@ class Sqlite:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables and version != VERSION:
-            self.__exit__()
             raise UsageError(f"{self.path}: expected tables of streamseg, version {VERSION}, got others")
         database.execute("PRAGMA journal_mode = WAL")  # who reads does not wait for who writes
         if not tables:

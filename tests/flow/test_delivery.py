@@ -91,6 +91,7 @@ def delivering(peer: Any, *, path: Path | None = None, capacity: int = 1000, **o
     yield delivery
     delivery.close()
     threads.wait(patience=30)
+    delivery.spool.close()
     assert threads.running == []
 
 

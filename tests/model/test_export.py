@@ -15,6 +15,7 @@ from openvino import opset13 as op
 from streamseg import zoo
 from streamseg.config import ModelConfig
 from streamseg.model.export import cancel_transposes, fill_graphs, graph_mark, has_graphs
+from streamseg.model.openvino_core import converted
 from streamseg.model_folder import ModelFolder
 from streamseg.types import ModelError
 
@@ -48,6 +49,20 @@ def test_two_transposes_that_are_no_inverses_stay() -> None:
     network = there_and([0, 2, 1, 3])
     cancel_transposes(network)
     assert transposes(network) == 2
+
+
+def test_a_function_is_converted_though_openvino_cannot_ask_for_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Python 3.13, where OpenVINO's own way to ask for its version is a NameError."""
+    import tensorflow as tf
+    from openvino.frontend.tensorflow import utils
+
+    def failing(_: str) -> dict[str, str]:
+        raise NameError("name 'tensorflow' is not defined")
+
+    monkeypatch.setattr(utils, "get_environment_setup", failing)
+    twice = tf.function(lambda numbers: 2 * numbers, input_signature=[tf.TensorSpec((3,), tf.float32)])
+    network = converted(twice.get_concrete_function())
+    assert ov.compile_model(network, "CPU")([np.array([1, 2, 3], np.float32)])[0].tolist() == [2, 4, 6]
 
 
 EMBEDDED = sorted(path.parent.name for path in zoo.EMBEDDED.glob("*/model.yaml"))
