@@ -125,9 +125,9 @@ def exported_for(name: str, width: int, height: int) -> ov.Model:
         named = {f"level{i}": levels[i] for i in folder.config.roi_levels}
         return {"scores": scores, "deltas": deltas[0], **named}
 
-    converted = ov.convert_model(features.get_concrete_function())
-    cancel_transposes(converted)
-    return converted
+    exported = converted(features.get_concrete_function())
+    cancel_transposes(exported)
+    return exported
 
 
 @pytest.mark.thorough
