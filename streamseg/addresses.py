@@ -104,8 +104,8 @@ def filled(text: str, written: Callable[[str], str] = str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """The text with user and password taken out of every address in it."""
-    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@", r"\1", text)
+    """The text with user and password taken out of every address in it, also where its slashes are missing."""
+    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*:/{0,2})[^\s'\"]*@", r"\1", text)
 
 
 def shown(text: str) -> str:

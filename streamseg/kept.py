@@ -57,7 +57,7 @@ def reading(state: State, *, of: str, version: int) -> Iterator[State]:
         yield state
     except KeyError as error:
         raise UsageError(f"the state of {of} is damaged: {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"the state of {of} is damaged: {error}") from error
 
 

@@ -50,7 +50,7 @@ from streamseg.spelling import (
     sink_of_file,
 )
 from streamseg.types import OutputError, StreamsegError, UsageError
-from streamseg.words import nearest
+from streamseg.words import nearest, writable
 
 ENCODING = ("codec", "quality", "preset")
 """Options of a run that go to every sink which takes them all: those that encode a video."""
@@ -118,7 +118,7 @@ def plan(request: Request) -> Plan:
         else:
             streams[source.name] = stream
     _check_components(config, streams)
-    _check_publishers(config)
+    _check_publishers(config, streams)
     if config.tiles is not None:
         Tiles.parse(config.tiles)
     _check_live(config, streams, request)
@@ -198,7 +198,7 @@ def _with_publishers(config: PipelineConfig, request: Request) -> PipelineConfig
     return config.model_copy(update={"publish": tuple(map(publisher, request.publish))})
 
 
-def _check_publishers(config: PipelineConfig) -> None:
+def _check_publishers(config: PipelineConfig, streams: Mapping[str, StreamConfig]) -> None:
     """Each target once: two would tell everything twice, or wait for each other."""
     places = [each.options.get("path", each.options.get("address")) for each in config.publish]
     same = [
@@ -208,6 +208,9 @@ def _check_publishers(config: PipelineConfig) -> None:
     for number, place in enumerate(places):
         if place is not None and same[number] in same[:number]:
             raise UsageError(f"--publish: expected each target once, got {without_credentials(str(place))} twice")
+    written = {path for stream in streams.values() for path in _paths(stream)}
+    if config.state is not None and _absolute(config.state) in written:
+        raise UsageError(f"--state: expected a file of its own, got {config.state}, which is an output too")
     if config.state is not None and _absolute(config.state) in same:
         raise UsageError(f"--state: expected a file of its own, got {config.state}, which is a --publish target too")
 
@@ -245,7 +248,7 @@ def _own_input(name: str, source: Component) -> Input:
         raise UsageError(f"streams: {name}: expected a name of letters, digits, '.', '_' and '-'")
     given = of_source(source)
     stem = given.stem if given.path or not name else name
-    return replace(given, stem=stem, name=name or stem)
+    return replace(given, stem=stem, name=name or writable(stem))
 
 
 def _without_earlier_outputs(found: Sequence[Input], names: _Names) -> list[Input]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import plugins, rooms
-from streamseg.addresses import Address, shown
+from streamseg.addresses import Address, shown, without_credentials
 from streamseg.config import Component
 from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
-from streamseg.words import nearest
+from streamseg.words import nearest, writable
 
 CLIPS = frozenset((".gif",))  # videos, but in a folder often pictures beside the real ones, or what a run made of them
 KEPT = frozenset((".mkv",))  # endings of an input that its output takes over
@@ -67,11 +67,11 @@ class Output:
     @classmethod
     def parse(cls, text: str) -> Output:
         """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
-        check_placeholders(text, what=f"-o {shown(text)}")
+        check_placeholders(text, what=f"-o {_shown_output(text)}")
         served = rooms.served("sinks")
         if scheme := SCHEME.match(text):
             if scheme[0] not in served:
-                raise UsageError(f"-o {shown(text)}: expected {_outputs_in_words()}")
+                raise UsageError(f"-o {_shown_output(text)}: expected {_outputs_in_words()}")
             return cls._of_scheme(text, served[scheme[0]])
         if text == "-":
             raise UsageError(f"-o -: expected {_outputs_in_words()}; nothing is written to stdout")
@@ -99,7 +99,7 @@ class Output:
                 raise UsageError(f"-o {text}: expected {text}{said.metavar}")
         if said.folder:
             _check_can_be_folder(path, text)
-        return cls(shown(text), sink, path)
+        return cls(_shown_output(text), sink, path)
 
     def of(self, given: Input, *, default_name: str) -> Component:
         """The sink of one input."""
@@ -148,6 +148,11 @@ def pictures_in_words() -> str:
     return " or ".join(rooms.spellings("sinks", of=sinks))
 
 
+def _shown_output(text: str) -> str:
+    """An output for a message, without user, password and the key that is the path of RTMP."""
+    return re.sub(r"^(rtmps?://[^/]*/).*", r"\1…", shown(text))
+
+
 def _outputs_in_words() -> str:
     kinds = ["a file", "a folder", *rooms.addresses("sinks")]
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
@@ -167,7 +172,7 @@ def _spelled(room: str, name: str, text: str, whole: str) -> dict[str, Any]:
     try:
         return plugins.spelled(room, name, text)
     except (UsageError, ValueError) as error:
-        opening = f"{whole}: " if "://" not in whole else ""
+        opening = f"{without_credentials(whole)}: " if "://" not in whole else ""
         raise UsageError(f"{opening}{error}") from None
 
 
@@ -207,9 +212,10 @@ def expand(texts: Sequence[str]) -> list[Input]:
             continue
         if given.listed and any(given.path == other.path for other in found):
             continue
-        name, number = given.stem, 2
+        called = writable(given.stem)
+        name, number = called, 2
         while name in taken:
-            name, number = f"{given.stem}-{number}", number + 1
+            name, number = f"{called}-{number}", number + 1
         taken.add(name)
         found.append(replace(given, name=name))
     return found
@@ -276,6 +282,8 @@ def _expand(text: str) -> Iterator[Input]:
         yield replace(_file(sample), folder=Path())
     elif scheme := _scheme_of(text):
         yield _of_scheme(text, rooms.served("sources")[scheme])
+    elif without_credentials(text) != text and not os.path.lexists(text):  # an address with a slip
+        raise UsageError(_slip(text))
     elif problem := _dangling(path) or _unreachable(text):
         yield replace(_file(path), problem=problem)
     elif path.is_dir():
@@ -284,14 +292,22 @@ def _expand(text: str) -> Iterator[Input]:
         yield _file(path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
         raise UsageError(f"{shown(text)}: expected {inputs_in_words()}")
-    elif re.match(r"[^/\s:@]+:[^\s@]*@\S", text):  # USER:PASSWORD@HOST, which no message may quote
-        raise UsageError(f"…@{text.rpartition('@')[2]}: expected a scheme before it, such as rtsp://")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):
         yield _sequence(path, before=numbering[0])
     else:
         yield replace(_file(path), problem=InputError(_no_such_file(text)))
+
+
+def _slip(text: str) -> str:
+    """What is wrong with a text that holds a password and is no address; no message may quote it."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        return f"{shown(text)}: expected {inputs_in_words()}"
+    if re.match(r"[^/\s:@]+:[^\s@]*@\S", text):
+        return f"…@{text.rpartition('@')[2]}: expected a scheme before it, such as rtsp://"
+    expected = "expected [NAME=]SCHEME://USER:PASSWORD@HOST/PATH, without blanks, with both slashes"
+    return f"{without_credentials(text)}: {expected}"
 
 
 def _matching(text: str) -> Iterator[Input]:

@@ -321,7 +321,8 @@ class Counter(Protocol):
 
     `update(result)` is called for every frame in turn, also for those that the engine passed over, whose objects the
     tracker carried; it returns the running totals and what is new with this frame. `totals()` are those of the last
-    `update`. `state()` and `restore(state)` as a tracker's.
+    `update`. `state()` and `restore(state)` as a tracker's. One that remembers tracks may have `new_run()`, which is
+    called after a `restore` in another run: there the ids of tracks mean others, and time begins anew.
     """
 
     def update(self, result: Result) -> tuple[Totals, tuple[Mapping[str, Any], ...]]: ...

@@ -1,9 +1,14 @@
-"""What was probably meant by a word that is none of those there are."""
+"""What was probably meant by a word that is none of those there are, and words that can be written."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+def writable(name: str) -> str:
+    """A name from the file system as text that every file and peer takes: bytes that are no UTF-8 become `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -265,6 +265,28 @@ OUTPUTS = (
 )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/b=rtsp://u:sesame@camera/1",
+        " rtsp://u:sesame@camera/1",
+        "x= rtsp://u:sesame@camera/1",
+        "rtsp:/u:sesame@camera/1",
+        "x=rtsp:u:sesame@camera/1",
+        "x=rtsp//u:sesame@camera/1",
+    ],
+)
+def test_a_slip_in_an_address_is_said_without_its_password(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        [given for given in expand([text]) if given.problem]
+    assert "sesame" not in str(error.value) and "camera/1" in str(error.value)
+
+
+def test_of_an_output_by_rtmp_its_key_is_not_shown() -> None:
+    output = Output.parse("rtmp://user:secret@host/live/key")
+    assert output.text == "rtmp://host/…" and output.path == "rtmp://user:secret@host/live/key"
+
+
 def test_an_output_elsewhere_keeps_its_variables_and_shows_no_password() -> None:
     output = Output.parse("rtsp://user:${PASSWORD}@host/{stem}")
     assert output.path == "rtsp://user:${PASSWORD}@host/{stem}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,8 +20,14 @@ from streamseg.spelling import expand
 from streamseg.types import InputError, UsageError
 from streamseg.words import nearest
 
+OWN_TEXTS = {"yolo": ("train", "val"), "labelstudio": ("labelstudio_setup",)}
+"""The .txt files that formats write beside those that are called after videos."""
+
 OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel", "cluster")
 """Options that say nothing of the labels."""
+
+OF_THE_LABELS = ("formats", "min_score", "label_size", "classes", "pictures", "video")
+"""Options that say nothing of the looking."""
 
 
 def selection_of(request: AnnotateRequest) -> Selection:
@@ -78,6 +84,21 @@ def check_followed(request: AnnotateRequest, step: float) -> None:
                 f"--format {name}: it holds tracks, and over {step:.3g} s from frame to frame nothing is followed; "
                 "--track-all looks at the frames between too"
             )
+
+
+def check_names(request: AnnotateRequest, names: Collection[str]) -> None:
+    """UsageError where two files would be one: part files, or those of formats (MOTS calls its own after videos)."""
+    for name in names:
+        if f"{name}.part" in names:
+            raise UsageError(f"{name}.part: so the labels of {name} are called until they are whole; rename that video")
+    formats = formats_of(request.formats)
+    for other, taken in OWN_TEXTS.items():
+        for name in taken if "mots" in formats and other in formats else ():
+            if name in names:
+                raise UsageError(
+                    f"--format mots --format {other}: of the video {name} both write {name}.txt; "
+                    "write one of them into another folder"
+                )
 
 
 def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
@@ -149,10 +170,10 @@ def _listed(text: str) -> list[str]:
     """The lines of `@list.txt` that say something; a relative path is relative to the list."""
     path = Path(os.path.expanduser(text[1:]))
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UsageError(f"{text}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    named = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     return [line if buckets.is_address(line) else str(path.parent / line) for line in named]
 
 
@@ -162,8 +183,17 @@ def noted(request: AnnotateRequest) -> dict[str, Any]:
 
 
 def finishing(noted_request: Mapping[str, Any], request: AnnotateRequest) -> AnnotateRequest:
-    """The request that was kept, with what the one that finishes it says otherwise."""
+    """The request that was kept, with what the one that finishes it says otherwise.
+
+    UsageError for an option that says what is looked at, and how: that is done.
+    """
     told = {key: tuple(value) if isinstance(value, list) else value for key, value in noted_request.items()}
-    changes = ("formats", "min_score", "label_size", "classes", "pictures", "video")
-    given = {key: getattr(request, key) for key in changes}
-    return AnnotateRequest(**{**told, **{key: value for key, value in given.items() if value not in (None, (), False)}})
+    given = {
+        each.name: value
+        for each in fields(request)
+        if (value := getattr(request, each.name)) != each.default and each.name != "finish"
+    }
+    for name in given:
+        if name not in OF_THE_LABELS:
+            raise UsageError(f"--finish: expected options of the labels beside it, got --{name.replace('_', '-')}")
+    return AnnotateRequest(**{**told, **given})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from streamseg.annotate.asking import formats_of
@@ -105,6 +107,11 @@ class _Pictures:
     def describe(self, video: LabelledVideo) -> LabelledVideo:
         info = self._source.info
         size = (info.width, info.height)
+        if abs(info.width * video.height - info.height * video.width) > max(size):  # labels may have been scaled down
+            raise InputError(
+                f"{info.path}: it has {info.width}x{info.height} pixels, "
+                f"but the labels are of {video.width}x{video.height}"
+            )
         return LabelledVideo(
             video.name,
             info.path,
@@ -141,6 +148,15 @@ def _described(path: Path) -> tuple[dict[str, LabelledVideo], list[str]]:
             )
         elif now[0] <= stream.last[0]:
             raise InputError(f"{path}: frame {now[0]} of {stream.name} stands behind frame {stream.last[0]}")
+        elif now[1] < stream.last[1]:
+            raise InputError(
+                f"{path}: frame {now[0]} of {stream.name} is at {now[1]} s, before the one at {stream.last[1]} s"
+            )
+        elif (record["width"], record["height"]) != (stream.width, stream.height):
+            raise InputError(
+                f"{path}: frame {now[0]} of {stream.name} has {record['width']}x{record['height']} pixels, "
+                f"those before {stream.width}x{stream.height}"
+            )
         stream.last = now
         stream.times.append(now)
     if not streams:
@@ -162,7 +178,10 @@ def _rate(measured: float) -> Fraction:
     """The rate that was meant: a whole number or one of television's, such as 30000/1001, if one is near enough."""
     usual = (Fraction(round(measured)), Fraction(round(measured * 1.001) * 1000, 1001))
     nearest = min(usual, key=lambda rate: abs(rate - measured))
-    return nearest if abs(nearest - measured) < NEAR * measured else Fraction(measured).limit_denominator(RATES)
+    if abs(nearest - measured) < NEAR * measured:
+        return nearest
+    # of less than a frame in a quarter of an hour, the time between two
+    return Fraction(measured).limit_denominator(RATES) or 1 / Fraction(1 / measured).limit_denominator(RATES)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -179,17 +198,48 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
-        kinds = {"stream": str, "index": int, "time": int | float, "width": int, "height": int, "objects": list}
-        for name, kind in kinds.items():
-            if not isinstance(record[name], kind):
-                raise ValueError(f"{name}: expected {kind}, got {record[name]!r}")
+        for name, (words, is_right) in FIELDS.items():
+            if not is_right(record[name]):
+                raise ValueError(f"{name}: expected {words}, got {str(record[name])[:60]!r}")
+        if not _is_below(record["stream"]):
+            raise ValueError(f"stream: expected a name that a file can have, got {record['stream']!r}")
         for item in record["objects"]:
             if list(item["mask"]["size"]) != [record["height"], record["width"]]:
                 raise ValueError(f"mask: expected the size of the picture, got {item['mask']['size']}")
+            if not isinstance(item["mask"]["counts"], str):
+                raise ValueError("mask: expected COCO's compressed run lengths, a text")
             lengths(item["mask"])
+            if not item["class"] or not 0 <= item["score"] <= 1:
+                raise ValueError(f"expected a class and a score from 0 to 1, got {item['class']!r}, {item['score']!r}")
+            x1, y1, x2, y2 = item["box"]
+            if x2 < x1 or y2 < y1:
+                raise ValueError(f"box: expected [x1, y1, x2, y2] with x1 ≤ x2 and y1 ≤ y2, got {item['box']}")
         from_record(record, ["background", *dict.fromkeys(item["class"] for item in record["objects"])])
     except KeyError as error:
         raise InputError(f"{where}: {error} is missing") from error
-    except (ValueError, TypeError, InputError) as error:
+    except RecursionError:
+        raise InputError(f"{where}: expected a record of `run` or `annotate`, got lists within lists") from None
+    except (ValueError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{where}: expected a record of `run` or `annotate` ({error})") from error
     return record
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < 2**31
+
+
+FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "stream": ("a text", lambda value: isinstance(value, str)),
+    "index": ("a whole number from 0 up", partial(_is_whole, least=0)),
+    "time": ("seconds", lambda value: type(value) in (int, float) and math.isfinite(value)),
+    "width": ("pixels", partial(_is_whole, least=1)),
+    "height": ("pixels", partial(_is_whole, least=1)),
+    "objects": ("a list", lambda value: isinstance(value, list)),
+}
+"""What a record has at least, in words and as a check."""
+
+
+def _is_below(name: str) -> bool:
+    """Whether files that are called so lie in the folder that they are written into."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

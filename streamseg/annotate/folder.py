@@ -24,6 +24,10 @@ KEPT = ".streamseg"
 
 
 JOB = "job.json"
+JOB_VERSION = 1
+JOB_KEYS = {"videos", "pins", "request"}
+"""What it holds beside its version."""
+
 CHUNKS = "chunks"
 
 
@@ -141,6 +145,8 @@ class Folder:
             if text is None:
                 return None
             asked: dict[str, Any] = json.loads(text)
+            if not isinstance(asked, dict) or asked.get("version") != JOB_VERSION or not asked.keys() >= JOB_KEYS:
+                raise ValueError(f"expected what a job of version {JOB_VERSION} was asked to do")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from streamseg.annotate.asking import (
     check_classes,
     check_followed,
     check_formats,
+    check_names,
     engine_of,
     finishing,
     formats_of,
@@ -21,7 +22,7 @@ from streamseg.annotate.asking import (
     videos_of,
 )
 from streamseg.annotate.chunks import Run
-from streamseg.annotate.folder import Folder
+from streamseg.annotate.folder import JOB_VERSION, Folder
 from streamseg.annotate.manifest import Manifest
 from streamseg.annotate.ordering import Order, Passed, Video
 from streamseg.annotate.report import AnnotationSummary, VideoSummary
@@ -54,7 +55,13 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
     check_formats(request)
     if request.cluster is not None:
         cluster.check(request.cluster, shard=request.shard)
+    if request.overwrite and request.shard is not None:
+        raise UsageError(
+            "--overwrite: with --shard it would forget what the other parts have found; "
+            "remove the folder before the parts begin"
+        )
     paths, refused = videos_of(request)
+    check_names(request, paths)
     with folder.taken(shard=request.shard), Manifest(folder.path) as manifest:
         if request.overwrite:
             folder.clear()
@@ -64,7 +71,7 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
         pins = work.pins_of(engine, component, selection, tiles=request.tiles)
         stock = Stock(folder, manifest, selection=selection, pins=pins)
         videos = {name: path if isinstance(path, str) else str(path.absolute()) for name, path in paths.items()}
-        folder.ask({"version": 1, "videos": videos, "pins": pins, "request": noted(request)})
+        folder.ask({"version": JOB_VERSION, "videos": videos, "pins": pins, "request": noted(request)})
         job = _Job(request, stock, progress, errors=refused)
         job.find(paths)
         job.look(engine, component)
@@ -85,6 +92,7 @@ def _finish(request: AnnotateRequest, progress: Progress | None) -> AnnotationSu
         raise UsageError(f"--finish {folder}: no annotation was begun in this folder")
     again = finishing(asked["request"], request)
     check_formats(again)
+    check_names(again, asked["videos"])
     check_classes(again, asked["pins"]["classes"])
     with folder.taken(), Manifest(folder.path) as manifest:
         stock = Stock(folder, manifest, selection=_looked_at(again), pins=asked["pins"])

@@ -24,6 +24,7 @@ from streamseg import zoo
 from streamseg.annotate.chunks import Chunk, Cut
 from streamseg.annotate.recordings import Ended
 from streamseg.types import InputError, OutputError
+from streamseg.words import writable
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Manifest:
             self._database.execute("INSERT INTO job VALUES (?)", (json.dumps(pins),))
 
     def entry(self, video: str) -> Entry | None:
-        found = self._database.execute("SELECT identity, cut, error FROM videos WHERE name = ?", (_key(video),))
+        found = self._database.execute("SELECT identity, cut, error FROM videos WHERE name = ?", (writable(video),))
         row = found.fetchone()
         if row is None:
             return None
@@ -119,18 +120,18 @@ class Manifest:
         with self._writing():
             self._database.execute(
                 "INSERT OR REPLACE INTO videos VALUES (?, ?, ?, ?)",
-                (_key(video), json.dumps(entry.identity.to_json()), described, entry.error),
+                (writable(video), json.dumps(entry.identity.to_json()), described, entry.error),
             )
 
     def chunks(self, video: str) -> dict[int, Ended]:
         """The chunks of a video that are done, by number."""
         rows = self._database.execute(
-            "SELECT number, frames, next_index, bytes FROM chunks WHERE video = ?", (_key(video),)
+            "SELECT number, frames, next_index, bytes FROM chunks WHERE video = ?", (writable(video),)
         )
         return {row[0]: Ended(video, *row) for row in rows}
 
     def add(self, ended: Ended) -> None:
-        row = (_key(ended.video), ended.number, ended.num_frames, ended.next_index, ended.num_bytes)
+        row = (writable(ended.video), ended.number, ended.num_frames, ended.next_index, ended.num_bytes)
         with self._writing():
             self._database.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)", row)
 
@@ -138,9 +139,9 @@ class Manifest:
         """A chunk, or all of a video's, is to be done again."""
         with self._writing():
             if number is None:
-                self._database.execute("DELETE FROM chunks WHERE video = ?", (_key(video),))
+                self._database.execute("DELETE FROM chunks WHERE video = ?", (writable(video),))
             else:
-                self._database.execute("DELETE FROM chunks WHERE video = ? AND number = ?", (_key(video), number))
+                self._database.execute("DELETE FROM chunks WHERE video = ? AND number = ?", (writable(video), number))
 
     def clear(self) -> None:
         """Forget the whole job."""
@@ -201,11 +202,6 @@ def _ready(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def _key(video: str) -> str:
-    """A name that is no UTF-8 as SQLite can hold it."""
-    return video.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _described(cut: Cut) -> dict[str, Any]:

@@ -254,7 +254,8 @@ def _work(connection: Connection, looking: Looking, threads: int) -> None:
     """The whole work of a process."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it ended before that was heard of
+    leader = multiprocessing.parent_process()
+    if leader is None or os.getppid() != leader.pid:  # it ended before that was heard of
         return
     try:
         engine = build(looking.engine, tiles=looking.tiles, threads=threads)

@@ -29,23 +29,24 @@ S = TypeVar("S", bound=Seen)
 class Tracks(dict[int, S], Generic[S]):
     """What is remembered of every track that has not ended, by its id.
 
-    time, size: of the last frame, None before the first
+    time, size: of the last frame, None before the first · anew: the next frame is of another run, whatever its time
     """
 
     def __init__(self, known: Mapping[int, S] | None = None) -> None:
         super().__init__(known or {})
         self.time: float | None = None
         self.size: tuple[int, int] | None = None
+        self.anew = False
 
     def ended(self, frame: Frame, *, in_sight: Collection[int], patience: float) -> list[tuple[int, S]]:
         """Forgets the tracks that have ended before this frame, and returns them.
 
-        All have where the time steps back, as it does in a new run that was given the numbers of an earlier one, and
-        where the picture gets another size. Else those have that are not in sight and were not for longer than
+        All have in a new run that was given the numbers of an earlier one, where the time steps back, and where the
+        picture gets another size. Else those have that are not in sight and were not for longer than
         `patience`; one that is in sight goes on, however far apart the frames are.
         """
         anew = self.runs_back(frame) or self.size not in (None, (frame.width, frame.height))
-        self.time, self.size = frame.time, (frame.width, frame.height)
+        self.time, self.size, self.anew = frame.time, (frame.width, frame.height), False
         gone = [
             track
             for track, seen in self.items()
@@ -70,7 +71,7 @@ class Tracks(dict[int, S], Generic[S]):
 
     def runs_back(self, frame: Frame) -> bool:
         """Whether the frame is of another clock than those before."""
-        return self.time is not None and frame.time < self.time
+        return self.time is not None and (self.anew or frame.time < self.time)
 
 
 def confirmed(result: Result, classes: Collection[str] | None) -> Instances:

@@ -110,6 +110,10 @@ class Line:
             tracks = Tracks.from_state(fields, _track)
         self._counts, self._tracks = counts, tracks
 
+    def new_run(self) -> None:
+        """What follows is of another run: the ids of its tracks mean others, and its clock begins anew."""
+        self._tracks.anew = True
+
     def _crossed(self, instances: Instances, i: int, step: Step, direction: str) -> Mapping[str, Any]:
         """Counts one crossing: its event."""
         class_name = instances.class_names[instances.class_ids[i]]

@@ -15,8 +15,8 @@ NAME, VERSION = "counter per_class", 1
 class PerClass:
     """Running totals `{"objects": {class name: confirmed tracks}}`, classes in the order of their first appearance.
 
-    A track is counted once, in the frame where it is confirmed (`track_ids` at least 0). Where time steps back, as it
-    does in a new run that was given the numbers of an earlier one, the ids of tracks mean others. It makes no events.
+    A track is counted once, in the frame where it is confirmed (`track_ids` at least 0). In a new run that was given
+    the numbers of an earlier one, and where time steps back, the ids of tracks mean others. It makes no events.
     """
 
     def __init__(self) -> None:
@@ -52,6 +52,10 @@ class PerClass:
             counted = _Numbers.from_state(fields["counted"])
             time = None if fields["time"] is None else float(fields["time"])
         self._counts, self._counted, self._time = counts, counted, time
+
+    def new_run(self) -> None:
+        """What follows is of another run: the ids of its tracks mean others."""
+        self._counted, self._time = _Numbers(), None
 
 
 class _Numbers:

@@ -66,8 +66,9 @@ class Zone:
             before = self._tracks.get(track)
             if before is None and shares[i] < ENTERS:
                 continue
-            entered = frame.time if before is None else before.entered
-            inside = _Inside(frame.time, entered, names[i], scores[i], tuple(points[i]))
+            # of the class as which it entered, whatever it is called by now: each leaves where it was counted
+            entered, name = (frame.time, names[i]) if before is None else (before.entered, before.class_name)
+            inside = _Inside(frame.time, entered, name, scores[i], tuple(points[i]))
             if shares[i] < LEAVES:
                 del self._tracks[track]
                 events.append(self._left(track, inside, frame.time))
@@ -102,6 +103,10 @@ class Zone:
             }
             tracks = Tracks.from_state(fields, _inside)
         self._counts, self._tracks = counts, tracks
+
+    def new_run(self) -> None:
+        """What follows is of another run: the ids of its tracks mean others, and its clock begins anew."""
+        self._tracks.anew = True
 
     def _entered(self, track: int, inside: _Inside) -> dict[str, Any]:
         self._counts.setdefault(inside.class_name, {"entered": 0, "left": 0})["entered"] += 1

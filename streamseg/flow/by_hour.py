@@ -8,6 +8,7 @@ import threading
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Any, Literal
 
 from streamseg.flow.events import wall_time
@@ -103,12 +104,17 @@ class ByHour:
         return datetime.fromtimestamp(at - past.total_seconds(), self.zone).astimezone(self.zone)
 
     def _every_hour(self) -> Iterator[int]:
-        """The beginnings of all hours from the first to the last one, those without a count too."""
-        if self._counts:
-            hour, last = min(self._counts), max(self._counts)
-            while hour <= last:
-                yield hour
-                hour += 3600
+        """The beginnings of all hours from the first to the last one, those without a count too.
+
+        Where the clock was put half an hour on, hours begin at another minute from there. A gap of more hours than are
+        remembered, of a clock that was wrong, stays a gap.
+        """
+        counted = sorted(self._counts)
+        yield from counted[:1]
+        for before, hour in pairwise(counted):
+            if hour - before <= 3600 * self.hours:
+                yield from range(before + 3600, hour, 3600)
+            yield hour
 
 
 class Hours:

@@ -45,6 +45,8 @@ class Keeper:
         self.path = Path(path)
         if self.path.is_dir():
             raise UsageError(f"{self.path}: expected a file to keep the counts in, got a folder")
+        if self.path.exists() and not self.path.is_file():
+            raise UsageError(f"{self.path}: expected a file to keep the counts in, got a device")
         self._parts = {stream: dict(_named(parts)) for stream, parts in streams.items()}
         self._states: dict[str, dict[str, State]] = {}
         self._totals: dict[str, Totals] = {}
@@ -157,6 +159,7 @@ class Keeper:
             self._keep_aside(f"{self.path}: {stream}, {name}: {error}")
         else:
             self._states[stream][name] = state
+            getattr(part, "new_run", lambda: None)()
 
     def _keep_aside(self, why: str) -> None:
         """Copy the file to a name of its own, so that nothing is lost by what is written next."""

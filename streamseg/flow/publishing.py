@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import threading
 import time
 import uuid
 from collections import Counter as Tally
@@ -85,6 +86,7 @@ class Publishing:
         self._deliveries: tuple[Delivery, ...] = ()
         self._threads = Threads()
         self._told: dict[str, _Told] = {}
+        self._telling = threading.RLock()  # around it: results come from a stream's thread, states from its source's
 
     @property
     def statuses(self) -> tuple[OutputStatus, ...]:
@@ -128,11 +130,12 @@ class Publishing:
     def on_result(self, result: Result) -> None:
         for event in result.events:
             self._put_event(event, result)
-        told = self._told.setdefault(result.frame.stream, _Told())
-        if not result.frame.damaged:  # of which nothing is known
-            told.newest = result.counts, result.instances
-        if result.events or self._clock() - told.at >= SECONDS_BETWEEN_COUNTS:
-            self._put_counts(result.frame.stream)
+        with self._telling:
+            told = self._told.setdefault(result.frame.stream, _Told())
+            if not result.frame.damaged:  # of which nothing is known
+                told.newest = result.counts, result.instances
+            if result.events or self._clock() - told.at >= SECONDS_BETWEEN_COUNTS:
+                self._put_counts(result.frame.stream)
 
     def on_state(self, stream: str, state: SourceState) -> None:
         at = time.time() - (time.monotonic() - state.since)
@@ -170,19 +173,20 @@ class Publishing:
 
     def _put_counts(self, stream: str) -> None:
         """The stream's totals, if they are others than those that were told last."""
-        told = self._told.get(stream)
-        if told is None or told.newest is None:
-            return
-        newest, told.newest, told.at = told.newest, None, self._clock()
-        try:
-            told.tracked |= bool((newest[1].track_ids >= 0).any())
-            counts = _counts(*newest, tracked=told.tracked)
-        except OutputError as error:
-            log.error("%s: totals were not published: %s", stream, error)
-            return
-        if counts != told.counts:
-            told.counts = counts
-            self._put(Message("counts", stream, counts))
+        with self._telling:
+            told = self._told.get(stream)
+            if told is None or told.newest is None:
+                return
+            newest, told.newest, told.at = told.newest, None, self._clock()
+            try:
+                told.tracked |= bool((newest[1].track_ids >= 0).any())
+                counts = _counts(*newest, tracked=told.tracked)
+            except OutputError as error:
+                log.error("%s: totals were not published: %s", stream, error)
+                return
+            if counts != told.counts:
+                told.counts = counts
+                self._put(Message("counts", stream, counts))
 
 
 def _spool(publisher: Publisher, *, capacity: int) -> Spool:

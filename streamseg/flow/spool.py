@@ -10,7 +10,8 @@ import re
 import sqlite3
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -47,8 +48,8 @@ class _Held:
 class Spool:
     """A queue of events: any thread adds, one takes. What the disk does not take waits in memory.
 
-    path: None for memory alone; where another run has that file, this one takes NAME-2 · capacity: for one more, the
-    oldest goes · found: how many an earlier run left there
+    path: None for memory alone; where another run has that file, this one takes NAME-2, and what is left there the next
+    run takes over · capacity: for one more, the oldest goes · found: how many earlier runs left
     """
 
     def __init__(self, path: Path | None, *, capacity: int) -> None:
@@ -60,6 +61,8 @@ class Spool:
         self._problem = ""
         self.path: Path | None
         self.path, self._database = (None, _opened(":memory:")) if path is None else _first_free(path)
+        if self.path is not None:
+            _take_over(path or self.path, self.path, self._database)
         self.found = self._rows = int(self._database.execute("SELECT count(*) FROM waiting").fetchone()[0])
 
     def __len__(self) -> int:
@@ -162,9 +165,29 @@ def default_file(target: str) -> Path:
     )
 
 
+def _candidates(path: Path) -> Iterator[Path]:
+    """The files that runs at a time have."""
+    yield path
+    for number in range(2, MOST_RUNS + 1):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _take_over(first: Path, own: Path, database: sqlite3.Connection) -> None:
+    """Add to our own file what lies in those that runs beside an earlier one left, and that no run has now."""
+    for path in _candidates(first):
+        if path == own or not path.exists():
+            continue
+        try:
+            with closing(_opened(str(path))) as other, database:
+                rows = other.execute("SELECT id, stream, body FROM waiting ORDER BY number").fetchall()
+                database.executemany("INSERT INTO waiting (id, stream, body) VALUES (?, ?, ?)", rows)
+            path.unlink()
+        except (sqlite3.Error, OSError) as error:  # another run has it, or it is damaged: its own run will see
+            log.debug("%s is left alone: %s", path, error)
+
+
 def _first_free(path: Path) -> tuple[Path, sqlite3.Connection]:
-    for number in range(1, MOST_RUNS + 1):
-        candidate = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    for candidate in _candidates(path):
         try:
             return candidate, _opened_file(candidate)
         except BlockingIOError:

@@ -268,7 +268,8 @@ class Flow:
         counts = merged(totals for totals, _ in updates)
         events = [event for _, events in updates for event in events]
         self.num_events += len(events)
-        return replace(result, counts=counts, events=completed(events, result.frame, live=self.live))
+        told = completed(events, result.frame, live=self.live, path=self.stream.source.info.path)
+        return replace(result, counts=counts, events=told)
 
     def put_out(self, result: Result) -> None:
         """Give the result to every sink."""
@@ -373,7 +374,7 @@ class Flow:
         return StreamSummary(
             read=self.num_read,
             written=self.num_written,
-            dropped=dict(Tally(getattr(source, "drops", {})) + self.lane.dropped + self.dropped),
+            dropped=dict(_copied(getattr(source, "drops", {})) + _copied(self.lane.dropped) + _copied(self.dropped)),
             seconds=0.0 if self.began is None else (self.ended or now) - self.began,
             stages=stages,
             totals=self.last.counts if self.last else {},
@@ -386,6 +387,11 @@ class Flow:
             error=self.error if self.began is not None else "not started",
             exception=self.failure.error if self.failure else None,
         )
+
+
+def _copied(tally: Mapping[str, int]) -> Tally[str]:
+    """A tally as it is now; adding up the one that another thread counts in fails where that finds a new cause."""
+    return Tally(dict(tally))
 
 
 def _put_out(sinks: Sequence[Sink | Outbox], result: Result) -> None:

@@ -9,13 +9,14 @@ only where moving the points makes the same polygon.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax import saxutils
 
 import numpy as np
 
@@ -34,6 +35,18 @@ _SAME = 0.005
 
 _LONGEST = 64
 """Frames that may be left out in a row."""
+
+
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML has not, however they are written."""
+
+
+def _text(name: str) -> str:
+    return saxutils.escape(_NO_XML.sub("\ufffd", name))
+
+
+def _attribute(name: str) -> str:
+    return saxutils.quoteattr(_NO_XML.sub("\ufffd", name))
 
 
 class Cvat:
@@ -93,7 +106,7 @@ class Cvat:
 def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str) -> str:
     """All that stands before the shapes. The size is that of the labels: shapes are in its pixels."""
     labels = "".join(
-        f"<label><name>{escape(name)}</name><type>{kind}</type><attributes></attributes></label>\n"
+        f"<label><name>{_text(name)}</name><type>{kind}</type><attributes></attributes></label>\n"
         for name in class_names
     )
     frames = video.num_frames
@@ -102,11 +115,11 @@ def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str) -> str
     source = video.path.name if video.path is not None else video.name
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta>\n<task>\n'
-        f"<name>{escape(video.name)}</name>\n{length}{last}"
+        f"<name>{_text(video.name)}</name>\n{length}{last}"
         f"<mode>{'interpolation' if kind == 'polygon' else 'annotation'}</mode>\n"
         f"<labels>\n{labels}</labels>\n"
         f"<original_size>\n<width>{video.width}</width>\n<height>{video.height}</height>\n</original_size>\n"
-        f"<source>{escape(source)}</source>\n</task>\n</meta>\n"
+        f"<source>{_text(source)}</source>\n</task>\n</meta>\n"
     )
 
 
@@ -155,7 +168,7 @@ class _Tracks:
         for number in sorted(self._running):
             self._stop(number, outside=beyond)
         for track in self.spool.tracks():
-            self._file.write(f'<track id="{track.number}" label={quoteattr(track.class_name)} source="auto">\n')
+            self._file.write(f'<track id="{track.number}" label={_attribute(track.class_name)} source="auto">\n')
             for _, text in self.spool.texts(track.number):
                 self._file.write(text)
             self._file.write("</track>\n")
@@ -232,7 +245,7 @@ class _Masks:
         name = frame.picture or f"frame_{frame.index:06d}"
         shapes = [self._shape(label) for label in frame.labels]
         self._file.write(
-            f'<image id="{frame.index}" name={quoteattr(name)} width="{self._video.width}" '
+            f'<image id="{frame.index}" name={_attribute(name)} width="{self._video.width}" '
             f'height="{self._video.height}">\n{"".join(shapes)}</image>\n'
         )
 
@@ -243,7 +256,7 @@ class _Masks:
             return ""
         lengths = ", ".join(map(str, outlines.row_lengths(inside).tolist()))
         return (
-            f'<mask label={quoteattr(label.class_name)} source="auto" occluded="0" rle="{lengths}" left="{left}" '
+            f'<mask label={_attribute(label.class_name)} source="auto" occluded="0" rle="{lengths}" left="{left}" '
             f'top="{top}" width="{inside.shape[1]}" height="{inside.shape[0]}" z_order="0"></mask>\n'
         )
 

@@ -21,12 +21,20 @@ class AppendFile:
     """Lines are added at its end by one run at a time; each is on the disk when `append` returns.
 
     header: the line that it begins with, if any · is_ours: whether a file that is there already begins like one of ours
+    · is_whole: whether a last line that has no end lacks nothing else
     """
 
-    def __init__(self, path: Path, *, header: bytes = b"", is_ours: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        header: bytes = b"",
+        is_ours: Callable[[bytes], bool],
+        is_whole: Callable[[bytes], bool] = lambda line: False,
+    ) -> None:
         self.path = path
         self._header = header
-        self._is_ours = is_ours
+        self._is_ours, self._is_whole = is_ours, is_whole
         self._descriptor: int | None = None
 
     def open(self) -> None:
@@ -87,7 +95,9 @@ class AppendFile:
         half = tail.rpartition(b"\n")[2]
         if len(half) == LONGEST:
             raise UsageError(f"{self.path}: expected lines of text")
-        if half:
+        if half and self._is_whole(half):
+            _write(descriptor, b"\n")
+        elif half:
             os.ftruncate(descriptor, size - len(half))
             log.warning("%s: the half of a line that a killed run left was removed: %r", self.path, half[:300])
 

@@ -25,7 +25,7 @@ class Jsonl:
             raise UsageError(f"expected a file ending in .jsonl, got {str(path)!r}")
         self.target = str(path)
         self.thumbnails = thumbnails
-        self._file = AppendFile(self.path, is_ours=lambda first: first == b"{")
+        self._file = AppendFile(self.path, is_ours=lambda first: first == b"{", is_whole=_is_json)
 
     def __enter__(self) -> Self:
         self._file.open()
@@ -38,6 +38,14 @@ class Jsonl:
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(message: Message) -> bytes:

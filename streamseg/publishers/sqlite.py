@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -48,6 +49,7 @@ class Sqlite:
         self.target = str(path)
         self.thumbnails = thumbnails
         self._database: sqlite3.Connection | None = None
+        self._place: os.stat_result | None = None
 
     def __enter__(self) -> Self:
         with self._errors():
@@ -58,21 +60,33 @@ class Sqlite:
             except (UsageError, sqlite3.Error):
                 self.__exit__()
                 raise
+            self._place = os.stat(self.path)
         return self
 
     def send(self, messages: Sequence[Message]) -> None:
+        if self._is_elsewhere():
+            self.__exit__()
+            self.__enter__()
         assert self._database is not None, "entering opens the file"
         events = [(*row(each.body), _thumbnail(each.body)) for each in messages if each.kind == "event"]
         totals = [each for message in messages if message.kind == "counts" for each in _totals(message)]
         with self._errors(), self._database:
             self._database.executemany(_insert("events", len(COLUMNS) + 1, "OR IGNORE"), events)
             self._database.executemany(_insert("totals", 6, "OR REPLACE"), totals)
+        with suppress(sqlite3.Error):  # so that the file alone is whole, wherever it is moved; a reader may prevent it
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def __exit__(self, *exc: object) -> None:
         database, self._database = self._database, None
         if database is not None:
             with suppress(sqlite3.Error):
                 database.close()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether the file was moved away or removed since it was opened."""
+        assert self._place is not None, "entering opens the file"
+        with self._errors():
+            return not self.path.exists() or not os.path.samestat(os.stat(self.path), self._place)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()

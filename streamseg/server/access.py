@@ -82,7 +82,7 @@ class Tries:
         """One wrong try more."""
         network = _network(address)
         num, _ = self._wrong.pop(network, (0, 0.0))
-        self._wrong[network] = num + 1, time.monotonic() + min(2.0**num, LONGEST_DELAY)
+        self._wrong[network] = num + 1, time.monotonic() + min(2.0 ** min(num, 60), LONGEST_DELAY)
         if len(self._wrong) > MOST_ADDRESSES:
             self._wrong.popitem(last=False)
 

@@ -17,6 +17,7 @@ from typing import Self
 
 import uvicorn
 
+from streamseg.addresses import without_credentials
 from streamseg.buffer import Failure, Threads
 from streamseg.server.access import Gate, is_loopback, own_names, read_token
 from streamseg.server.api import PAGE, application
@@ -38,7 +39,8 @@ def parse_address(text: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT` or `[::1]:PORT`; port 0 is any that is free. Raises UsageError."""
     shape = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/\[\]@]+)):(\d{1,5})", text)
     if shape is None or int(shape[3]) > 65535:
-        raise UsageError(f"web address: expected HOST:PORT such as {DEFAULT_ADDRESS} or [::1]:8080, got {text!r}")
+        got = without_credentials(text)
+        raise UsageError(f"web address: expected HOST:PORT such as {DEFAULT_ADDRESS} or [::1]:8080, got {got!r}")
     return shape[1] or shape[2], int(shape[3])
 
 

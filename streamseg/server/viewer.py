@@ -75,9 +75,12 @@ class Viewer:
 
     async def _listen(self) -> None:
         while True:
-            text = await self._socket.receive_text()
             try:
-                self._watch(Watch.model_validate_json(text))
+                text = await self._socket.receive_text()
+            except KeyError:  # bytes
+                text = ""
+            try:
+                self._watch(Watch.model_validate_json(text or ""))
             except ValidationError as error:
                 reason = f'expected {{"watch": [NAME, …], "width": 640}}: {error.errors()[0]["msg"]}'
                 await self._socket.close(WRONG_MESSAGE, reason.encode()[:120].decode(errors="ignore"))

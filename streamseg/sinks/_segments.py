@@ -149,10 +149,10 @@ class Segments:
         sink.__enter__()
         try:
             sink.start(replace(self._info, width=width, height=height, metadata=metadata))
+            self._sweep()
         except BaseException:
             sink.__exit__(*sys.exc_info())
             raise
-        self._sweep()
         return _Recording(sink, frame.time, (width, height), last=frame.time)
 
     def _finish(self) -> None:

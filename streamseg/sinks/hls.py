@@ -72,6 +72,8 @@ class Hls:
     ) -> None:
         if not str(path):
             raise UsageError("hls: expected a folder, as in hls:FOLDER")
+        if "%" in str(path):
+            raise UsageError(f"hls: {path}: expected a folder without %, which stands for the number of a segment")
         self._encoding = LiveEncoding(codec, quality=quality, preset=preset, container="hls")
         self._folder = Path(path).expanduser()
         self.path = self._folder / PLAYLIST

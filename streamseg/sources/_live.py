@@ -251,7 +251,7 @@ class Live:
         seconds = STALLED_AFTER
         while not self._left.wait(seconds):
             with self._telling:
-                if self.state.name == "live":
+                if self.state.name == "live" and not self._stopped.is_set():
                     self._note_silence()
             left = self._whole_at + STALLED_AFTER - self._timing.clock()  # until the last picture will be that old
             seconds = left if left > 0 else STALLED_AFTER

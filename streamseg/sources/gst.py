@@ -145,6 +145,7 @@ def _connect(line: Line, stopped: threading.Event, *, timeout: float) -> Generat
         while not stopped.is_set():
             sample = sink.try_pull_sample(int(_LOOK * _SECOND))
             if sample is not None:
+                _let_go(bus)
                 yield _arrival(sample)
                 since, patience = time.monotonic(), timeout
                 continue
@@ -190,6 +191,13 @@ def _mend(pipeline: Any, parent: Any, element: Any) -> None:
     for name in ("wait-for-keyframe", "request-keyframe"):
         if element.find_property(name):
             element.set_property(name, True)
+
+
+def _let_go(bus: Any) -> None:
+    """Forget what the pipeline says beside its end: nobody reads it, and it would pile up."""
+    kept = _gstreamer().MessageType.ERROR | _gstreamer().MessageType.EOS
+    while (message := bus.peek()) is not None and not message.type & kept:
+        bus.pop()
 
 
 def _is_over(bus: Any, line: Line) -> bool:

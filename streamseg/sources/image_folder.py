@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from streamseg.pictures import ENDINGS, pictures_in, too_many_pixels
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
+from streamseg.words import writable
 
 
 class ImageFolder:
@@ -48,7 +49,7 @@ class ImageFolder:
     ) -> None:
         self.path, self.names = Path(path), names
         self.start, self.end, self.stride = start or 0.0, end, stride
-        self.name = name or (self.path.stem if self.path.is_file() else self.path.resolve().name)
+        self.name = name or writable(self.path.stem if self.path.is_file() else self.path.resolve().name)
         if not 0 < fps <= 1000:
             raise UsageError(f"fps: expected more than 0 and at most 1000 pictures a second, got {fps:g}")
         if self.start < 0:

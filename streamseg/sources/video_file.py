@@ -23,6 +23,7 @@ from streamseg.seams import NEW_TRACK, Seams, telling
 from streamseg.sources._decoding import Decoding, rate_of, stated_rate, usual_interval
 from streamseg.sources._upright import turn_of, turned
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
+from streamseg.words import writable
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class VideoFile:
     ) -> None:
         self.path = Path(path)
         self.start, self.end, self.stride = start or 0.0, end, stride
-        self.name = name or self.path.stem
+        self.name = name or writable(self.path.stem)
         self.threads = max(1, min(4, _num_cores() // 2)) if threads is None else threads
         if self.start < 0:
             raise UsageError(f"start: expected 0 s or later, got {self.start:g}")

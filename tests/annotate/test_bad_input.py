@@ -9,11 +9,14 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from streamseg.annotate.folder import KEPT
+from streamseg.annotate.job import annotate
 from streamseg.annotate.manifest import Manifest
+from streamseg.annotate.request import AnnotateRequest
 from streamseg.types import OutputError, UsageError
 from tests.annotate.jobs import chunks, clip, frames, labels, run
 from tests.clips import damage_packets, make_clip, make_sound
@@ -329,6 +332,7 @@ def test_the_second_job_on_a_folder_is_refused(here: Path) -> None:
         ({"classes": ("cat",)}, "--classes: the model has no class 'cat'"),
         ({"output": ""}, "-o: expected the FOLDER"),
         ({"engine": "nothing"}, "no engine is called 'nothing'"),
+        ({"shard": (1, 2), "overwrite": True}, "--overwrite: with --shard it would forget what the other parts"),
     ],
     ids=str,
 )
@@ -345,6 +349,40 @@ def test_a_format_that_cannot_begin_is_named_and_the_others_leave_nothing(here: 
     with pytest.raises(UsageError, match="YOLO's readers look for the labels of pictures below a folder 'images'"):
         run("a.mp4", output="images/labels", formats=("coco", "voc", "yolo"))
     assert labels("images/labels") == {} and not list(Path("images/labels").rglob("*.part*"))
+
+
+@pytest.mark.parametrize(
+    ("videos", "formats", "expected"),
+    [
+        (("train.mp4", "a.mp4"), ("mots", "yolo"), "of the video train both write train.txt"),
+        (("val.mp4",), ("yolo", "mots"), "of the video val both write val.txt"),
+        (("labelstudio_setup.mp4",), ("labelstudio", "mots"), "both write labelstudio_setup.txt"),
+        (("a.mp4", "a.part.mp4"), ("csv",), "a.part: so the labels of a are called until they are whole"),
+    ],
+)
+def test_two_files_of_one_name_are_refused(
+    videos: tuple[str, ...], formats: tuple[str, ...], expected: str, here: Path
+) -> None:
+    for video in videos:
+        clip(here / video, num_frames=5)
+    with pytest.raises(UsageError, match=expected):
+        run(*videos, formats=formats)
+    run(*videos[:1], formats=formats[:1])
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[]", '{"version": 2, "videos": {}, "pins": {}, "request": {}}'])
+def test_what_another_version_was_asked_to_do_cannot_be_finished(text: str, here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    run("a.mp4", shard=(1, 1))
+    (here / "labels" / KEPT / "job.json").write_text(text)
+    with pytest.raises(UsageError, match=r"job.json: cannot be read \(expected what a job of version 1 was asked"):
+        annotate(AnnotateRequest(finish="labels"))
+
+
+def test_a_name_with_characters_that_xml_has_not_is_written_all_the_same(here: Path) -> None:
+    clip(here / "a\x01.mp4", num_frames=5)
+    run("a\x01.mp4", formats=("cvat",))
+    assert ElementTree.parse(here / "labels" / "a\x01.xml").findtext("meta/task/name") == "a\ufffd"
 
 
 def test_cameras_and_folders_of_pictures_are_no_inputs(here: Path) -> None:

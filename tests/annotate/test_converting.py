@@ -115,6 +115,19 @@ def test_pictures_come_from_the_video(here: Path) -> None:
     with pytest.raises(InputError, match="other.mp4: its frame 5 is not the one that the labels are of"):
         converted("labels/street.jsonl", format=PICTURES, video="other.mp4")
     assert Memory.last.frames == {}
+    make_clip(here / "upright.mp4", num_frames=20, width=48, height=64)
+    with pytest.raises(InputError, match="upright.mp4: it has 48x64 pixels, but the labels are of 32x24"):
+        converted("labels/street.jsonl", format=PICTURES, video="upright.mp4")
+
+
+def test_a_picture_every_two_hours_is_a_rate_too(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=3)
+    run("street.mp4")
+    path = here / "labels" / "street.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{json.dumps(record | {'time': 7200.0 * record['index']})}\n" for record in records))
+    converted(path)
+    assert Memory.last.videos[0].rate == Fraction(1, 7200)
 
 
 def changed(change: Callable[[dict[str, Any]], Any]) -> Callable[[list[str]], list[str]]:
@@ -132,6 +145,21 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "a list": (lambda lines: ["[]"], "line 1: expected a record"),
     "another tool's": (lambda lines: ['{"images": [], "annotations": []}'], "line 1: 'stream' is missing"),
     "twice": (lambda lines: [*lines, lines[-1]], "frame 4 of street stands behind frame 4"),
+    "above the folder": (changed(lambda record: record.update(stream="../../evil")), "a name that a file can have"),
+    "from the root": (changed(lambda record: record.update(stream="/tmp/evil")), "a name that a file can have"),
+    "no number": (changed(lambda record: record.update(time=float("nan"))), "time: expected seconds, got 'nan'"),
+    "without end": (changed(lambda record: record.update(time=float("inf"))), "time: expected seconds, got 'inf'"),
+    "a frame before the first": (changed(lambda record: record.update(index=-3)), "index: expected a whole number"),
+    "a frame beyond all": (changed(lambda record: record.update(index=2**40)), "index: expected a whole number"),
+    "time runs back": (changed(lambda record: record.update(time=-9.0)), "frame 1 of street is at -9.0 s, before"),
+    "plain run lengths": (
+        changed(lambda record: record["objects"][0]["mask"].update(counts=[1, 3071])),
+        "expected COCO's compressed run lengths",
+    ),
+    "a score above one": (changed(lambda record: record["objects"][0].update(score=5)), "a score from 0 to 1"),
+    "a class without a name": (changed(lambda record: record["objects"][0].update({"class": ""})), "expected a class"),
+    "a box inside out": (changed(lambda record: record["objects"][0].update(box=[9, 9, 1, 1])), "with x1 ≤ x2"),
+    "lists in lists": (lambda lines: [lines[0], "[" * 100_000], "line 2: expected a record of `run` or `annotate`"),
     "no mask": (changed(lambda record: record["objects"][0].pop("mask")), "line 2: 'mask' is missing"),
     "another size": (changed(lambda record: record.update(width=65)), "mask: expected the size of the picture"),
     "broken run lengths": (

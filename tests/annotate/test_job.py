@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -184,6 +185,34 @@ def test_parts_of_a_job_are_finished_together(here: Path) -> None:
     assert labels("shards") == {}
     finished = annotate(AnnotateRequest(finish="shards"))
     assert finished.exit_code == 0 and labels("shards") == labels("labels")
+
+
+def test_a_job_is_finished_with_other_options_of_its_labels_and_none_of_its_looking(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=8)
+    run("a.mp4", output="shards", shard=(1, 1), min_score=0.99)
+    annotate(AnnotateRequest(finish="shards"))
+    few = [len(record["objects"]) for record in frames("shards", "a")]
+    annotate(AnnotateRequest(finish="shards", min_score=0.0))
+    assert sum(few) < sum(len(record["objects"]) for record in frames("shards", "a"))
+    wrong: dict[str, Any] = {"every": 1.0, "stride": 2, "overwrite": True, "tiles": "2x2", "retry_failed": True}
+    for name, value in wrong.items():
+        with pytest.raises(
+            UsageError, match=f"expected options of the labels beside it, got --{name.replace('_', '-')}"
+        ):
+            annotate(AnnotateRequest(finish="shards", **{name: value}))
+
+
+def test_a_list_may_have_a_mark_of_its_encoding_and_remarks_anywhere(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=5)
+    (here / "list.txt").write_text("  # the first\na.mp4\n\n\t# and no more\n", encoding="utf-8-sig")
+    assert set(run("@list.txt").videos) == {"a"}
+
+
+def test_a_name_that_is_no_text_is_written_as_one(here: Path) -> None:
+    clip(here / os.fsdecode(b"caf\xe9.mp4"), num_frames=8)
+    formats = ("jsonl", "coco", "cvat", "youtube_vis", "mots", "csv")
+    assert set(run(os.fsdecode(b"caf\xe9.mp4"), formats=formats).videos) == {"caf\\xe9"}
+    assert frames("labels", "caf\\xe9")[0]["stream"] == "caf\\xe9"
 
 
 def test_a_job_is_not_finished_while_a_part_is_missing(here: Path) -> None:

@@ -125,3 +125,17 @@ def test_the_tracks_of_a_new_run_are_counted_beside_those_that_were_kept() -> No
 
 def at(result: Result, time: float) -> Result:
     return replace(result, frame=replace(result.frame, time=time))
+
+
+@pytest.mark.parametrize("time", [0.0, 0.1, 500.0])
+def test_a_new_run_counts_its_own_tracks_whatever_its_first_time(time: float) -> None:
+    before, after = PerClass(), PerClass()
+    before.update(at(seen([1, 2]), 0.1))
+    after.restore(json.loads(json.dumps(before.state())))
+    after.new_run()
+    assert after.update(at(seen([1, 2, 3]), time))[0] == {"objects": {"person": 5}}
+
+
+def test_a_number_without_end_is_a_damaged_state() -> None:
+    with pytest.raises(UsageError, match="the state of counter per_class is damaged"):
+        PerClass().restore({**PerClass().state(), "objects": {"person": float("inf")}})

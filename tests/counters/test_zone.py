@@ -273,6 +273,26 @@ def test_a_restart_anywhere_changes_nothing() -> None:
     assert whole.totals()["zones"]["shop"]["person"]["left"] > 20
 
 
+def test_an_object_that_becomes_another_leaves_as_what_it_entered() -> None:
+    inside, outside = [box(1)], [box(0)]
+    zone = Zone(name="shop", corners=SQUARE)
+    walk = [(0.0, inside, 1), (0.1, inside, 2), (0.2, outside, 2)]
+    said = counted(zone, [result(time, boxes, class_ids=[class_id]) for time, boxes, class_id in walk])
+    assert directions(said) == ["entered", "left"] and {event["class"] for event in said.events} == {"person"}
+    assert said.totals["zones"]["shop"] == {"person": {"now": 0, "entered": 1, "left": 1}}
+
+
+@pytest.mark.parametrize("time", [0, 6, 500])
+def test_a_new_run_is_one_whatever_its_first_time(time: float) -> None:
+    before, after = Zone(name="shop", corners=SQUARE), Zone(name="shop", corners=SQUARE)
+    counted(before, [result(6, [box(1), box(1)])])
+    after.restore(json.loads(json.dumps(before.state())))
+    after.new_run()
+    said = counted(after, [result(time, [box(1)]), result(time + 0.1, [box(1)])])
+    assert directions(said) == ["left ended", "left ended", "entered"]
+    assert {event["time"] for event in said.events} == {time}
+
+
 def test_who_was_inside_before_a_restart_has_left_with_the_first_frame_after_it() -> None:
     before, after = Zone(name="shop", corners=SQUARE), Zone(name="shop", corners=SQUARE)
     counted(before, [result(5, [box(1), box(1)]), result(6, [box(1), box(1)])])

@@ -128,3 +128,17 @@ def test_the_hours_of_a_live_stream_are_those_of_its_pictures_and_a_file_has_non
     assert 0 <= time.time() - 7200 - begins < 3601
     assert hours.csv("door").splitlines()[0] == "begins,lines gate person in"
     assert hours.csv("street") == hours.csv("nobody") == ""
+
+
+def test_counts_stay_when_hours_begin_at_another_minute() -> None:
+    before = told(("2026-11-21T08:10", 2), ("2026-11-21T09:10", 3))
+    after = ByHour(zone=ZoneInfo("Asia/Kolkata"))
+    after.restore(json.loads(json.dumps(before.state())))
+    after.add(at("2026-11-21T10:40"), {"objects": {"person": 7}})
+    assert sum(number for _, number in numbers(after)) == 7
+    assert numbers(after, "day") == [("2026-11-21", 7)]
+
+
+def test_of_a_clock_that_was_wrong_by_years_no_row_an_hour_is_made() -> None:
+    heard = told(("1970-01-01T00:10", 1), ("2026-11-21T08:10", 3), ("2026-11-21T10:10", 4))
+    assert [number for _, number in numbers(heard)] == [1, 2, 0, 1]

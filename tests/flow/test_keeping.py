@@ -56,6 +56,25 @@ def test_totals_go_on_where_the_last_run_left_them_line_by_line(tmp_path: Path) 
     assert totals["yard"] == {"objects": {"person": 4}}
 
 
+def test_counters_that_go_on_are_told_that_it_is_another_run(tmp_path: Path) -> None:
+    class Runs(FakeCounter):
+        runs = 0
+
+        def new_run(self) -> None:
+            self.runs += 1
+
+    path, counters = tmp_path / "shop.json", [Runs(), Runs()]
+    for counter in counters:
+        run(path, {"shop": [counter]})
+    assert [counter.runs for counter in counters] == [0, 1]
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "/dev/zero"])
+def test_a_device_is_no_place_for_counts(place: str) -> None:
+    with pytest.raises(UsageError, match=f"{place}: expected a file to keep the counts in, got a device"):
+        Keeper(place, {})
+
+
 def test_what_was_counted_is_on_the_disk_soon_and_not_only_at_the_end(tmp_path: Path) -> None:
     path, counter = tmp_path / "shop.json", FakeCounter()
     with Keeper(path, {"street": [counter]}) as keeper:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,4 +189,10 @@ def test_an_event_of_a_file_has_the_same_id_in_every_run_and_no_time_of_day() ->
     events = [{"event": "line"}, {"event": "zone"}]
     first, again = (completed(events, frame(7), live=False) for _ in range(2))
     assert first == again and first[0]["id"] != first[1]["id"] and first[0]["at"] is None
-    assert completed(events, frame(8), live=False)[0]["id"] != first[0]["id"]
+    others = [
+        completed(events, frame(8), live=False),
+        completed([{"event": "line", "name": "gate"}], frame(7), live=False),
+        completed(events, frame(7), live=False, path=Path("monday/street.mp4")),
+        completed(events, frame(7), live=False, path=Path("tuesday/street.mp4")),
+    ]
+    assert len({each[0]["id"] for each in [first, *others]}) == 5

@@ -170,3 +170,18 @@ def test_each_target_has_its_file_in_the_users_state_folder(monkeypatch: pytest.
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
     assert default_file("x").is_relative_to(tmp_path / ".local" / "state" / "streamseg")
+
+
+def test_what_a_run_beside_an_earlier_one_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    first, second, third = (Spool(path, capacity=9) for _ in range(3))
+    assert [each.path.name for each in (second, third) if each.path] == ["spool-2.sqlite", "spool-3.sqlite"]
+    for spool, number in ((first, 1), (second, 2), (third, 3)):
+        spool.add(event(number))
+    first.close()
+    second.close()
+    again = Spool(path, capacity=9)
+    assert again.found == 2 and waiting(again) == ids(1, 2), "the third is still at work"
+    assert not (tmp_path / "spool-2.sqlite").exists() and waiting(third) == ids(3, 3)
+    again.close()
+    third.close()

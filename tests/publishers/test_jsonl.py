@@ -104,3 +104,13 @@ def test_what_cannot_be_such_a_file_is_said(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(UsageError, match="pipe.jsonl: expected a file"):
         Jsonl(tmp_path / "pipe.jsonl").__enter__()
+
+
+def test_a_last_line_that_lacks_its_end_alone_stays(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Jsonl(path) as log:
+        log.send(events(1, 1))
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))  # as some editors save it
+    with Jsonl(path) as log:
+        log.send(events(2, 2))
+    assert found(path) == ids(1, 2)

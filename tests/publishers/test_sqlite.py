@@ -136,3 +136,16 @@ def test_another_file_is_refused_and_stays(path: Path) -> None:
         Sqlite(path).__enter__()
     with pytest.raises(UsageError, match="expected a file ending in .sqlite, got 'events.db'"):
         Sqlite("events.db")
+
+
+def test_a_file_that_was_moved_away_is_whole_there_and_begun_anew(path: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "of_yesterday.sqlite"
+    with Sqlite(path) as table:
+        table.send(events(1, 2))
+        path.rename(moved)
+        table.send(events(3, 4))
+        assert ask(moved, "SELECT id FROM events") == [("e1",), ("e2",)]
+        assert ask(path, "SELECT id FROM events") == [("e3",), ("e4",)]
+        path.unlink()
+        table.send(events(5, 5))
+    assert ask(path, "SELECT id FROM events") == [("e5",)]

@@ -120,6 +120,9 @@ def test_each_wrong_try_doubles_the_wait_up_to_a_minute() -> None:
         tries.wrong("10.0.0.7")
         waits.append(round(tries.seconds_to_wait("10.0.0.7")))
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    for _ in range(1100):
+        tries.wrong("10.0.0.7")
+    assert round(tries.seconds_to_wait("10.0.0.7")) == 60
     tries.right("10.0.0.7")
     assert tries.seconds_to_wait("10.0.0.7") == 0
 

@@ -397,3 +397,12 @@ def test_without_a_screen_no_browser_is_opened(server: Server, monkeypatch: pyte
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert not server.show()
+
+
+def test_a_viewer_that_sends_bytes_is_told_what_is_expected(server: Server) -> None:
+    with connect(server.url.replace("http", "ws") + "ws", close_timeout=1) as viewer:
+        viewer.send(b"\x00")
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                viewer.recv(timeout=PATIENCE)
+    assert closed.value.rcvd is not None and "expected" in closed.value.rcvd.reason

@@ -183,3 +183,8 @@ def test_a_full_disk_is_an_error_after_which_the_same_sink_goes_on(tmp_path: Pat
         record(sink, *(replace(each) for each in pictures(0, 20, width=320, height=240)))
     record(sink, *pictures(0, 2))
     assert len(played(tmp_path)) >= 20
+
+
+def test_a_folder_with_a_per_cent_sign_is_refused_because_ffmpeg_would_write_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cam%02d: expected a folder without %"):
+        Hls(tmp_path / "cam%02d")
