@@ -54,7 +54,7 @@ class YoutubeVis:
         picture = frame.picture or f"{self._current.video.name}/frame_{frame.index:06d}.jpg"
         spool.add(_FRAMES, frame=position, text=_text([picture, frame.index, round(frame.time, 6)]))
         for label in tracked(frame, self._left_out):
-            x1, y1, x2, y2 = label.box
+            x1, y1, x2, y2 = outlines.boxes([label.mask])[0].tolist()
             area = int(outlines.areas([label.mask])[0])
             # as numbers, which the data set itself has and TrackEval asks for
             mask = {"size": list(label.mask["size"]), "counts": outlines.lengths(label.mask).tolist()}

@@ -267,6 +267,8 @@ class _Names:
         shape = re.compile(rf"{stem}_(\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:_\d+)*(\.part)?{suffix}")
         found = []
         for path in sorted(self.path.parent.iterdir()):
+            if path.is_symlink() or path.is_dir() != self.folders:
+                continue  # somebody else's, whatever it is called
             if match := shape.fullmatch(path.name):
                 with suppress(ValueError):  # 2026-99-99
                     began = datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC)

@@ -361,6 +361,18 @@ def test_recordings_stay_for_as_long_as_wanted_after_their_end(tmp_path: Path) -
     assert set(before) - set(names(tmp_path)) == {"cam_2026-11-13T08-15-00Z.mp4"}
 
 
+def test_what_only_is_called_like_a_recording_stays(tmp_path: Path) -> None:
+    film, link = tmp_path / "film.mp4", tmp_path / "cam_2026-11-12T08-15-00Z.mp4"
+    film.write_text("film")
+    link.symlink_to(film)
+    (tmp_path / "cam_2026-11-13T08-15-00Z.mp4").mkdir()
+    for path in (film, link, tmp_path / "cam_2026-11-13T08-15-00Z.mp4"):
+        os.utime(path, (MORNING - 30 * DAY,) * 2, follow_symlinks=False)
+    before = set(names(tmp_path))
+    record(recorder(tmp_path / "cam.mp4", clock=Clock(), keep=DAY), result(0, 0.0))
+    assert before < set(names(tmp_path)) and film.read_text() == "film"
+
+
 def test_folders_of_pictures_go_with_time_as_well(tmp_path: Path) -> None:
     clock = Clock()
     sink = recorder(tmp_path / "walk", clock=clock, name="image_folder", keep=DAY)
