@@ -105,12 +105,15 @@ def filled(text: str, written: Callable[[str], str] = str) -> str:
 
 def without_credentials(text: str) -> str:
     """The text with user and password taken out of every address in it, also where its slashes are missing."""
-    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*:/{0,2})[^\s'\"]*@", r"\1", text)
+    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*:/{0,2})\S*@", r"\1", text)
 
 
 def shown(text: str) -> str:
     """A text that is an address, perhaps a wrong one, without user, password and query; another one as it is."""
-    return without_credentials(text).partition("?")[0] if "://" in text else text
+    if "://" not in text:
+        return text
+    scheme, _, rest = text.partition("://")
+    return without_credentials(f"{scheme}://{rest.rpartition('@')[2]}").partition("?")[0]  # a password may hold blanks
 
 
 def _value_of(name: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -179,7 +179,10 @@ def lengths(run_lengths: Any) -> np.ndarray:
 def is_polygon(values: Any) -> bool:
     """Whether a value out of a file is a list of finite numbers in pairs; it may be too short to have an inside."""
     numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
-    return numbers and len(values) % 2 == 0 and all(map(math.isfinite, values))
+    try:
+        return numbers and len(values) % 2 == 0 and all(map(math.isfinite, values))
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def rectangle(box: Sequence[float] | np.ndarray) -> list[float]:

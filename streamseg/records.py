@@ -137,8 +137,10 @@ def _mask(item: Any, number: int) -> np.ndarray:
     if crop is not None:
         try:
             side, values = int(crop["side"]), base64.b64decode(crop["values"], validate=True)
+            if side < 1:
+                raise ValueError(f"side: expected 1 or more, got {side}")
             cells = np.frombuffer(values, np.uint8).reshape(side, side)
-        except (TypeError, KeyError, ValueError, binascii.Error) as error:
+        except (TypeError, KeyError, ValueError, OverflowError, binascii.Error) as error:
             raise InputError(f"object {number}: crop: expected side × side bytes in base64 ({error})") from error
         return masks.as_recorded(cells)
     run_lengths = _field(item, "mask", number)
@@ -197,4 +199,7 @@ def _field(item: Any, name: str, number: int, *, optional: bool = False) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import urllib.parse
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,5 +252,6 @@ def _unpack(archive: Path, folder: Path, *, origin: str) -> None:
                     raise ModelError(f"{origin}: expected one {file} in it, found {len(found)}")
                 with zipped.open(found[0]) as packed, open(folder / file, "wb") as plain:
                     shutil.copyfileobj(packed, plain)
-    except zipfile.BadZipFile as error:
+    # a password, a way of packing that is not known, bytes that are damaged
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
         raise ModelError(f"{origin}: expected a zip of {CONFIG} and {WEIGHTS}") from error

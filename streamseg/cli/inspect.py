@@ -124,7 +124,9 @@ def _inspect_data(
     from streamseg.cli.progress import TrainingProgress
     from streamseg.config import ExperimentConfig, config_file, read_config, with_settings
     from streamseg.inspection.census_page import report, write_report
+    from streamseg.inspection.pictures import check_page
 
+    check_page(output)
     experiment = with_settings(read_config(config_file(name), ExperimentConfig), settings)
     with TrainingProgress(quiet=quiet) as progress:
         html, census = report(

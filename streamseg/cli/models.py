@@ -187,7 +187,7 @@ def _classes(path: Path) -> str:
         names = list(zoo.class_names_of(path) or ())
     else:
         card = read_yaml(path / zoo.CONFIG)
-        names = [str(name) for name in (card.get("model") or card).get("class_names", ())][1:]
+        names = [str(name) for name in (card.get("model") or card).get("class_names") or ()][1:]
     return _some(names)
 
 

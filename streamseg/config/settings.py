@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from streamseg.addresses import without_credentials
 from streamseg.config.knobs import Knobs, validated
 from streamseg.config.pipeline import Component
 from streamseg.config.yaml_file import yaml_value
@@ -45,7 +46,7 @@ def with_settings(config: Any, texts: Iterable[str]) -> Any:
         try:
             config = with_setting(config, path, value)
         except UsageError as error:
-            raise UsageError(f"--set {text}: {error}") from None
+            raise UsageError(f"--set {without_credentials(text)}: {without_credentials(str(error))}") from None
     return config
 
 
@@ -53,8 +54,9 @@ def setting(text: str) -> tuple[list[str], Any]:
     """The path and the value of `engine.batch_size=8`."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise UsageError(f"--set {text}: expected PATH=VALUE, such as engine.batch_size=8")
+        raise UsageError(f"--set {without_credentials(text)}: expected PATH=VALUE, such as engine.batch_size=8")
     try:
         return path.strip().split("."), yaml_value(value)
     except yaml.YAMLError as error:
-        raise UsageError(f"--set {text}: {value!r} is no YAML value: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", error)
+        raise UsageError(f"--set {without_credentials(text)}: this is no YAML value: {problem}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,16 @@ class Coco:
         self._pictures = sorted(content["images"], key=lambda picture: picture["id"])
         sizes = {picture["id"]: (picture["height"], picture["width"]) for picture in self._pictures}
         self._objects: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in self._pictures}
+        for picture, following in pairwise(self._pictures):
+            if picture["id"] == following["id"]:
+                raise InputError(
+                    f"{self.path}: picture {picture['id']}: expected an id of its own for each, "
+                    f"got it for {picture['file_name']} and {following['file_name']}"
+                )
         for picture in self._pictures:
             _ = picture["file_name"] + ""
+            if not (type(picture["width"]) is type(picture["height"]) is int):
+                raise InputError(f"{self.path}: picture {picture['id']}: expected width and height in pixels")
         for annotation in content["annotations"]:
             name = f"{self.path}: annotation {annotation.get('id')}"
             if annotation["image_id"] not in self._objects:
@@ -108,6 +117,8 @@ class Coco:
         names: dict[int, str] = {}
         for category in sorted(content["categories"], key=lambda category: category["id"]):
             name = names.setdefault(category["id"], category["name"])
+            if not isinstance(name, str):
+                raise InputError(f"{self.path}: category {category['id']}: name: expected a text, got {name!r}")
             if name != category["name"]:
                 raise InputError(
                     f"{self.path}: category {category['id']}: expected one name, got {name!r} and {category['name']!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def _index(storage: Storage, versions: Mapping[str, str], *, where: str) -> dict
         return dict(json.loads(gzip.decompress(path.read_bytes())))
     except FileNotFoundError:
         pass
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error):
         path.unlink()  # cut short or damaged: it is made again
     names = list(versions)
     index: dict[str, list[dict[str, Any]]] = {}

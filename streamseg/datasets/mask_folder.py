@@ -38,7 +38,10 @@ class MaskFolder:
         seed: int = 0,
     ) -> None:
         self.folder = Path(folder)
-        pictures = {path.stem: path for path in pictures_in(self.folder / "images")}
+        pictures: dict[str, Path] = {}
+        for path in pictures_in(self.folder / "images"):
+            if (other := pictures.setdefault(path.stem, path)) != path:
+                raise InputError(f"{path}: expected pictures with names of their own, there is {other.name} too")
         if not pictures:
             raise InputError(f"{self.folder / 'images'}: there is no picture in it")
         masks = _masks_by_class(self.folder / "masks", class_name)

@@ -97,6 +97,8 @@ class Tiled:
     """
 
     def __init__(self, engine: Engine, tiles: Tiles) -> None:
+        if getattr(engine, "repeats", False):
+            raise UsageError("--tiles: expected an engine that looks at pictures, got one that repeats what was found")
         self.engine, self.tiles = engine, tiles
         self.class_names = engine.class_names
         self.min_score = engine.min_score
@@ -165,6 +167,7 @@ def _cut(boxes: np.ndarray, tile: tuple[int, int, int, int], width: int, height:
 
 
 def _together(looks: Sequence[Instances]) -> Instances:
+    looks = [look for look in looks if len(look)] or looks[:1]  # masks of nothing may have another side
     return replace(
         looks[0],
         boxes=np.concatenate([look.boxes for look in looks]),

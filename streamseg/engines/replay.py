@@ -27,6 +27,7 @@ class Replay:
 
     min_score = 0.0
     batch_size = BATCH
+    repeats = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -136,6 +136,8 @@ def evaluate(
     """
     parts = open_parts(data)
     unlabelled = any(isinstance(part, Unlabelled) for part in parts)
+    if method.submission is not None and method.submission.suffix.lower() != ".csv":
+        raise UsageError(f"--submission {method.submission}: expected a file ending in .csv")
     if unlabelled and (method.metrics or method.submission is None):
         raise UsageError(f"{data}: a folder of pictures has no truth to measure on; it is for a submission alone")
     runner: Engine = plugins.build("engines", engine, {"model": model, **(options or {})})

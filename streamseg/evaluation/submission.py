@@ -14,6 +14,8 @@ from streamseg.types import InputError, OutputError, UsageError
 
 HEADER = ("ImageId", "EncodedPixels")
 
+csv.field_size_limit(2**31 - 1)  # a large mask has more runs than its usual 131,072 characters
+
 
 def write_submission(path: Path, pictures: Sequence[Comparison], *, min_score: float) -> int:
     """Write the found objects from `min_score` up, one row each, and return how many there are.

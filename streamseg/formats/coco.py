@@ -154,7 +154,7 @@ def load(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     needed = ("images", "annotations", "categories")
     missing = [key for key in needed if key not in content] if isinstance(content, dict) else ["images"]

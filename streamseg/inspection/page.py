@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from streamseg.inspection.pictures import sheet
+from streamseg.inspection.pictures import check_page, sheet
 from streamseg.inspection.sections import Crops, Figure, Section, Table, sections
 from streamseg.inspection.steps import LEVELS, OpenModel, Steps, WeightStats, inspect, read_picture, weight_stats
 from streamseg.inspection.targets import Rules, Truth, annotated, make_targets
 from streamseg.training.data import read_rgb
-from streamseg.types import OutputError, UsageError
+from streamseg.types import OutputError
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --soft: #59636e; --line: #d5dae0; --card: #f5f7f9;
@@ -89,8 +89,7 @@ def write_inspection(
     are made by the rules of that training, else by those of the one that made the model.
     Raises UsageError, InputError, ModelError for what it cannot look at, OutputError for a page it cannot write.
     """
-    if path.suffix not in (".html", ".htm"):
-        raise UsageError(f"-o {path}: expected the name of an HTML page, such as page.html")
+    check_page(path)
     rgb = np.zeros(0) if data else read_picture(picture)  # before the model is loaded, which takes longer
     opened = OpenModel.open(model, class_names=class_names)
     sample = training = None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from streamseg import masks as box_masks
+from streamseg.types import UsageError
 
 Colour = tuple[int, int, int]
 
@@ -173,3 +175,9 @@ def sheet(pictures: Sequence[np.ndarray], *, columns: int, gap: int = 4) -> np.n
             x += each.shape[1] + gap
         y += height + gap
     return page
+
+
+def check_page(path: Path) -> None:
+    """UsageError for a page that would replace something else than a page."""
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"-o {path}: expected the name of an HTML page, such as page.html")

@@ -244,7 +244,9 @@ class _Names:
             final = part.with_name(part.name.removesuffix(suffix).removesuffix(".part") + suffix)
             lock = WriteLock(part, final)
             try:
-                lock.take(lambda part=part: os.open(part, os.O_RDONLY))  # type: ignore[misc]
+                # to be written, or NFS says that it has no locks
+                how = os.O_RDONLY if self.folders else os.O_RDWR
+                lock.take(lambda part=part, how=how: os.open(part, how))  # type: ignore[misc]
             except (OutputError, FileNotFoundError):
                 continue
             try:

@@ -82,11 +82,12 @@ class Hls:
         self._lock = WriteLock(self._folder, self._folder)
         self._info: StreamInfo | None = None
         self._writer: _Writer | None = None
-        self._check_ours()
+        with self._errors():
+            self._check_ours()
 
     def __enter__(self) -> Self:
-        self._check_ours()
         with self._errors():
+            self._check_ours()
             self._lock.take(self._opened)
             if not os.access(self._folder, os.W_OK | os.X_OK):
                 self._lock.give_back()

@@ -91,7 +91,7 @@ class Rtsp:
         text = str(self._address)
         if self._protocol.format != "flv":
             return text
-        *public, key = text.split("/")
+        *public, key = text.rstrip("/").split("/")
         return "/".join([*public, "…"]) if key and len(public) > 3 else text
 
     def __enter__(self) -> Self:

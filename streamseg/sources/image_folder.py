@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings as python_warnings
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class ImageFolder:
     ) -> None:
         self.path, self.names = Path(path), names
         self.start, self.end, self.stride = start or 0.0, end, stride
-        self.name = name or writable(self.path.stem if self.path.is_file() else self.path.resolve().name)
+        self.name = name or writable(self.path.stem if os.path.isfile(self.path) else self.path.resolve().name)
         if not 0 < fps <= 1000:
             raise UsageError(f"fps: expected more than 0 and at most 1000 pictures a second, got {fps:g}")
         if self.start < 0:
@@ -58,18 +59,20 @@ class ImageFolder:
             raise UsageError(f"end: expected a time after start ({self.start:g} s), got {self.end:g}")
         if self.stride < 1:
             raise UsageError(f"stride: expected 1 or more, got {self.stride}")
-        self.fps = Fraction(fps).limit_denominator(1001)
+        self.fps = Fraction(fps).limit_denominator(1001) if fps >= 1 else 1 / Fraction(1 / fps).limit_denominator(1001)
         self.drops = {}
         self.warnings = {}
         self._frames: Iterator[Frame] | None = None
 
     def __enter__(self) -> Self:
         try:
-            paths = [self.path] if self.path.is_file() else pictures_in(self.path, names=self.names)
+            paths = [self.path] if os.path.isfile(self.path) else pictures_in(self.path, names=self.names)
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such folder") from None
         except PermissionError:
             raise InputError(f"{self.path}: no permission to read this folder") from None
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
         if not paths:
             looked_for = self.names or " ".join(sorted(ENDINGS))
             raise InputError(f"{self.path}: no pictures in this folder (looked for {looked_for})")

@@ -178,6 +178,7 @@ class MaskIou:
         # so that a run and one over what it has recorded are the same, pixel for pixel
         detections = replace(detections, masks=masks.as_recorded(detections.masks))
         detections = distinct(detections, min_score=self.min_score)
+        detections, self._tracks = _of_one_side(detections, self._tracks)
         seconds, self._looked_at = frame.time - self._looked_at, frame.time
         tracks = self._tracks if self._fits(detections) else None
         anew = tracks is None
@@ -219,7 +220,7 @@ class MaskIou:
 
     def _fits(self, detections: Instances) -> bool:
         """Whether the detections' masks can be compared with the tracks' (another engine may use another size)."""
-        return self._tracks is None or not len(detections) or self._tracks.masks.shape[1:] == detections.masks.shape[1:]
+        return self._tracks is None or self._tracks.masks.shape[1:] == detections.masks.shape[1:]
 
     def _match(
         self, tracks: Tracks, detections: Instances, looks: np.ndarray, *, time: float
@@ -295,6 +296,15 @@ class MaskIou:
             track_ids=tracks.ids[chosen],
             class_names=self._class_names,
         )
+
+
+def _of_one_side(detections: Instances, tracks: Tracks | None) -> tuple[Instances, Tracks | None]:
+    """The same with masks of one side where either is empty: whose that would be, nobody knows who says so."""
+    if tracks is not None and not len(detections):
+        detections = replace(detections, masks=tracks.masks[:0])
+    elif tracks is not None and not len(tracks):
+        tracks = replace(tracks, masks=detections.masks[:0])
+    return detections, tracks
 
 
 def _in_range(name: str, value: float, *, least: float, most: float = math.inf) -> float:

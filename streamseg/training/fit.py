@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from streamseg import zoo
-from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig
+from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig, read_yaml
 from streamseg.model.anchors import anchors_in_pixels
 from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
 from streamseg.model.imagenet import load_imagenet_resnet, resnet_weights
@@ -257,8 +257,11 @@ def newest_run(name: str, runs: Path, *, besides: Path) -> Path:
     for card in runs.glob("*/model.yaml"):
         weights = card.with_name("model.weights.h5")
         if card.parent.resolve() != besides.resolve() and weights.exists():
-            content = yaml.safe_load(card.read_text(encoding="utf-8"))
-            if isinstance(content, dict) and content.get("name") == name:
+            try:
+                content = read_yaml(card)
+            except UsageError:  # of a run that is not whole
+                continue
+            if content.get("name") == name:
                 found.append((weights.stat().st_mtime, card.parent))
     if not found:
         raise UsageError(f"start_from: last: expected an earlier run of {name} in {runs}, found none")
@@ -379,6 +382,9 @@ def train(
         if not resume:
             start_weights(network, training, start)
         folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for left in folder.glob("taught-*"):  # by a training that ended in its first epoch
+                left.unlink()
         write_model_card(experiment, folder, command=command)
         model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
         model.build()

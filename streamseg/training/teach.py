@@ -16,6 +16,7 @@ from streamseg.engines.keras import compiled
 from streamseg.letterbox import Letterbox, nearest_shape, normalised
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
 from streamseg.training.loader import Picture
+from streamseg.types import ModelError
 
 
 def teach(
@@ -86,8 +87,10 @@ def save_taught(pictures: Sequence[Picture], path: Path) -> None:
 
 
 def load_taught(pictures: Sequence[Picture], path: Path) -> list[Picture]:
-    """The pictures with the masks and weights that `save_taught` kept."""
+    """The pictures with the masks and weights that `save_taught` kept; ModelError where they are of other pictures."""
     kept = np.load(path)
+    if kept["counts"].tolist() != [len(picture.mask_weights) for picture in pictures]:
+        raise ModelError(f"{path}: these masks are of other pictures than are trained on; begin a new training")
     ends = np.cumsum(kept["counts"])[:-1]
     masks, weights = np.split(kept["masks"], ends), np.split(kept["weights"], ends)
     return [

@@ -47,3 +47,10 @@ def test_a_wrong_set_is_answered_with_what_it_should_be(tmp_path: Path, setting:
         with_settings(config, [setting])
     assert f"--set {setting}: " in str(error.value)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["source.adress=rtsp://admin:ses@me@cam/1", "rtsp://admin:ses@me@cam/1"])
+def test_a_wrong_set_shows_no_password(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(UsageError) as error:
+        with_settings(read_config(file_of(tmp_path, "engine: auto"), PipelineConfig), [setting])
+    assert "ses" not in str(error.value) and "cam/1" in str(error.value)

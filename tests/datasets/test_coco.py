@@ -122,6 +122,17 @@ def run_lengths(counts: Any) -> dict[str, Any]:
         (lambda data: {**data, "images": 5}, "not as COCO files are"),
         (with_picture({"id": 7, "file_name": "a.png", "width": 5}), "'height' is missing"),
         (with_picture("a.png"), "not as COCO files are"),
+        (
+            lambda data: {**data, "images": data["images"] * 2},
+            "picture [0-9]+: expected an id of its own for each, got it",
+        ),
+        (
+            with_picture({"id": 7, "file_name": "a.png", "width": "5", "height": 5}),
+            "picture 7: expected width and height",
+        ),
+        (lambda data: {**data, "categories": [{"id": 3, "name": 5}]}, "category 3: name: expected a text, got 5"),
+        (lambda data: "[" * 100_000, "set.json: not valid JSON"),
+        (with_annotation(segmentation=[[10**400, 2, 3, 4, 5, 6]]), "annotation 1: segmentation: expected polygons"),
         (with_annotation(image_id=5), "annotation 1 is of picture 5, which is not listed"),
         (with_annotation(category_id=5), "annotation 1 is of category 5, which is not listed; there is "),
         (with_annotation(bbox=[1, 2, 3]), r"annotation 1: bbox: expected \[x, y, width, height\], got \[1, 2, 3\]"),

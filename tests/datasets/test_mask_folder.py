@@ -107,3 +107,11 @@ def test_what_is_wrong_is_named(moles: Path, spoil: Callable[[Path], Any], messa
     spoil(moles)
     with pytest.raises(InputError, match=message):
         MaskFolder(folder=moles)
+
+
+def test_two_pictures_of_one_name_are_refused(moles: Path) -> None:
+    write(moles / "images" / "mole1.png")
+    with pytest.raises(
+        InputError, match="mole1.png: expected pictures with names of their own, there is mole1.jpg too"
+    ):
+        MaskFolder(folder=moles)

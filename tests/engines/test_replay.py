@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamseg.engines._tiled import Tiled, Tiles
 from streamseg.engines.replay import Replay
 from streamseg.masks import union
 from streamseg.records import to_record
-from streamseg.types import Engine, Frame, InputError, Instances, Result
+from streamseg.types import Engine, Frame, InputError, Instances, Result, UsageError
 from tests.clips import numbered_picture
 
 NAMES = ("background", "car", "person")
@@ -136,4 +137,25 @@ def test_wrong_line_is_named(tmp_path: Path, spoil: Any, message: str) -> None:
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{spoil(json.loads(second))}\n", encoding="latin-1")
     with pytest.raises(InputError, match=message):
+        Replay(path)
+
+
+def test_what_was_found_is_not_looked_at_in_tiles(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--tiles: expected an engine that looks at pictures"):
+        Tiled(Replay(write(tmp_path / "a.jsonl", [0])), Tiles.parse("2x2"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": 10**400}, "score: expected a number"),
+        ({"crop": {"side": float("inf"), "values": ""}}, "crop: expected side × side bytes"),
+        ({"crop": {"side": 0, "values": ""}}, "side: expected 1 or more, got 0"),
+    ],
+)
+def test_numbers_that_are_none_are_named_with_their_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    path = write(tmp_path / "a.jsonl", [0])
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "objects": [record["objects"][0] | change]}))
+    with pytest.raises(InputError, match=words):
         Replay(path)

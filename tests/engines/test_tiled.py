@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.engines._tiled import Tiled, Tiles
+from streamseg.engines._tiled import Tiled, Tiles, _together
 from streamseg.masks import box_iou, overlaps
 from streamseg.pictures import part_of
 from streamseg.scaling import rgb_of
@@ -176,3 +176,28 @@ def test_a_part_has_the_pixels_of_the_whole(pixel_format: str) -> None:
 
 def test_a_part_of_an_untagged_hd_picture_is_read_as_hd() -> None:
     assert int(part_of(picture(width=1920, height=1080), left=0, top=0, width=640, height=480).colorspace) == 1
+
+
+def test_tiles_without_objects_may_answer_with_masks_of_another_side() -> None:
+    class Empty(Eye):
+        def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+            found = super().predict(frames)
+            return [each if len(each) else Instances.empty(CLASS_NAMES, mask_size=7) for each in found]
+
+    frame = Frame(picture(0, width=64, height=64), 0, 0.0, 0.0, "test")
+    for engine in (Eye(), Empty()):
+        (found,) = Tiled(engine, Tiles.parse("2x2")).predict([frame])
+        assert found.class_names == CLASS_NAMES
+    looks = [Instances.empty(CLASS_NAMES, mask_size=7), _one(), Instances.empty(CLASS_NAMES)]
+    assert len(_together(looks)) == 1 and _together(looks[:1]).masks.shape == (0, 7, 7)
+
+
+def _one() -> Instances:
+    return Instances(
+        boxes=np.array([[1, 2, 9, 9]], np.float32),
+        masks=np.ones((1, 28, 28), np.float32),
+        scores=np.ones(1, np.float32),
+        class_ids=np.ones(1, np.int32),
+        track_ids=np.full(1, -1, np.int32),
+        class_names=CLASS_NAMES,
+    )

@@ -105,3 +105,12 @@ def test_a_wrong_file_is_refused_by_its_line(text: str, said: str, tmp_path: Pat
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none.csv: cannot be read"):
         read_submission(tmp_path / "none.csv", {})
+
+
+def test_a_large_mask_comes_back_whatever_its_runs(tmp_path: Path) -> None:
+    striped = np.zeros((400, 400), bool)
+    striped[::2] = True
+    write_submission(tmp_path / "a.csv", [seen("a", of_masks([striped], [0.9]), width=400, height=400)], min_score=0.5)
+    assert max(map(len, (tmp_path / "a.csv").read_text().splitlines())) > 2**17
+    (mask,) = read_submission(tmp_path / "a.csv", {"a": (400, 400)})["a"]
+    np.testing.assert_array_equal(coco_mask.decode(mask), striped)

@@ -72,6 +72,14 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "a", 3)
 
 
+def test_a_page_replaces_nothing_else_than_a_page(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine")
+    result = CliRunner().invoke(app, ["inspect", "data", str(mine), "-o", str(mine)])
+    assert result.exit_code == 2 and "expected the name of an HTML page" in result.output
+    assert mine.read_text() == "name: mine"
+
+
 def test_pictures_objects_classes_and_sizes_are_counted(folder: Folder) -> None:
     folder.add(0)
     folder.add(0, 2, bbox=[0, 0, 16, 9], segmentation=[])

@@ -265,6 +265,7 @@ def test_a_wrong_password_is_said_without_it() -> None:
 def test_neither_password_nor_stream_key_are_shown() -> None:
     assert Rtsp("rtsp://user:secret@host:8554/hall/one").address == "rtsp://host:8554/hall/one"
     assert Rtsp("rtmp://host/live/the-key").address == "rtmp://host/live/…"
+    assert Rtsp("rtmp://host/live/the-key/").address == "rtmp://host/live/…"
     with pytest.raises(UsageError) as error:
         Rtsp("rtsp://user:secret@host:port/one")
     assert "secret" not in str(error.value)

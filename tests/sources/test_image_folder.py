@@ -41,6 +41,11 @@ def test_hidden_files_and_other_files_are_no_pictures(tmp_path: Path) -> None:
     assert [path.name for path in pictures_in(tmp_path)] == ["A.JPG", "b.png"]
 
 
+@pytest.mark.parametrize(("fps", "rate"), [(0.0002, Fraction(1, 5000)), (1 / 1800, Fraction(1, 1800)), (29.97, None)])
+def test_a_rate_may_be_a_picture_in_hours(tmp_path: Path, fps: float, rate: Fraction | None) -> None:
+    assert ImageFolder(tmp_path, fps=fps).fps == (rate or Fraction(2997, 100))
+
+
 def test_times_are_those_of_the_rate(tmp_path: Path) -> None:
     for number in range(10):
         save(tmp_path / f"{number}.png", number)

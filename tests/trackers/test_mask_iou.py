@@ -997,3 +997,16 @@ def test_pipeline_builds_it_by_name_and_a_wrong_option_is_told_the_right_spellin
     assert isinstance(build("trackers", "mask_iou", {"max_missed": 15}), MaskIou)
     with pytest.raises(UsageError, match="max_missed"):
         build("trackers", "mask_iou", {"max_mised": 15})
+
+
+def test_looks_without_objects_change_nothing_whatever_side_their_masks_would_have() -> None:
+    """An engine's own empty answer and that of a record may differ, and no object says which is right."""
+    seen = [standing(), nothing(), standing(0.6), standing(0.6), *[nothing()] * 30, standing(0.6), standing(0.6)]
+    large = [replace(each, masks=np.ones((len(each), 2 * SIDE, 2 * SIDE), np.float32)) for each in seen]
+    mixed = [each if len(each) else nothing() for each in large]
+    told = []
+    for looks in (large, mixed):
+        tracker = MaskIou()
+        found = [tracker.update(frame_at(number / 10), each) for number, each in enumerate(looks)]
+        told.append([(each.track_ids.tolist(), each.boxes.tolist(), each.scores.tolist()) for each in found])
+    assert told[0] == told[1] and told[0][0][0] == [1]

@@ -376,6 +376,9 @@ def test_last_is_the_newest_run_of_the_name(tmp_path: Path) -> None:
         (tmp_path / folder / "model.yaml").write_text(f"name: {name}")
         (tmp_path / folder / "model.weights.h5").touch()
         os.utime(tmp_path / folder / "model.weights.h5", (number, number))
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "model.yaml").write_text("name: [")  # of a run that was cut off
+    (tmp_path / "e" / "model.weights.h5").touch()
     assert newest_run("balls", tmp_path, besides=tmp_path / "d") == tmp_path / "b"
     experiment = tiny_experiment(Path("none.json"), start_from="last")
     assert start_file(experiment, tmp_path / "d") == tmp_path / "b" / "model.weights.h5"

@@ -12,6 +12,7 @@ from streamseg.config import ModelConfig
 from streamseg.datasets.coco import Coco
 from streamseg.training.loader import Picture, Pictures
 from streamseg.training.teach import as_inputs, load_taught, save_taught, teach
+from streamseg.types import ModelError
 from tests.tiny_model import TINY, make_balls, write_tiny_model
 
 
@@ -62,3 +63,12 @@ def test_the_matterport_family_is_asked_in_its_own_coordinates(pictures: list[Pi
     assert boxes.min() >= 0 and boxes.max() <= 1 and class_ids.tolist() == [1, 1, 1, 1]
     beside = image[0, int(sample.height * scale) :]
     assert beside.size and not beside.any()  # padded with the family's 0
+
+
+def test_masks_that_were_taught_for_other_pictures_are_refused(
+    pictures: list[Picture], taught: list[Picture], tmp_path: Path
+) -> None:
+    save_taught(taught, tmp_path / "taught.npz")
+    for others in (pictures[:-1], [*pictures, pictures[0]]):
+        with pytest.raises(ModelError, match="taught.npz: these masks are of other pictures than are trained on"):
+            load_taught(others, tmp_path / "taught.npz")
