@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from streamseg.types import UsageError
-from streamseg.words import nearest
+from streamseg.words import nearest, without_credentials
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -101,11 +101,6 @@ def filled(text: str, written: Callable[[str], str] = str) -> str:
     written: how a value is spelled there
     """
     return _VARIABLE.sub(lambda found: written(_value_of(found[1])), text)
-
-
-def without_credentials(text: str) -> str:
-    """The text with user and password taken out of every address in it, also where its slashes are missing."""
-    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*:/{0,2})\S*@", r"\1", text)
 
 
 def shown(text: str) -> str:

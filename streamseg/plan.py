@@ -19,7 +19,6 @@ from typing import Any
 import yaml
 
 from streamseg import plugins, rooms
-from streamseg.addresses import without_credentials
 from streamseg.config import (
     Component,
     PipelineConfig,
@@ -50,7 +49,7 @@ from streamseg.spelling import (
     sink_of_file,
 )
 from streamseg.types import OutputError, StreamsegError, UsageError
-from streamseg.words import nearest, writable
+from streamseg.words import nearest, without_credentials, writable
 
 ENCODING = ("codec", "quality", "preset")
 """Options of a run that go to every sink which takes them all: those that encode a video."""

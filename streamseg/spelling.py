@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from streamseg import plugins, rooms
-from streamseg.addresses import Address, shown, without_credentials
+from streamseg.addresses import Address, shown
 from streamseg.config import Component
 from streamseg.pictures import is_picture, natural, pictures_in, split_numbering, why_no_stream
 from streamseg.types import InputError, StreamsegError, UsageError
-from streamseg.words import nearest, writable
+from streamseg.words import nearest, without_credentials, writable
 
 CLIPS = frozenset((".gif",))  # videos, but in a folder often pictures beside the real ones, or what a run made of them
 KEPT = frozenset((".mkv",))  # endings of an input that its output takes over

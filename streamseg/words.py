@@ -1,14 +1,20 @@
-"""What was probably meant by a word that is none of those there are, and words that can be written."""
+"""What was probably meant by a word that is none of those there are, and words that can be written and shown."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 def writable(name: str) -> str:
     """A name from the file system as text that every file and peer takes: bytes that are no UTF-8 become `\\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def without_credentials(text: str) -> str:
+    """The text with user and password taken out of every address in it, also where its slashes are missing."""
+    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*:/{0,2})\S*@", r"\1", text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.addresses import Address, filled, shown, without_credentials
+from streamseg.addresses import Address, filled, shown
 from streamseg.types import UsageError
+from streamseg.words import without_credentials
 
 SCHEMES = ("rtsp", "rtsps", "http")
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from streamseg.cli import app
 from tests.clips import make_clip
+from tests.end_to_end.command import WALKER
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -71,7 +72,7 @@ def test_every_run_command_of_the_readme_does_its_job(
     if "replay" in command:
         (tmp_path / "street.jsonl").write_text("")
     else:
-        arguments += ["--engine", "replay:path=nothing.jsonl"]
+        arguments += WALKER if "--tiles" in command else ["--engine", "replay:path=nothing.jsonl"]
     before = set(tmp_path.rglob("*"))
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from streamseg.addresses import without_credentials
 from streamseg.config.knobs import Knobs, validated
 from streamseg.config.pipeline import Component
 from streamseg.config.yaml_file import yaml_value
 from streamseg.types import UsageError
-from streamseg.words import nearest
+from streamseg.words import nearest, without_credentials
 
 
 def with_setting(config: Any, path: Sequence[str], value: Any) -> Any:

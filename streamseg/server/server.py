@@ -17,7 +17,6 @@ from typing import Self
 
 import uvicorn
 
-from streamseg.addresses import without_credentials
 from streamseg.buffer import Failure, Threads
 from streamseg.server.access import Gate, is_loopback, own_names, read_token
 from streamseg.server.api import PAGE, application
@@ -25,6 +24,7 @@ from streamseg.server.audience import Audience
 from streamseg.server.hub import Hub
 from streamseg.server.pictures import Pictures
 from streamseg.types import OutputError, UsageError
+from streamseg.words import without_credentials
 
 log = logging.getLogger(__name__)
 

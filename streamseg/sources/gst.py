@@ -16,9 +16,10 @@ from typing import Any
 import av
 import numpy as np
 
-from streamseg.addresses import Address, filled, without_credentials
+from streamseg.addresses import Address, filled
 from streamseg.sources._live import Arrival, Live, Trouble
 from streamseg.types import UsageError
+from streamseg.words import without_credentials
 
 SCHEMES = ("rtsp", "rtsps", "srt")
 """Of the addresses for which the launch line is known here."""

@@ -49,13 +49,13 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_with_escapes(
     assert num_pictures(f"{name}_overlay.mp4") == 2
 
 
-def test_json_tells_a_name_that_is_no_utf_8_as_python_holds_it(here: Path) -> None:
+def test_json_tells_a_path_that_is_no_utf_8_as_python_holds_it_and_the_stream_as_text(here: Path) -> None:
     name = os.fsdecode(b"kamera\xe4")
     make_clip(here / f"{name}.mp4", num_frames=2)
     said = in_terminal("utf-8:strict", f"{name}.mp4", "-o", "{stem}.jsonl", "--json")
     assert json.loads(said.stdout)["outputs"] == [f"{name}.jsonl"]
     (line, _) = Path(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(line)["stream"] == name
+    assert json.loads(line)["stream"] == "kamera\\xe4", "which every peer can be told"
     assert outputs(here) == sorted([f"{name}.jsonl", f"{name}.mp4"])
 
 
