@@ -282,6 +282,8 @@ def _expand(text: str) -> Iterator[Input]:
         yield replace(_file(sample), folder=Path())
     elif scheme := _scheme_of(text):
         yield _of_scheme(text, rooms.served("sources")[scheme])
+    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text) and not os.path.lexists(text):
+        raise UsageError(f"{shown(text)}: expected {inputs_in_words()}")
     elif without_credentials(text) != text and not os.path.lexists(text):  # an address with a slip
         raise UsageError(_slip(text))
     elif problem := _dangling(path) or _unreachable(text):
@@ -290,8 +292,6 @@ def _expand(text: str) -> Iterator[Input]:
         yield from _in_folder(path)
     elif path.exists():
         yield _file(path)
-    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\d*$)", text):
-        raise UsageError(f"{shown(text)}: expected {inputs_in_words()}")
     elif glob.has_magic(text):
         yield from _matching(text)
     elif is_picture(path) and (numbering := split_numbering(path.name)):
@@ -302,8 +302,6 @@ def _expand(text: str) -> Iterator[Input]:
 
 def _slip(text: str) -> str:
     """What is wrong with a text that holds a password and is no address; no message may quote it."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        return f"{shown(text)}: expected {inputs_in_words()}"
     if re.match(r"[^/\s:@]+:[^\s@]*@\S", text):
         return f"…@{text.rpartition('@')[2]}: expected a scheme before it, such as rtsp://"
     expected = "expected [NAME=]SCHEME://USER:PASSWORD@HOST/PATH, without blanks, with both slashes"

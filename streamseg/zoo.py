@@ -253,5 +253,5 @@ def _unpack(archive: Path, folder: Path, *, origin: str) -> None:
                 with zipped.open(found[0]) as packed, open(folder / file, "wb") as plain:
                     shutil.copyfileobj(packed, plain)
     # a password, a way of packing that is not known, bytes that are damaged
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, zlib.error) as error:
         raise ModelError(f"{origin}: expected a zip of {CONFIG} and {WEIGHTS}") from error

@@ -92,13 +92,12 @@ def check_names(request: AnnotateRequest, names: Collection[str]) -> None:
         if f"{name}.part" in names:
             raise UsageError(f"{name}.part: so the labels of {name} are called until they are whole; rename that video")
     formats = formats_of(request.formats)
-    for other, taken in OWN_TEXTS.items():
-        for name in taken if "mots" in formats and other in formats else ():
-            if name in names:
-                raise UsageError(
-                    f"--format mots --format {other}: of the video {name} both write {name}.txt; "
-                    "write one of them into another folder"
-                )
+    for other, name in ((other, name) for other, taken in OWN_TEXTS.items() for name in taken):
+        if "mots" in formats and other in formats and name in names:
+            raise UsageError(
+                f"--format mots --format {other}: of the video {name} both write {name}.txt; "
+                "write one of them into another folder"
+            )
 
 
 def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
@@ -173,7 +172,7 @@ def _listed(text: str) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UsageError(f"{text}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    named = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    named = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     return [line if buckets.is_address(line) else str(path.parent / line) for line in named]
 
 

@@ -13,7 +13,7 @@ import av
 
 from streamseg.annotate.selection import Moment, Selection
 from streamseg.seams import NEW_TRACK
-from streamseg.sources._decoding import rate_of
+from streamseg.sources._decoding import near_rate, rate_of
 from streamseg.sources.video_file import SEEKABLE_FORMATS, VideoFile, chosen_video, has_whole_index
 from streamseg.types import Frame, InputError, StreamInfo
 
@@ -111,7 +111,7 @@ def cut(path: Path, selection: Selection, *, seconds: float) -> Cut:
         if not any(name == container.format.name for name in SEEKABLE_FORMATS):
             return Cut(WHOLE, None, None, rate, constant)
     if not constant and len(times) > 1:
-        rate = Fraction((len(times) - 1) / (times[-1] - times[0])).limit_denominator(1001)
+        rate = near_rate((len(times) - 1) / (times[-1] - times[0]))
     if not whole:
         seconds = max(seconds, times[-1] / CHUNKS_WITHOUT_INDEX)
     moments = [Moment(index, time) for index, time in enumerate(times)]

@@ -19,11 +19,9 @@ from streamseg.annotate.writing import label_of, save, seen
 from streamseg.labels import Format, LabelledFrame, LabelledVideo
 from streamseg.outlines import lengths
 from streamseg.records import from_record
+from streamseg.sources._decoding import near_rate
 from streamseg.sources.video_file import VideoFile
 from streamseg.types import InputError, UsageError
-
-RATES = 1001
-"""Largest denominator of a rate that is told from times."""
 
 NEAR = 1e-4
 """Share by which a rate that is told from times may be off; 30 and 30000/1001 are a thousandth apart."""
@@ -178,10 +176,7 @@ def _rate(measured: float) -> Fraction:
     """The rate that was meant: a whole number or one of television's, such as 30000/1001, if one is near enough."""
     usual = (Fraction(round(measured)), Fraction(round(measured * 1.001) * 1000, 1001))
     nearest = min(usual, key=lambda rate: abs(rate - measured))
-    if abs(nearest - measured) < NEAR * measured:
-        return nearest
-    # of less than a frame in a quarter of an hour, the time between two
-    return Fraction(measured).limit_denominator(RATES) or 1 / Fraction(1 / measured).limit_denominator(RATES)
+    return nearest if abs(nearest - measured) < NEAR * measured else near_rate(measured)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

@@ -60,9 +60,11 @@ class Spool:
         self._gone = 0  # rows up to this number are, whether the disk could be told or not
         self._problem = ""
         self.path: Path | None
-        self.path, self._database = (None, _opened(":memory:")) if path is None else _first_free(path)
-        if self.path is not None:
-            _take_over(path or self.path, self.path, self._database)
+        if path is None:
+            self.path, self._database = None, _opened(":memory:")
+        else:
+            self.path, self._database = _first_free(path)
+            _take_over(path, self.path, self._database)
         self.found = self._rows = int(self._database.execute("SELECT count(*) FROM waiting").fetchone()[0])
 
     def __len__(self) -> int:

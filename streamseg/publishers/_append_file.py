@@ -102,17 +102,22 @@ class AppendFile:
             log.warning("%s: the half of a line that a killed run left was removed: %r", self.path, half[:300])
 
     def _is_elsewhere(self, descriptor: int) -> bool:
-        """Whether the file was moved away or removed, as those do that keep logs short."""
         try:
-            return not os.path.samestat(os.stat(self.path), os.fstat(descriptor))
-        except FileNotFoundError:
-            return True
+            return is_elsewhere(self.path, os.fstat(descriptor))
         except OSError as error:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
         reason = (error.strerror or str(error)).lower()
         return OutputError(f"{self.path} cannot be written: {reason}")
+
+
+def is_elsewhere(path: Path, opened: os.stat_result) -> bool:
+    """Whether the file that was opened was moved away or removed since, as those do that keep logs short. OSError."""
+    try:
+        return not os.path.samestat(os.stat(path), opened)
+    except FileNotFoundError:
+        return True
 
 
 def _write(descriptor: int, lines: bytes) -> None:

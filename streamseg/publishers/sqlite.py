@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from streamseg.publishers._append_file import is_elsewhere
 from streamseg.publishers._rows import COLUMNS, row
 from streamseg.types import Message, OutputError, UsageError
 
@@ -49,7 +50,7 @@ class Sqlite:
         self.target = str(path)
         self.thumbnails = thumbnails
         self._database: sqlite3.Connection | None = None
-        self._place: os.stat_result | None = None
+        self._opened: os.stat_result | None = None
 
     def __enter__(self) -> Self:
         with self._errors():
@@ -60,11 +61,14 @@ class Sqlite:
             except (UsageError, sqlite3.Error):
                 self.__exit__()
                 raise
-            self._place = os.stat(self.path)
+            self._opened = os.stat(self.path)
         return self
 
     def send(self, messages: Sequence[Message]) -> None:
-        if self._is_elsewhere():
+        assert self._opened is not None, "entering opens the file"
+        with self._errors():
+            gone = is_elsewhere(self.path, self._opened)
+        if gone:
             self.__exit__()
             self.__enter__()
         assert self._database is not None, "entering opens the file"
@@ -81,12 +85,6 @@ class Sqlite:
         if database is not None:
             with suppress(sqlite3.Error):
                 database.close()
-
-    def _is_elsewhere(self) -> bool:
-        """Whether the file was moved away or removed since it was opened."""
-        assert self._place is not None, "entering opens the file"
-        with self._errors():
-            return not self.path.exists() or not os.path.samestat(os.stat(self.path), self._place)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()

@@ -80,7 +80,7 @@ class Viewer:
             except KeyError:  # bytes
                 text = ""
             try:
-                self._watch(Watch.model_validate_json(text or ""))
+                self._watch(Watch.model_validate_json(text))
             except ValidationError as error:
                 reason = f'expected {{"watch": [NAME, …], "width": 640}}: {error.errors()[0]["msg"]}'
                 await self._socket.close(WRONG_MESSAGE, reason.encode()[:120].decode(errors="ignore"))

@@ -18,6 +18,7 @@ _MOST_READ_ERRORS = 8
 # Pictures a second. What is beyond is a clock's ticks, taken for a rate where two pictures tell too little.
 _MOST_RATE = 1000
 _USUAL_RATE = Fraction(25)
+_FINEST = 1001  # largest denominator of a rate that is told from a number, as of 30000/1001
 
 
 def rate_of(stream: Any) -> Fraction:
@@ -30,6 +31,13 @@ def stated_rate(stream: Any) -> Fraction | None:
     bitstream = stream.codec_context.framerate
     told = (bitstream,) if _is_bare(stream) else (stream.average_rate, stream.guessed_rate, bitstream)
     return next((Fraction(rate) for rate in told if rate and 0 < rate <= _MOST_RATE), None)
+
+
+def near_rate(measured: float) -> Fraction:
+    """A rate as a fraction of small numbers; of less than a picture a second, the time between two is one."""
+    if measured >= 1:
+        return Fraction(measured).limit_denominator(_FINEST)
+    return 1 / Fraction(1 / measured).limit_denominator(_FINEST)
 
 
 def usual_interval(stream: Any) -> float:

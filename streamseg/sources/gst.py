@@ -196,15 +196,21 @@ def _mend(pipeline: Any, parent: Any, element: Any) -> None:
 
 def _let_go(bus: Any) -> None:
     """Forget what the pipeline says beside its end: nobody reads it, and it would pile up."""
-    kept = _gstreamer().MessageType.ERROR | _gstreamer().MessageType.EOS
-    while (message := bus.peek()) is not None and not message.type & kept:
+    while (message := bus.peek()) is not None and not message.type & _ends():
         bus.pop()
+
+
+@cache
+def _ends() -> Any:
+    """The messages that say that a stream is over."""
+    kinds = _gstreamer().MessageType
+    return kinds.ERROR | kinds.EOS
 
 
 def _is_over(bus: Any, line: Line) -> bool:
     """Whether the stream has ended; `Trouble` where it failed."""
     gst = _gstreamer()
-    message = bus.pop_filtered(gst.MessageType.ERROR | gst.MessageType.EOS)
+    message = bus.pop_filtered(_ends())
     if message is None or message.type == gst.MessageType.EOS:
         return message is not None
     error, details = message.parse_error()

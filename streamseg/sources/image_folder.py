@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from streamseg.pictures import ENDINGS, pictures_in, too_many_pixels
+from streamseg.sources._decoding import near_rate
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 from streamseg.words import writable
 
@@ -59,7 +60,7 @@ class ImageFolder:
             raise UsageError(f"end: expected a time after start ({self.start:g} s), got {self.end:g}")
         if self.stride < 1:
             raise UsageError(f"stride: expected 1 or more, got {self.stride}")
-        self.fps = Fraction(fps).limit_denominator(1001) if fps >= 1 else 1 / Fraction(1 / fps).limit_denominator(1001)
+        self.fps = near_rate(fps)
         self.drops = {}
         self.warnings = {}
         self._frames: Iterator[Frame] | None = None

@@ -15,6 +15,7 @@ from typing import Any, Self
 import av
 import numpy as np
 
+from streamseg.sources._decoding import near_rate
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 
 # BT.709, limited range, as FFmpeg numbers them.
@@ -72,7 +73,7 @@ class TestPattern:
         self.width, self.height = int(match[1]), int(match[2])
         if not 0 < fps <= 1000:
             raise UsageError(f"fps: expected more than 0 and at most 1000 pictures a second, got {fps:g}")
-        self.fps = Fraction(fps).limit_denominator(1001)
+        self.fps = near_rate(fps)
         self.start, self.end, self.stride, self.name = start or 0.0, 10.0 if end is None else end, stride, name
         if self.start < 0:
             raise UsageError(f"start: expected 0 s or later, got {self.start:g}")

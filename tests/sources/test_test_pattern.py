@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,10 @@ def test_pictures_carry_their_colour_tags() -> None:
 def test_a_wrong_option_fails_at_construction(options: dict, word: str) -> None:
     with pytest.raises(UsageError, match=f"^{word}: expected"):
         TestPattern(**options)
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"), [(0.0002, Fraction(1, 5000)), (0.4, Fraction(2, 5)), (29.97, Fraction(2997, 100))]
+)
+def test_a_rate_may_be_a_picture_in_hours(fps: float, rate: Fraction) -> None:
+    assert TestPattern(fps=fps).fps == rate
