@@ -54,7 +54,9 @@ class Outbox:
         self._scaler = VideoReformatter()  # the picture's own would serve two sinks at once, and crash
         self._state: OutputState = "ok"
         self._cause = ""
+        self._pausing = False  # between two attempts, when what comes would only be held in vain
         self._dropped = 0
+        self._counting = threading.Lock()  # pictures are dropped by the stream's thread and by that of the sink
 
     @property
     def status(self) -> OutputStatus:
@@ -67,10 +69,14 @@ class Outbox:
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         """For the sink, when it comes to it."""
+        if self._pausing:
+            self._drop(1)
+            return
         try:
-            self._dropped += self._waiting.offer((picture, result))
+            num_lost = self._waiting.offer((picture, result))
         except Closed:
-            self._dropped += 1
+            num_lost = 1
+        self._drop(num_lost)
 
     def close(self, error: BaseException | None = None) -> None:
         """Takes nothing more; the sink gets what waits and is left, with the error if there is one."""
@@ -94,9 +100,21 @@ class Outbox:
                 if error is self._error:
                     return
                 self._judge(error)
-            if self._state == "failed" or self._closing.wait(next(delays)):
+            if self._state == "failed" or not self._pause(next(delays)):
                 return
-            self._dropped += self._waiting.clear()  # what is shown again begins with now
+
+    def _pause(self, seconds: float) -> bool:
+        """Until the next attempt, and whether there is to be one; what is shown then begins with then."""
+        self._pausing = True
+        self._drop(self._waiting.clear())
+        ends = self._closing.wait(seconds)
+        self._drop(self._waiting.clear())
+        self._pausing = False
+        return not ends
+
+    def _drop(self, number: int) -> None:
+        with self._counting:
+            self._dropped += number
 
     def _judge(self, error: BaseException) -> None:
         """What the world does may pass; wrong use and mistakes do not."""
@@ -110,7 +128,11 @@ class Outbox:
         with self.sink as sink:
             sink.start(self._info)
             for picture, result in self._waiting:
-                sink.write(self._fitted(picture), result)
+                try:
+                    sink.write(self._fitted(picture), result)
+                except BaseException:
+                    self._drop(1)
+                    raise
                 self._say("ok")
             if self._error:
                 raise self._error
@@ -135,7 +157,7 @@ class Outbox:
     def _end(self, failure: Failure | None) -> None:
         with suppress(Closed):
             self._waiting.close(failure)
-        self._dropped += self._waiting.clear()
+        self._drop(self._waiting.clear())
         self.ended.set()
 
 

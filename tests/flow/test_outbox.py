@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,8 +119,11 @@ def test_while_it_is_tried_again_the_state_says_so_with_the_cause() -> None:
     assert waits.wait(10)
     give(box, *range(1, 200))
     assert (box.status.state, box.status.cause) == ("retrying", "no space left")
+    while not box.status.dropped:
+        time.sleep(0.001)
+    assert box.status.waiting == 0  # they would be held in vain
     finished(box)  # at once, though the next attempt is an hour away
-    assert box.status.dropped == 199 and sink.indices == []
+    assert box.status.dropped == 200 and sink.indices == []
 
 
 def test_a_cause_that_names_the_sink_itself_is_told_without() -> None:
@@ -131,6 +136,21 @@ def test_a_cause_that_names_the_sink_itself_is_told_without() -> None:
     assert box.status.cause == "cannot be reached"
 
 
+def test_whatever_fails_every_picture_arrived_or_was_dropped() -> None:
+    chance = random.Random(5)
+    sink = Peer(*(OutputError("gone") if chance.random() < 0.1 else None for _ in range(3000)))
+    box = started(sink, capacity=3, delays=lambda: iter(lambda: chance.choice([0.0, 0.0, 0.0003]), None))
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the two threads that count get in each other's way as often as they can
+    try:
+        give(box, *range(3000))
+        finished(box)
+    finally:
+        sys.setswitchinterval(switch)
+    assert len(sink.indices) + box.status.dropped == 3000 and len(sink.indices) > 100
+    assert sink.indices == sorted(sink.indices)
+
+
 @pytest.mark.parametrize("fault", [UsageError("no codec is called so"), ZeroDivisionError("a mistake of ours")])
 def test_what_will_not_pass_is_given_up(fault: Exception) -> None:
     sink = Peer(fault)
@@ -138,7 +158,7 @@ def test_what_will_not_pass_is_given_up(fault: Exception) -> None:
     give(box, 0)
     assert box.ended.wait(10)
     give(box, 1, 2)
-    assert (box.status.state, box.status.dropped) == ("failed", 2)
+    assert (box.status.state, box.status.dropped) == ("failed", 3)
     assert str(fault) in box.status.cause and sink.entered == 1
     finished(box)
 
