@@ -27,6 +27,10 @@ WANTS_A_LIST = ("tuple_type", "list_type", "set_type", "frozen_set_type", "seque
 """What pydantic calls the mistake of giving one text where several are taken."""
 
 
+READY = ("engine", "dataset", "format")
+"""Components whose attributes all hold from the beginning; a source knows of its pictures only once it was entered."""
+
+
 def find(room: str, name: str) -> type:
     """The class of the component `name`; `package.module:Class` finds one outside streamseg.
 
@@ -80,11 +84,15 @@ def build(room: str, name: str, options: Mapping[str, Any] | None = None) -> Any
     checked = check(room, name, options)
     noun = ROOMS[room]
     try:
-        return find(room, name)(**checked)
+        made = find(room, name)(**checked)
     except UsageError as error:
         raise UsageError(_named(noun, name, str(error))) from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"{noun} {name}: {error}") from error
+    for attribute in _protocol(noun).__annotations__ if noun in READY else ():
+        if not hasattr(made, attribute):
+            raise UsageError(f"{noun} {name}: {type(made).__name__} is no {noun}, it has no {attribute!r}")
+    return made
 
 
 def check(room: str, name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -158,13 +166,17 @@ def _outside_class(noun: str, name: str) -> type:
 
 def _complete(found: type, noun: str, name: str) -> type:
     """The class, if it has every method of its room's protocol."""
-    protocol = labels.Format if noun == "format" else getattr(nouns, noun.capitalize())
+    protocol = _protocol(noun)
     methods = [key for key, value in vars(protocol).items() if getattr(value, "__module__", "") == protocol.__module__]
     picks_another = "__new__" in vars(found)  # its instances are of another class
     for method in methods:
         if not picks_another and not callable(getattr(found, method, None)):
             raise UsageError(f"{noun} {name}: {found.__name__} is no {noun}, it has no method {method!r}")
     return found
+
+
+def _protocol(noun: str) -> Any:
+    return labels.Format if noun == "format" else getattr(nouns, noun.capitalize())
 
 
 def _said_by(values: Mapping[str, Any], who: str) -> Said:

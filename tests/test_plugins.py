@@ -194,3 +194,17 @@ def test_a_class_outside_that_serves_what_another_serves_is_refused_with_both(si
     with pytest.raises(UsageError, match=f"sinks: '.jsonl' is claimed twice, by jsonl and {sinks}:Lines"):
         plugins.check_claims("sinks", [f"{sinks}:Whole", f"{sinks}:Lines"])
     plugins.check_claims("sinks", ["jsonl", f"{sinks}:Variant", f"{sinks}:Variant"])
+
+
+def test_an_engine_without_what_every_engine_says_of_itself_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_engine.py").write_text(
+        "class Half:\n"
+        "    class_names, batch_size = ('background', 'person'), 1\n"
+        "    def input_size(self, frame): ...\n"
+        "    def predict(self, frames): ...\n"
+    )
+    with pytest.raises(UsageError, match="engine half_engine:Half: Half is no engine, it has no 'min_score'"):
+        plugins.build("engines", "half_engine:Half")
