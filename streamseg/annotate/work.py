@@ -170,6 +170,7 @@ def look_in_processes(
     context = multiprocessing.get_context("spawn")
     workers: dict[Any, tuple[Any, Run | None]] = {}
     errors: list[tuple[Run, BaseException]] = []
+    unfit: list[BaseException] = []
     code = 0
     with ExitStack() as leaving:
         heard = leaving.enter_context(_signals())
@@ -205,6 +206,8 @@ def look_in_processes(
                     ended(news[0])
                 elif what == "told":
                     told(*news)
+                elif what == "unfit":
+                    unfit += news
                 elif what == "free":
                     failed, stopped = news
                     errors += failed
@@ -213,8 +216,10 @@ def look_in_processes(
                     workers[connection] = (process, run)
                     with suppress(OSError):
                         connection.send(run)
-    errors += [(run, ModelError("no process was left to look at it")) for run in waiting if not code]
-    return Outcome(tuple(errors), code)
+    why = unfit[0] if unfit else ModelError("no process was left to look at it")
+    errors += [(run, why) for run in waiting if not code]
+    left_out = () if waiting else tuple(f"a process was left out: {said(error)}" for error in unfit)
+    return Outcome(tuple(errors), code, left_out)
 
 
 @contextmanager
@@ -261,9 +266,7 @@ def _work(connection: Connection, looking: Looking, threads: int) -> None:
         engine = build(looking.engine, tiles=looking.tiles, threads=threads)
         check_pins(engine, looking, who="a process")
     except Exception as error:
-        connection.send(("free", [], 0))
-        while (run := connection.recv()) is not None:
-            connection.send(("free", [(run, portable(error))], 0))
+        connection.send(("unfit", portable(error)))
         return
     failed: list[tuple[Run, BaseException]] = []
     code = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -204,6 +205,25 @@ def test_a_worker_that_cannot_meet_the_pin_is_refused_by_name(here: Path) -> Non
     summary = run("a.mp4", engine=f"{__name__}:Differing", parallel=2, code=1)
     expected = "a process cannot do what the job began with: precision: expected "
     assert str(summary.videos["a"].error).startswith(expected)
+
+
+def test_a_worker_that_cannot_begin_is_left_out_and_the_others_do_its_part(here: Path) -> None:
+    clip(here / "a.mp4")
+    summary = run("a.mp4", engine=f"{__name__}:Cramped", parallel=2)
+    assert summary.error is None and summary.videos["a"].frames == 35
+    assert summary.notes == ("a process was left out: MemoryError: no room for a second one",)
+
+
+class Cramped(Walker):
+    """An engine for which there is room once in the processes that look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if multiprocessing.parent_process() is not None:
+            try:
+                Path("taken").mkdir()
+            except FileExistsError:
+                raise MemoryError("no room for a second one") from None
 
 
 class Differing(Walker):
