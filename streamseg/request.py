@@ -5,8 +5,10 @@ Nothing heavy is imported here, because `--help` asks too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,14 @@ def duration(text: str) -> float:
     if not shape or not float(shape[1]):
         raise ValueError(f"expected a duration such as 90s, 10m, 12h or 7d, got {text!r}")
     return float(shape[1]) * _UNITS[shape[2] or "s"]
+
+
+def rate(text: str) -> float:
+    """Pictures a second, more than 0; ValueError for anything else."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise ValueError(f"expected pictures a second, more than 0, such as 10, got {text!r}")
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
@@ -157,7 +167,7 @@ class Request:
         "--stride", kind=int, least=1, metavar="N", help="Keep every Nth frame, at its own time."
     )
     max_fps: float | None = option(
-        "--fps", kind=float, least=0, metavar="N", help="Live: take at most so many pictures a second."
+        "--fps", read=rate, metavar="N", help="Live: take at most so many pictures a second."
     )
     max_age: float | None = option(
         "--max-age",

@@ -62,6 +62,7 @@ def test_a_run_with_a_page_answers_keeps_its_totals_and_ends_at_ctrl_c(tmp_path:
         (["--web", "127.0.0.1:99999"], "expected HOST:PORT"),
         (["--show"], "--show: expected a page to show, --web HOST:PORT"),
         (["--fps", "5"], "--fps: expected a live INPUT"),
+        (["--fps", "0"], "'--fps': expected pictures a second, more than 0, such as 10, got '0'"),
         (["--max-age", "1"], "--max-age: expected a live INPUT"),
         (["--segment", "10m"], "--segment: expected a live INPUT"),
         (["--segment", "soon"], "expected a duration such as 90s, 10m, 12h or 7d, got 'soon'"),
