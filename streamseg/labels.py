@@ -8,6 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+EMPTY = "objects without a pixel"
+"""Why a format leaves a label out where it cannot hold an empty mask."""
+
 
 @dataclass(frozen=True)
 class Label:

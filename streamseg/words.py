@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
 def writable(name: str) -> str:
     """A name from the file system as text that every file and peer takes: bytes that are no UTF-8 become `\\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_plain(text: str) -> bool:
+    """Whether every file can hold the text: it has no control character and no half of a character."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
 
 
 def without_credentials(text: str) -> str:

@@ -86,12 +86,11 @@ def check_followed(request: AnnotateRequest, step: float) -> None:
             )
 
 
-def check_names(request: AnnotateRequest, names: Collection[str]) -> None:
+def check_names(formats: Collection[str], names: Collection[str]) -> None:
     """UsageError where two files would be one: part files, or those of formats (MOTS calls its own after videos)."""
     for name in names:
         if f"{name}.part" in names:
             raise UsageError(f"{name}.part: so the labels of {name} are called until they are whole; rename that video")
-    formats = formats_of(request.formats)
     for other, name in ((other, name) for other, taken in OWN_TEXTS.items() for name in taken):
         if "mots" in formats and other in formats and name in names:
             raise UsageError(
@@ -186,6 +185,8 @@ def finishing(noted_request: Mapping[str, Any], request: AnnotateRequest) -> Ann
 
     UsageError for an option that says what is looked at, and how: that is done.
     """
+    if unknown := noted_request.keys() - {each.name for each in fields(request)}:
+        raise UsageError(f"--finish: the job was asked for {min(unknown)!r}, which this version does not know")
     told = {key: tuple(value) if isinstance(value, list) else value for key, value in noted_request.items()}
     given = {
         each.name: value

@@ -51,9 +51,9 @@ class Cut:
     rate: Fraction
     constant_rate: bool
 
-    def uncut(self) -> Cut:
-        """The same video in one chunk, of which nothing is believed that was not decoded."""
-        return Cut(WHOLE, None, None, self.rate, self.constant_rate)
+    def uncut(self, number: int = 0) -> Cut:
+        """The same video, from that chunk on in one, of which nothing is believed that was not decoded."""
+        return Cut(self.chunks[: number + 1], None, None, self.rate, self.constant_rate)
 
 
 WHOLE = (Chunk(0, 0.0, None),)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from streamseg.annotate.asking import formats_of
+from streamseg.annotate.asking import check_names, formats_of
 from streamseg.annotate.chunks import TOLERANCE
 from streamseg.annotate.request import ConvertRequest
 from streamseg.annotate.writing import label_of, save, seen
@@ -22,6 +22,7 @@ from streamseg.records import from_record
 from streamseg.sources._decoding import near_rate
 from streamseg.sources.video_file import VideoFile
 from streamseg.types import InputError, UsageError
+from streamseg.words import is_plain
 
 NEAR = 1e-4
 """Share by which a rate that is told from times may be off; 30 and 30000/1001 are a thousandth apart."""
@@ -64,6 +65,9 @@ def convert(request: ConvertRequest) -> Converted:
     described, classes = _described(path)
     if video is not None and len(described) > 1:
         raise UsageError(f"--video: the labels are of several videos ({', '.join(described)}), expected those of one")
+    check_names([name], described)
+    if name == "jsonl" and path.resolve() in [(folder / f"{each}.jsonl").resolve() for each in described]:
+        raise UsageError(f"-o {folder}: {path} would be written over itself; choose another folder")
     format.open(folder, classes)
     try:
         frames, objects = _written(path, format, described, folder=folder, video=video)
@@ -198,13 +202,15 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
                 raise ValueError(f"{name}: expected {words}, got {str(record[name])[:60]!r}")
         if not _is_below(record["stream"]):
             raise ValueError(f"stream: expected a name that a file can have, got {record['stream']!r}")
+        if not isinstance(record.get("picture", ""), str):
+            raise ValueError(f"picture: expected the name of a file, got {record['picture']!r}")
         for item in record["objects"]:
             if list(item["mask"]["size"]) != [record["height"], record["width"]]:
                 raise ValueError(f"mask: expected the size of the picture, got {item['mask']['size']}")
             if not isinstance(item["mask"]["counts"], str):
                 raise ValueError("mask: expected COCO's compressed run lengths, a text")
             lengths(item["mask"])
-            if not item["class"] or not 0 <= item["score"] <= 1:
+            if not item["class"] or not is_plain(item["class"]) or not 0 <= item["score"] <= 1:
                 raise ValueError(f"expected a class and a score from 0 to 1, got {item['class']!r}, {item['score']!r}")
             x1, y1, x2, y2 = item["box"]
             if x2 < x1 or y2 < y1:
@@ -237,4 +243,4 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 def _is_below(name: str) -> bool:
     """Whether files that are called so lie in the folder that they are written into."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    return str(path) == name != "." and not path.is_absolute() and ".." not in path.parts and "\0" not in name

@@ -147,6 +147,8 @@ class Folder:
             asked: dict[str, Any] = json.loads(text)
             if not isinstance(asked, dict) or asked.get("version") != JOB_VERSION or not asked.keys() >= JOB_KEYS:
                 raise ValueError(f"expected what a job of version {JOB_VERSION} was asked to do")
+            if wrong := [key for key in sorted(JOB_KEYS) if not isinstance(asked[key], dict)]:
+                raise ValueError(f"{wrong[0]}: expected an object, got {asked[wrong[0]]!r}")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -61,13 +61,16 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
             "remove the folder before the parts begin"
         )
     paths, refused = videos_of(request)
-    check_names(request, paths)
+    check_names(formats_of(request.formats), paths)
     with folder.taken(shard=request.shard), Manifest(folder.path) as manifest:
         if request.overwrite:
             folder.clear()
             manifest.clear()
         engine = work.build(component, tiles=request.tiles)
         check_classes(request, engine.class_names)
+        if request.shard is None:  # what a format cannot do with these classes or this folder is said before all else
+            with Labels(folder.path, formats_of(request.formats), engine.class_names[1:], pictures=False) as labels:
+                labels.discard()
         pins = work.pins_of(engine, component, selection, tiles=request.tiles)
         stock = Stock(folder, manifest, selection=selection, pins=pins)
         videos = {name: path if isinstance(path, str) else str(path.absolute()) for name, path in paths.items()}
@@ -92,7 +95,7 @@ def _finish(request: AnnotateRequest, progress: Progress | None) -> AnnotationSu
         raise UsageError(f"--finish {folder}: no annotation was begun in this folder")
     again = finishing(asked["request"], request)
     check_formats(again)
-    check_names(again, asked["videos"])
+    check_names(formats_of(again.formats), asked["videos"])
     check_classes(again, asked["pins"]["classes"])
     with folder.taken(), Manifest(folder.path) as manifest:
         stock = Stock(folder, manifest, selection=_looked_at(again), pins=asked["pins"])
@@ -164,7 +167,7 @@ class _Job:
                 self.exit_code = outcome.exit_code
                 return
             for run, error in outcome.errors:
-                self._judge(run.video, error)
+                self._judge(run, error)
         for name in list(self.stock.cuts):
             if self.stock.has_changed(name):
                 self._fail(name, f"{self.stock.paths[name]}: {CHANGED}")
@@ -196,24 +199,26 @@ class _Job:
         stretch = number * of // len(self.stock.cuts[name].chunks)
         return (self.names.index(name) + stretch) % of == which - 1
 
-    def _judge(self, name: str, error: BaseException) -> None:
-        """What becomes of a video after an error."""
+    def _judge(self, run: Run, error: BaseException) -> None:
+        """What becomes of a video after an error in a run of its chunks."""
+        name = run.video
         if name not in self.stock.cuts:
             return
-        made = self.stock.cuts[name]
+        made, begin = self.stock.cuts[name], self.stock.first_missing(run)
         if isinstance(error, OutputError):
             raise error
         if self.stock.has_changed(name):
             self._fail(name, f"{self.stock.paths[name]}: {CHANGED}")
         elif not isinstance(error, InputError):
             self._fail(name, said(error))
-        elif made.num_frames is None:
+        elif made.num_frames is None and run.cut == made and begin == len(made.chunks) - 1:
             self._fail(name, str(error), again=False)
         elif self.request.shard is not None and len(made.chunks) > 1:
             self._fail(name, f"{error}; without --shard it is looked at in one go")
-        else:
-            log.info("%s: looked at in one go, because its packets do not say where its pictures are", name)
-            self.stock.uncut(name)
+        elif begin < len(made.chunks):  # else that part is to be looked at anew already
+            part = f" from {made.chunks[begin].time:g} s on" if begin else ""
+            log.info("%s: looked at in one go%s, because its packets do not say where its pictures are", name, part)
+            self.stock.uncut(name, begin)
 
     def _told(self, name: str, frames: int) -> None:
         self._seen[name] = self._seen.get(name, 0) + frames
@@ -262,9 +267,12 @@ class _Job:
         """Get ready for another pass: a chunk that is not whole is looked at again, a video that fails left out."""
         if self.exit_code:
             return
-        if (damaged := ordering.damaged(errors)) and self._engine:
+        if damaged := ordering.damaged(errors):
             self.stock.drop(damaged)
-            self.look(*self._engine)
+            if self._engine:
+                self.look(*self._engine)
+            else:
+                self.leave_out_unfinished()
             return
         for name, error in errors.items():
             if not isinstance(error, InputError):

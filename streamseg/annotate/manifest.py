@@ -72,11 +72,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a video. error: why it could not be done, "" where nothing is known against it."""
+    """What is known of a video. error: why it could not be done, "" where nothing is known against it.
+
+    selection: the frames that it was cut for
+    """
 
     identity: Identity
     cut: Cut | None
     error: str
+    selection: str = ""
 
 
 class Manifest:
@@ -112,11 +116,14 @@ class Manifest:
         if row is None:
             return None
         identity, described, error = row
-        known = None if described is None else _cut_of(json.loads(described))
-        return Entry(Identity(**json.loads(identity)), known, error or "")
+        said = None if described is None else json.loads(described)
+        known = None if said is None else _cut_of(said)
+        return Entry(Identity(**json.loads(identity)), known, error or "", said.get("selection", "") if said else "")
 
     def put(self, video: str, entry: Entry) -> None:
-        described = None if entry.cut is None else json.dumps(_described(entry.cut))
+        described = None
+        if entry.cut is not None:
+            described = json.dumps(_described(entry.cut) | {"selection": entry.selection})
         with self._writing():
             self._database.execute(
                 "INSERT OR REPLACE INTO videos VALUES (?, ?, ?, ?)",

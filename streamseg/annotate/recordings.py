@@ -49,13 +49,14 @@ class Damaged(InputError):
 
 @dataclass(frozen=True)
 class Ended:
-    """A finished chunk: its file, its frames, and the number of the frame behind it in the video."""
+    """A finished chunk: its file, its frames, the number of the frame behind it, and whether its video ends with it."""
 
     video: str
     number: int
     num_frames: int
     next_index: int
     num_bytes: int
+    is_last: bool = False
 
 
 def file_of(folder: Path, number: int) -> Path:
@@ -135,6 +136,8 @@ class Recorder:
     def _finish(self, next_index: int) -> None:
         assert self._file is not None
         end: dict[str, Any] = {"frames": self._num_frames, "next_index": next_index}
+        if is_last := self._number == len(self._run.cut.chunks) - 1:
+            end["last"] = True
         if self._number == self._run.last - 1 and self._source.warnings:  # now the source has been left
             end["warnings"] = dict(self._source.warnings)
         self._write(end)
@@ -147,7 +150,7 @@ class Recorder:
             num_bytes = self._part.stat().st_size
             os.replace(self._part, final)
         self._file = None
-        self._ended(Ended(self._run.video, self._number, self._num_frames, next_index, num_bytes))
+        self._ended(Ended(self._run.video, self._number, self._num_frames, next_index, num_bytes, is_last))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -240,7 +243,8 @@ def checked(path: Path, video: str) -> Ended:
         first, last, num_lines = first or line, line, num_lines + 1
     if first is None or last is None or last.get("frames") != num_lines - 2 or "next_index" not in last:
         raise Damaged(path, "its end is missing")
-    return Ended(video, int(first["chunk"]), num_lines - 2, int(last["next_index"]), path.stat().st_size)
+    is_last = last.get("last") is True
+    return Ended(video, int(first["chunk"]), num_lines - 2, int(last["next_index"]), path.stat().st_size, is_last)
 
 
 def join(ended: Sequence[Ended], chunks: Sequence[Chunk]) -> bool:

@@ -46,7 +46,8 @@ class Selection:
 
     def __str__(self) -> str:
         if self.every is not None:
-            return f"every {self.every:g} s"
+            short = f"{self.every:g}"
+            return f"every {short if float(short) == self.every else repr(self.every)} s"
         return "all" if self.stride == 1 else f"1 of {self.stride}"
 
     def step(self, rate: float) -> float:

@@ -57,6 +57,10 @@ class Stock:
             )
         if entry is None or entry.identity != identity or (entry.error and retry):
             entry = Entry(identity, None, "")
+        if entry.cut is not None and entry.selection != str(self.selection):
+            entry = replace(entry, cut=None)
+        if entry.cut is None:
+            self.manifest.forget(name)  # what is there is read again, to see whether it is of the new cut
         if entry.error:
             raise InputError(f"{entry.error} (as before; --retry-failed tries again)")
         self._identities[name] = identity
@@ -74,7 +78,7 @@ class Stock:
     def fail(self, name: str, error: str = "") -> None:
         """A video cannot be done; error: why it need not be tried again the next time, "" where it is to be."""
         if error:
-            self.manifest.put(name, Entry(self._identities[name], self.cuts[name], error))
+            self.manifest.put(name, self._entry(name, error))
         self.cuts.pop(name, None)
 
     def job_of(self, name: str) -> dict[str, Any]:
@@ -100,6 +104,11 @@ class Stock:
                 runs.append(Run(name, self.paths[name], self.cuts[name], number, number + 1))
         return runs
 
+    def first_missing(self, run: Run) -> int:
+        """The first chunk of a run that is not there."""
+        done = self.manifest.chunks(run.video)
+        return next((each for each in range(run.first, run.last) if each not in done), run.last)
+
     def has_changed(self, name: str) -> bool:
         """Whether a video's file is another one than when the job began, or gone."""
         try:
@@ -124,12 +133,13 @@ class Stock:
         done = self.manifest.chunks(name)
         return join([done[number] for number in sorted(done)], self.cuts[name].chunks)
 
-    def uncut(self, name: str) -> None:
-        """Forget what was found in a video: it is looked at in one go from now on."""
+    def uncut(self, name: str, begin: int) -> None:
+        """Forget what was found in a video from a chunk on: the rest is looked at in one go from now on."""
         for number in numbers_in(self.folder.chunks_of(name)):
-            self.folder.remove(file_of(self.folder.chunks_of(name), number))
-        self.manifest.forget(name)
-        self._put_cut(name, self.cuts[name].uncut())
+            if number >= begin:
+                self.folder.remove(file_of(self.folder.chunks_of(name), number))
+                self.manifest.forget(name, number)
+        self._put_cut(name, self.cuts[name].uncut(begin))
 
     def drop(self, error: Damaged) -> None:
         """Forget a chunk that is not whole."""
@@ -147,12 +157,15 @@ class Stock:
 
     def _put_cut(self, name: str, made: Cut) -> None:
         self.cuts[name] = made
-        self.manifest.put(name, Entry(self._identities[name], made, ""))
+        self.manifest.put(name, self._entry(name))
+
+    def _entry(self, name: str, error: str = "") -> Entry:
+        return Entry(self._identities[name], self.cuts[name], error, str(self.selection))
 
     def _check_pins(self) -> None:
         """UsageError where what is there was made otherwise."""
         found = [name for name in self.folder.videos if numbers_in(self.folder.chunks_of(name))]
-        before = (self.manifest.pins or self._first_said("pins", of=found)) if found else None
+        before = (self._first_said("pins", of=found) or self.manifest.pins) if found else None
         if before is not None and (difference := work.unmet(before, self.pins)):
             raise UsageError(
                 f"{self.folder}: what was found there was made otherwise ({difference}); "
@@ -195,7 +208,13 @@ class Stock:
                     )
                 if number >= whole.last or said != head(whole, number, self.job_of(name)):
                     raise Damaged(path, "it is of another cut of the video")
-                self.manifest.add(checked(path, name))
+                ended = checked(path, name)
+                if ended.is_last and number < whole.last - 1:  # the packets of the rest do not say what decoding does
+                    self._put_cut(name, self.cuts[name].uncut(number))
+                    whole = replace(whole, cut=self.cuts[name], last=number + 1)
+                elif number < whole.last - 1 and ended.next_index != whole.cut.chunks[number + 1].index:
+                    raise Damaged(path, "it is of another cut of the video")
+                self.manifest.add(ended)
             except Damaged as error:
                 self.drop(error)
         for number in set(known) - set(there):

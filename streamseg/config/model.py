@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from streamseg.config.knobs import Knobs, Positive, Share, refuse_set
+from streamseg.words import is_plain
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Largest log of a size delta where boxes are in pixels: keeps exp() finite (Detectron's bound)."""
@@ -257,6 +258,8 @@ class ModelConfig(Knobs):
             raise ValueError("anchor_sizes: expected the same number of sizes on every level")
         if self.num_classes < 2 or self.class_names[0] != "background":
             raise ValueError('class_names: expected "background" and at least one class')
+        if unfit := [name for name in self.class_names if not name or not is_plain(name)]:
+            raise ValueError(f"class_names: expected names that every file can hold, got {unfit[0]!r}")
         for width, height in self.input_sizes:
             if width % 32 or height % 32:
                 raise ValueError(f"input_sizes: expected multiples of 32, got {width}x{height}")

@@ -13,7 +13,7 @@ import numpy as np
 from streamseg import outlines
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
-from streamseg.labels import Label, LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, Label, LabelledFrame, LabelledVideo
 from streamseg.types import InputError, UsageError
 from streamseg.words import nearest
 from streamseg.zoo import COCO_CLASSES
@@ -27,7 +27,6 @@ UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_IDS = dict(zip(COCO_CLASSES, (i for i in range(1, 91) if i not in UNUSED_IDS), strict=True))
 """COCO's classes -> their ids there."""
 
-EMPTY = "objects without a pixel"
 SHORT = "polygons of fewer than three points left out"
 CROWD_SIZE = "crowd regions of another size than their picture, known by their box only"
 

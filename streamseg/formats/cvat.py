@@ -9,6 +9,7 @@ only where moving the points makes the same polygon.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +25,9 @@ from streamseg import outlines
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText, TextPerVideo
 from streamseg.formats._spool import TrackSpool, tracked
-from streamseg.labels import Label, LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, Label, LabelledFrame, LabelledVideo
 from streamseg.types import InputError, UsageError
 from streamseg.words import known_and_nearest
-
-EMPTY = "objects without a pixel"
 
 _SAME = 0.005
 """Pixels within which two polygons are the same: the file has two decimals."""
@@ -61,7 +60,7 @@ class Cvat:
     tracks_only = True
 
     def __init__(self, *, tolerance: float | None = None, masks: Literal["polygon", "rle"] = "polygon") -> None:
-        if tolerance is not None and not tolerance >= 0:
+        if tolerance is not None and not 0 <= tolerance < math.inf:
             raise UsageError(f"tolerance: expected pixels from 0 up, got {tolerance:g}")
         self._tolerance = tolerance
         self.tracks_only = masks == "polygon"

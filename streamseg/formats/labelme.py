@@ -13,10 +13,9 @@ import numpy as np
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_folder import PartFolder
 from streamseg.formats._pixel_rings import pixel_rings, points
-from streamseg.labels import Label, LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, Label, LabelledFrame, LabelledVideo
 from streamseg.types import UsageError
 
-EMPTY = "objects without a pixel"
 VERSION = "5.5.0"
 """Of LabelMe, whose fields these are."""
 

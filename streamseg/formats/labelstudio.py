@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,8 @@ from streamseg import outlines
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
 from streamseg.formats._spool import TrackSpool, tracked
-from streamseg.labels import Label, LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, Label, LabelledFrame, LabelledVideo
 from streamseg.types import UsageError
-
-EMPTY = "objects without a pixel"
 
 _RUN_BITS = 3, 4, 8, 16
 """Bits for the length of a brush run: the four sizes that Label Studio's own encoder offers."""
@@ -46,7 +45,7 @@ class Labelstudio:
         tolerance: float | None = None,
         prefix: str = "/data/local-files/?d=",
     ) -> None:
-        if tolerance is not None and not tolerance >= 0:
+        if tolerance is not None and not 0 <= tolerance < math.inf:
             raise UsageError(f"tolerance: expected pixels from 0 up, got {tolerance:g}")
         self.wants_pictures, self.tracks_only = task != "video", task == "video"
         self._task, self._tolerance, self._prefix = task, tolerance, prefix

@@ -16,7 +16,7 @@ from streamseg import outlines
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_folder import PartFolder
 from streamseg.formats._part_text import PartText
-from streamseg.labels import Label, LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, Label, LabelledFrame, LabelledVideo
 from streamseg.types import UsageError
 
 MOST = 254
@@ -24,7 +24,6 @@ MOST = 254
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-EMPTY = "objects without a pixel"
 TOO_MANY = f"objects beyond the {MOST} of a picture"
 
 
@@ -44,6 +43,8 @@ class Voc:
     def open(self, folder: Path, class_names: Sequence[str]) -> None:
         if len(class_names) > MOST:
             raise UsageError(f"voc: expected at most {MOST} classes, got {len(class_names)}")
+        if unfit := [name for name in class_names if ":" in name or name.startswith("#")]:
+            raise UsageError(f"voc: expected names of classes without a colon and not with # first, got {unfit[0]!r}")
         self._class_names = list(class_names)
         self._files = PartFolder(folder / "voc", folder / "voc.part")
         self._names = PartText(folder / "voc.part" / "ImageSets" / "Segmentation" / "default.txt")

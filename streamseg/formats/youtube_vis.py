@@ -13,7 +13,7 @@ from streamseg import outlines
 from streamseg.formats._classes import check_classes
 from streamseg.formats._part_text import PartText
 from streamseg.formats._spool import TrackSpool, tracked
-from streamseg.labels import LabelledFrame, LabelledVideo
+from streamseg.labels import EMPTY, LabelledFrame, LabelledVideo
 
 _FRAMES = 0
 """The number of the track under which the frames themselves wait; those of objects begin at 1."""
@@ -54,8 +54,11 @@ class YoutubeVis:
         picture = frame.picture or f"{self._current.video.name}/frame_{frame.index:06d}.jpg"
         spool.add(_FRAMES, frame=position, text=_text([picture, frame.index, round(frame.time, 6)]))
         for label in tracked(frame, self._left_out):
-            x1, y1, x2, y2 = outlines.boxes([label.mask])[0].tolist()
             area = int(outlines.areas([label.mask])[0])
+            if not area:
+                self._left_out[EMPTY] += 1
+                continue
+            x1, y1, x2, y2 = outlines.boxes([label.mask])[0].tolist()
             # as numbers, which the data set itself has and TrackEval asks for
             mask = {"size": list(label.mask["size"]), "counts": outlines.lengths(label.mask).tolist()}
             text = _text([mask, [x1, y1, x2 - x1, y2 - y1], area])

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from streamseg import zoo
 from streamseg.annotate.folder import KEPT
 from streamseg.annotate.job import annotate
 from streamseg.annotate.manifest import Manifest
@@ -83,7 +84,48 @@ def test_a_truncated_video_is_labelled_as_far_as_it_goes(here: Path) -> None:
 def test_what_is_wrong_with_a_video_is_said_though_it_can_be_labelled(here: Path) -> None:
     damage_packets(clip(here / "whole.mp4"), 12, target=here / "hurt.mp4")
     assert list(run("hurt.mp4").notes) == ["hurt: damaged packets skipped: 1"]
-    assert len(chunks("labels", "hurt")) == 1, "its packets do not say which pictures there are"
+    assert len(chunks("labels", "hurt")) == 2, "from there on its packets do not say which pictures there are"
+    shutil.rmtree(zoo.cache_folder() / "jobs")
+    again = run("hurt.mp4")
+    assert again.videos["hurt"].looked_at == 0, "its chunks say themselves that they are all"
+
+
+def test_a_job_that_was_stopped_may_be_asked_for_other_frames_of_the_same_videos(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=60)
+    run("a.mp4", stride=1)
+    shutil.rmtree(here / "labels" / KEPT / "chunks")
+    run("a.mp4", every=0.8)
+    assert [each["index"] for each in frames("labels", "a")] == [0, 20, 40]
+
+
+def test_chunks_count_more_than_what_the_index_remembers_of_another_job(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=60)
+    run("a.mp4", every=0.8, output="there")
+    run("a.mp4")
+    shutil.rmtree(here / "labels" / KEPT / "chunks")
+    shutil.copytree(here / "there" / KEPT / "chunks", here / "labels" / KEPT / "chunks")
+    assert run("a.mp4", every=0.8).videos["a"].looked_at == 0
+
+
+def test_a_damaged_chunk_that_the_finish_finds_is_done_again_by_its_part(here: Path) -> None:
+    clip(here / "a.mp4")
+    for part in (1, 2):
+        run("a.mp4", shard=(part, 2))
+    path = chunks("labels", "a")[1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    told = annotate(AnnotateRequest(finish="labels", formats=("jsonl",)))
+    assert "1 of 4 chunks are missing" in str(told.videos["a"].error) and told.exit_code == 1
+    assert sum(run("a.mp4", shard=(part, 2)).videos["a"].looked_at for part in (1, 2)) == 10
+    assert annotate(AnnotateRequest(finish="labels", formats=("jsonl",))).exit_code == 0
+
+
+def test_what_a_format_cannot_do_is_said_before_anything_is_looked_at(here: Path) -> None:
+    clip(here / "a.mp4")
+    with pytest.raises(UsageError, match="images"):
+        run("a.mp4", output="images/out", formats=("yolo",))
+    assert not list((here / "images" / "out").rglob("*.gz"))
 
 
 def test_a_video_that_failed_is_tried_again_only_when_that_is_asked_for(here: Path) -> None:
