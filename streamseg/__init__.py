@@ -34,7 +34,8 @@ def run(
     effects  names (`"splash:classes=person+car"`), `{"splash": {"classes": ["person"]}}`, or objects with a `draw`;
              `result.picture` is what they drew. None: overlay and labels if there is an output, else nothing.
     output   files by their ending, `images:FOLDER` or folders, as `streamseg run -o`; none: nothing is written.
-    options  the other fields of `streamseg.request.Request`: `model`, `classes`, `min_score`, `pipeline`, `start`, …
+    options  the other fields of `streamseg.request.Request`: `model`, `classes`, `min_score`, `pipeline`, `start`, …,
+             but for the page's, `web` and `show`
 
     What is wrong with the request is raised at once. A stream that fails raises its error after the last result.
     Leaving the loop early ends the run; outputs then stay under their part names, closed and playable.
@@ -42,7 +43,13 @@ def run(
     from streamseg.job import assemble
     from streamseg.plan import plan
     from streamseg.request import Request
+    from streamseg.types import UsageError
 
+    if "outputs" in options:
+        raise UsageError("no option is called 'outputs'; did you mean 'output'?")
+    for name in ("web", "show"):
+        if options.get(name):
+            raise UsageError(f"{name}: the page is the command's, streamseg run; here the results are yours to show")
     request = Request.of(inputs=_texts(inputs), effects=effects, outputs=_texts(output), writes=False, **options)
     planned = plan(request)
     for problem in planned.refused.values():

@@ -75,7 +75,7 @@ class Mold:
         if mode == "square" and round(max(height, width) * scale) > side:
             scale = side / max(height, width)
         if scale != 1:
-            height, width = round(height * scale), round(width * scale)
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
         if mode == "crop":
             y, x = dice.randint(0, height - side), dice.randint(0, width - side)
             return cls(scale, height, width, (0, 0, side, side), ((0, 0), (0, 0), (0, 0)), (y, x, side, side))
@@ -141,7 +141,7 @@ def resize_nearest(array: np.ndarray, scale: float) -> np.ndarray:
 
 def _nearest(side: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """For every new cell of a side its old cell, and whether it counts."""
-    count = round(side * scale)
+    count = max(1, round(side * scale))
     at = np.arange(count) * ((side - 1) / (count - 1) if count > 1 else 1.0)
     # SciPy's zoom, which the original used, leaves a cell empty when rounding puts it an ulp past the last centre.
     return np.minimum(np.floor(at + 0.5).astype(int), side - 1), at <= side - 1
@@ -166,11 +166,12 @@ def denormalise(boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def paste(mask: np.ndarray, box: Sequence[int] | np.ndarray, *, shape: Sequence[int]) -> np.ndarray:
     """A mask (m, m) in [0, 1] in the whole picture of `shape` (height, width) where it reaches 0.5: bool.
 
-    box (4,) in pixels of the picture.
+    box (4,) in pixels of the picture; one without area shows nothing.
     """
     y1, x1, y2, x2 = box
     full = np.zeros(tuple(shape[:2]), bool)
-    full[y1:y2, x1:x2] = resize(mask, (y2 - y1, x2 - x1)) >= 0.5
+    if y2 > y1 and x2 > x1:
+        full[y1:y2, x1:x2] = resize(mask, (y2 - y1, x2 - x1)) >= 0.5
     return full
 
 

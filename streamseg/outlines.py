@@ -176,13 +176,15 @@ def lengths(run_lengths: Any) -> np.ndarray:
     return told
 
 
+FARTHEST = 1_000_000
+"""Pixels that a point may lie from the corner; pycocotools takes memory by their number, and all of it."""
+
+
 def is_polygon(values: Any) -> bool:
-    """Whether a value out of a file is a list of finite numbers in pairs; it may be too short to have an inside."""
+    """Whether a value out of a file is a list of numbers in pairs, each the place of a pixel, if not of this picture;
+    it may be too short to have an inside."""
     numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
-    try:
-        return numbers and len(values) % 2 == 0 and all(map(math.isfinite, values))
-    except OverflowError:  # a whole number that no float can hold
-        return False
+    return numbers and len(values) % 2 == 0 and all(-FARTHEST <= x <= FARTHEST for x in values)
 
 
 def rectangle(box: Sequence[float] | np.ndarray) -> list[float]:

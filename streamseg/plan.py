@@ -208,6 +208,17 @@ def _check_publishers(config: PipelineConfig, streams: Mapping[str, StreamConfig
         if place is not None and same[number] in same[:number]:
             raise UsageError(f"--publish: expected each target once, got {without_credentials(str(place))} twice")
     written = {path for stream in streams.values() for path in _paths(stream)}
+    read = {
+        _absolute(part.options["path"])
+        for part in (config.engine, *(stream.source for stream in streams.values()))
+        if part is not None and isinstance(part.options.get("path"), str | Path)
+    }
+    for what, files, there in (("an output", same, written), ("what is read", same, read)):
+        for place, path in zip(places, files, strict=True):
+            if path in there:
+                raise UsageError(f"--publish: expected a file of its own, got {place}, which is {what} too")
+    if config.state is not None and _absolute(config.state) in read:
+        raise UsageError(f"--state: expected a file of its own, got {config.state}, which is what is read")
     if config.state is not None and _absolute(config.state) in written:
         raise UsageError(f"--state: expected a file of its own, got {config.state}, which is an output too")
     if config.state is not None and _absolute(config.state) in same:
@@ -340,7 +351,7 @@ def _showing_places(stream: StreamConfig) -> StreamConfig:
     adds = effects == DEFAULT_EFFECTS or "counts" in names
     for kind, (option, drawn_by, _) in PLACES.items():
         places = {
-            each.options["name"]: each.options[option]
+            str(each.options["name"]): each.options[option]
             for each in stream.counters
             if each.name == kind and {"name", option} <= set(each.options)
         }
@@ -461,7 +472,7 @@ def _with_range(source: Component | None, request: Request) -> Component | None:
 
 
 def _value(text: str, *, what: str, plus: bool = True) -> Any:
-    """YAML, in which `person+car` is a list of two as well."""
+    """YAML, in which `person+car` is a list of two as well, and `#00ff00` no comment but a colour."""
     try:
         value = yaml_value(text)
     except yaml.YAMLError as error:

@@ -76,6 +76,13 @@ def names_of(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+def some_names(text: str) -> tuple[str, ...]:
+    """The same; ValueError where there is none, as where a variable of the shell is empty."""
+    if not (names := names_of(text)):
+        raise ValueError(f"expected names such as person,car, got {text!r}")
+    return names
+
+
 def quality_of(text: str) -> str | float:
     """A number where it is one."""
     return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
@@ -83,11 +90,11 @@ def quality_of(text: str) -> str | float:
 
 # What `run` and `annotate` are asked in the same words.
 
-CLASSES = Option(flags=("--classes",), read=names_of, metavar="A,B", help="Keep only these classes.")
+CLASSES = Option(flags=("--classes",), read=some_names, metavar="A,B", help="Keep only these classes.")
 MODEL = Option(flags=("--model",), metavar="NAME|FOLDER|FILE", help="Default: people. See `streamseg models`.")
 CLASS_NAMES = Option(
     flags=("--class-names",),
-    read=names_of,
+    read=some_names,
     metavar="A,B",
     help="What the classes of a foreign file are called, in its order.",
 )
@@ -229,4 +236,8 @@ class Request:
         for name in options:
             if name not in known:
                 raise UsageError(f"no option is called {name!r}{nearest(name, known)}")
+        several = ("effects", *(each.name for each in fields(cls) if each.default == ()))
+        for name in several:
+            if isinstance(options.get(name), str):  # else it would be taken letter by letter
+                options[name] = (options[name],)
         return cls(**options)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamseg.datasets._picture_files import decoded, picture_size
+from streamseg.datasets._picture_files import decoded, picture_size, read_mask
 from streamseg.pictures import ENDINGS, is_picture, why_no_stream
 from streamseg.sources.image_folder import ImageFolder
 from streamseg.types import InputError
@@ -59,3 +59,11 @@ def test_what_no_stream_can_be_made_of_is_called_by_its_name(tmp_path: Path) -> 
     assert why_no_stream(picture_of(tmp_path / "still.webp")) is None
     with pytest.raises(InputError, match="huge.png: the picture has more than 178 million pixels"):
         picture_size(tmp_path / "huge.png")
+
+
+def test_a_mask_of_16_bits_is_read_as_one_of_8(tmp_path: Path) -> None:
+    for name, most in (("8.png", np.uint8(255)), ("16.png", np.uint16(255)), ("few.png", np.uint16(1))):
+        mask = np.zeros((6, 8), type(most))
+        mask[2:4, 3:5] = most
+        assert cv2.imwrite(str(tmp_path / name), mask)
+        assert read_mask(tmp_path / name).sum() == 4

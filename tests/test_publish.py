@@ -102,3 +102,17 @@ def test_what_cannot_be_told_at_all_is_said_before_the_first_frame(labels: Path,
     with pytest.raises(UsageError, match="expected a port from 1 to 65535") as error:
         ran(labels, "mqtt://eve:sesame@broker:99999/x")
     assert "sesame" not in str(error.value) and not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_of_events_is_no_output_of_pictures() -> None:
+    with pytest.raises(UsageError, match="--publish: expected a file of its own, got a.jsonl, which is an output too"):
+        published("a.jsonl", outputs=["a.jsonl"])
+
+
+@pytest.mark.parametrize("option", ["publish", "state"])
+def test_what_is_read_is_not_written(tmp_path: Path, option: str) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("")
+    with pytest.raises(UsageError, match=f"--{option}: expected a file of its own, got .*labels.jsonl, which is what"):
+        plan(Request.of(inputs=["sample:"], engine=f"replay:path={labels}", **{option: str(labels)}))
+    assert labels.read_text() == ""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from streamseg.cli import app
 from streamseg.cli.options import filling_in, taking
-from streamseg.request import Request, duration, names_of, quality_of, seconds
+from streamseg.request import Request, duration, names_of, quality_of, seconds, some_names
 
 
 def request_of(*arguments: str, fails: bool = False) -> Any:
@@ -101,3 +101,13 @@ def test_a_duration_has_a_unit_or_is_in_seconds(text: str, expected: float) -> N
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration such as 90s, 10m, 12h or 7d, got "):
         duration(text)
+
+
+def test_one_text_where_several_are_taken_is_one() -> None:
+    request = Request.of(effects="splash", classes="person", publish="a.csv")
+    assert (request.effects, request.classes, request.publish) == (("splash",), ("person",), ("a.csv",))
+
+
+def test_no_name_at_all_is_no_choice() -> None:
+    with pytest.raises(ValueError, match="expected names such as person,car, got ''"):
+        some_names("")

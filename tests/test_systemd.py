@@ -58,3 +58,10 @@ def test_where_nobody_asked_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     with Watchdog(lambda: True) as watchdog:
         assert watchdog._threads.running == []
+
+
+def test_an_interval_that_is_no_number_is_none(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "often")
+    with Watchdog(lambda: True):
+        assert heard(manager) == "READY=1"
+    assert heard(manager) == "STOPPING=1"

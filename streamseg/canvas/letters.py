@@ -22,6 +22,7 @@ def text_size(text: str, *, size: int, weight: int = 500) -> tuple[int, int]:
 @lru_cache(maxsize=1024)
 def lettering(text: str, *, size: int, weight: int) -> np.ndarray:
     """A line of text as weights (h, w) uint8, the font's own ascent above and descent below the baseline."""
+    text = text.encode("utf-8", "replace").decode()  # OpenCV crashes at half of a character
     with _pen:  # a FontFace is not made for two threads
         face = _face()
         _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight)

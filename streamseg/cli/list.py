@@ -8,7 +8,8 @@ from streamseg import rooms
 
 _HELP = """List components and their options.
 
-With what they do: effects, sources, sinks, counters, trackers, engines, datasets; and the ready pipelines.
+With what they do: effects, sources, sinks, counters, trackers, engines,
+datasets, publishers, formats; and the ready pipelines.
 
 \b
 Examples:

@@ -37,7 +37,8 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         notify("READY=1")
-        if interval := int(os.environ.get("WATCHDOG_USEC") or 0) / MICROSECONDS:
+        told = os.environ.get("WATCHDOG_USEC", "")
+        if interval := (int(told) if told.isdecimal() else 0) / MICROSECONDS:
             self._threads.start("watchdog", lambda: self._watch(interval / 2), at_end=_nothing)
         return self
 

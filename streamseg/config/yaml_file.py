@@ -16,7 +16,9 @@ from streamseg.words import nearest
 
 
 def yaml_value(text: str) -> Any:
-    """A value as it may stand in a YAML file of ours; yaml.YAMLError for a text that is none."""
+    """A value as it may stand in a YAML file of ours; yaml.YAMLError for a text that is none. `#0f0` is no comment."""
+    if text.lstrip().startswith("#"):
+        return text.strip()
     return yaml.load(text, Loader=_Loader)
 
 

@@ -55,7 +55,7 @@ def decoded(path: Path, flags: int) -> np.ndarray | None:
 
 def read_mask(path: Path) -> np.ndarray:
     """A picture of a mask as (H, W) bool: what is brighter than half of the brightest. Raises InputError."""
-    grey = decoded(path, cv2.IMREAD_GRAYSCALE)
+    grey = decoded(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if grey is None:
         raise InputError(f"{path}: the mask is missing or damaged")
     bright: np.ndarray = grey > grey.max() / 2

@@ -206,6 +206,8 @@ def _descriptions(path: Path) -> dict[str, str]:
             rows = [row for row in csv.reader(file) if row]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no CSV ({error})") from error
     names = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].startswith("/")}
     if not names:
         raise InputError(f"{path}: expected rows of a MID and a name, such as /m/01g317,Person")

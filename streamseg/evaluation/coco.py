@@ -25,13 +25,14 @@ def coco_average_precision(
     """
     category_ids = {name: number for number, name in enumerate(class_names, start=1)}
     results = coco_results(pictures, kind, category_ids)
-    if not results:
-        return dict.fromkeys(REPORTED, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         truth = COCO()
         truth.dataset = coco_truth(pictures, kind, category_ids)
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        found = COCO()  # `loadRes` does not take that nothing was found
+        found.dataset = {**truth.dataset, "annotations": []}
+        found.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results) if results else found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

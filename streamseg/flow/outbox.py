@@ -99,6 +99,8 @@ class Outbox:
             except BaseException as error:
                 if error is self._error:
                     return
+                if self._state == "ok":  # it worked in between
+                    delays = self._delays()
                 self._judge(error)
             if self._state == "failed" or not self._pause(next(delays)):
                 return

@@ -151,9 +151,11 @@ class Pipeline:
         with self._lock:
             if self._began is not None:
                 raise RuntimeError("a pipeline runs once; make a new one for another run")
-            for listener in self.listeners:
-                if isinstance(listener, AbstractContextManager):
-                    self._listening.enter_context(listener)
+            with ExitStack() as entered:  # left again where one of them fails
+                for listener in self.listeners:
+                    if isinstance(listener, AbstractContextManager):
+                        entered.enter_context(listener)
+                self._listening = entered.pop_all()
             self._began = time.monotonic()
             self._threads.start("engine", self._infer, at_end=self._end_of_engine)
             self._start_waiting()
@@ -203,7 +205,7 @@ class Pipeline:
             self._start_waiting()
             if self._flows.get(name) is flow:
                 del self._flows[name]
-            return flow.summary(time.monotonic())
+        return flow.summary(time.monotonic())
 
     def close(self) -> None:
         """No more streams will come: the pipeline ends with those that it has."""
@@ -258,13 +260,15 @@ class Pipeline:
         """How the run went so far; of a stream that was removed nothing."""
         with self._lock:
             now = time.monotonic() if self._ended is None else self._ended
-            return Summary(
-                streams={flow.name: flow.summary(now) for flow in self._flows.values()},
-                seconds=now - (self._began or now),
-                error=self._error(),
-                exit_code=self._exit_code(),
-                precision=getattr(self.engine, "precision", ""),
-            )
+            flows, began, error, code = [*self._flows.values()], self._began, self._error(), self._exit_code()
+        # without the lock: it looks at files, on a disk that may not answer
+        return Summary(
+            streams={flow.name: flow.summary(now) for flow in flows},
+            seconds=now - (began or now),
+            error=error,
+            exit_code=code,
+            precision=getattr(self.engine, "precision", ""),
+        )
 
     def _log_start(self, flow: Flow, frame: Frame) -> None:
         begins = f"picture {frame.index} at {frame.time:.3f} s"

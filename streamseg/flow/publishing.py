@@ -165,7 +165,7 @@ class Publishing:
         if not any(_wants_thumbnails(each) for each in self.publishers):
             self._put(message)
             return
-        picture = thumbnails.of_event(result, event)
+        picture = thumbnails.of_event(result, body)
         shown = {**body, "thumbnail": base64.b64encode(picture).decode("ascii")} if picture else body
         for delivery in self._deliveries:
             wants = _wants_thumbnails(delivery.publisher)

@@ -381,12 +381,20 @@ class Flow:
             num_events=self.num_events,
             sinks=tuple(box.status for box in self.outboxes),
             state=self.state,
-            outputs=tuple(str(path) for path in paths if path.exists() or not lost) + tuple(addresses),
+            outputs=tuple(str(path) for path in paths if not lost or _is_there(path)) + tuple(addresses),
             notes=tuple(dict.fromkeys([*self.stream.notes, *noted])),
             warnings=dict(getattr(source, "warnings", {})),
             error=self.error if self.began is not None else "not started",
             exception=self.failure.error if self.failure else None,
         )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; so it may be where the disk has gone."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _copied(tally: Mapping[str, int]) -> Tally[str]:

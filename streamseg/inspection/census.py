@@ -11,7 +11,7 @@ import numpy as np
 
 from streamseg import outlines
 from streamseg.masks import box_iou
-from streamseg.training.data import Joined, read_rgb
+from streamseg.training.data import Joined, damage_named, read_rgb
 from streamseg.types import InputError, Sample
 
 UNREADABLE = "pictures that cannot be read"
@@ -61,7 +61,9 @@ class Census:
     problems: dict[str, Problem] = field(default_factory=dict)
     warnings: dict[str, int] = field(default_factory=dict)
     contents: dict[str, int] = field(default_factory=dict)
-    """Checksum of every picture's pixels -> index of the picture."""
+    """Checksum of every picture's pixels -> index of the picture, the first where several are the same."""
+    readable: set[int] = field(default_factory=set)
+    """Indices of the pictures that could be read."""
 
     @property
     def num_objects(self) -> int:
@@ -90,7 +92,8 @@ def take_census(
     for done, index in enumerate(indices, start=1):
         census.num_pictures += 1
         try:
-            sample = dataset[index]
+            with damage_named(index):
+                sample = dataset[index]
             _look_at_picture(census, index, sample, read_rgb(sample))
         except InputError as error:
             census.note(UNREADABLE, index, str(error))
@@ -112,6 +115,7 @@ def shared_pictures(train: Census, val: Census) -> Problem:
 def _look_at_picture(census: Census, index: int, sample: Sample, rgb: np.ndarray) -> None:
     census.sizes[sample.width, sample.height] += 1
     key = hashlib.blake2b(np.ascontiguousarray(rgb).tobytes() + str(rgb.shape).encode(), digest_size=16).hexdigest()
+    census.readable.add(index)
     if key in census.contents:
         census.note(TWICE, index, f"the same pixels as picture {census.contents[key]}")
     census.contents.setdefault(key, index)

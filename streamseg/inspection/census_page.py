@@ -171,11 +171,15 @@ def _sizes(census: Mapping[str, Census]) -> str:
     return f'<h2>Sizes</h2>{hint}<div class="columns">{"".join(tables)}</div>'
 
 
+class _Cell(str):
+    """A whole cell in HTML; other texts are not."""
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a cell that is a whole `<td …>` stays as it is."""
+    """A table; a cell that is whole already stays as it is."""
 
     def row(cells: Sequence[str], kind: str) -> str:
-        whole = (each if each.startswith(f"<{kind} ") else f"<{kind}>{escape(each)}</{kind}>" for each in cells)
+        whole = (each if isinstance(each, _Cell) else f"<{kind}>{escape(each)}</{kind}>" for each in cells)
         return f"<tr>{''.join(whole)}</tr>"
 
     return f"<table>{row(head, 'th')}{''.join(row(each, 'td') for each in rows)}</table>"
@@ -183,11 +187,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _bar(share: float, colour: str) -> str:
     width = max(share, 0.004) if share else 0
-    return f'<td class="bar"><i style="width:{width:.1%};background:{colour}"></i></td>'
+    return _Cell(f'<td class="bar"><i style="width:{width:.1%};background:{colour}"></i></td>')
 
 
 def _text(text: str, cell: str = "td") -> str:
-    return f'<{cell} class="text">{escape(text)}</{cell}>'
+    return _Cell(f'<{cell} class="text">{escape(text)}</{cell}>')
 
 
 def _name(dataset: Joined, index: int) -> str:
@@ -208,7 +212,7 @@ def _choice(dataset: Joined, census: Census, count: int, rng: np.random.Generato
     chosen = {int(i): "" for i in np.sort(rng.permutation(sorted(census.contents.values()))[:count])}
     for kind, problem in census.problems.items():
         for index, text in problem.examples[:2]:
-            if index in census.contents.values():
+            if index in census.readable:
                 chosen[index] = "; ".join(filter(None, [chosen.get(index, ""), f"{kind}: {text}" if text else kind]))
     return chosen
 

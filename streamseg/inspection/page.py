@@ -69,6 +69,9 @@ summary { cursor: pointer; color: var(--soft); font-size: .9rem; padding: .3rem 
 svg { display: block; margin-left: auto; fill: currentColor; }
 """
 
+WEBP_SIDE = 16383
+"""Pixels; a longer one that format does not hold."""
+
 LONG = 24
 """A table of more rows is folded up."""
 
@@ -246,6 +249,9 @@ def _bars(stats: WeightStats, *, width: int = 200, height: int = 70) -> np.ndarr
 
 
 def _encoded(picture: np.ndarray, ending: str = ".png", options: Sequence[int] = ()) -> bytes:
+    if ending == ".webp" and (share := WEBP_SIDE / max(picture.shape[:2])) < 1:
+        size = [max(1, int(side * share)) for side in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return cv2.imencode(ending, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 

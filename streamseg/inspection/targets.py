@@ -26,7 +26,8 @@ from streamseg.model import targets
 from streamseg.model.anchors import anchors_in_pixels
 from streamseg.model_folder import ModelFolder
 from streamseg.outlines import mini_mask
-from streamseg.types import Dataset, Sample, UsageError
+from streamseg.training.data import damage_named
+from streamseg.types import Dataset, InputError, Sample, UsageError
 
 _KNOBS = {name: field.default for name, field in TrainingConfig.model_fields.items()}
 
@@ -251,7 +252,18 @@ def _find(dataset: Dataset, picture: str | Path) -> Sample | None:
     path = Path(picture)
     if str(picture).isdigit() and not path.exists():
         return dataset[int(str(picture))] if int(str(picture)) < len(dataset) else None
-    named = [sample for i in range(len(dataset)) if (sample := dataset[i]).path.name == path.name]
+    named, damaged = [], None
+    for i in range(len(dataset)):
+        try:
+            with damage_named(i):
+                sample = dataset[i]
+        except InputError as error:  # of another picture, perhaps
+            damaged = error
+            continue
+        if sample.path.name == path.name:
+            named.append(sample)
+    if damaged and not named:
+        raise damaged
     same = [sample for sample in named if path.exists() and sample.path.exists() and sample.path.samefile(path)]
     return next(iter(same or named), None)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from streamseg.config import AugmentConfig, ModelConfig, StageConfig, TrainingCo
 from streamseg.molding import MODES, Mold
 from streamseg.types import UsageError
 from streamseg.words import nearest
+
+OPTIONAL = ("IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_MIN_SCALE", "DETECTION_MIN_CONFIDENCE")
+"""Settings that may be None or False, for no such limit."""
 
 LOSSES = {
     "rpn_class_loss": "rpn_class",
@@ -194,7 +199,7 @@ class Config:
     def _warn_of_misspellings(self) -> None:
         """A setting of a subclass that nothing reads, but is spelt almost like one that is read."""
         known = {name for name in vars(Config) if name.isupper()} | {"BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"}
-        for name in self.to_dict().keys() - known:
+        for name in sorted({name for name in dir(self) if name.isupper() and name[0] != "_"} - known):
             if close := difflib.get_close_matches(name, known, n=1, cutoff=0.92):
                 warnings.warn(f"{type(self).__name__}.{name}: did you mean {close[0]}?", stacklevel=3)
 
@@ -212,6 +217,11 @@ def mold_of(config: Config, image: np.ndarray) -> Mold:
     )
 
 
+def trains_norm(config: Config) -> bool:
+    """Whether batch norms learn while training: not where TRAIN_BN is False or 0; None and True are alike."""
+    return config.TRAIN_BN is None or bool(config.TRAIN_BN)
+
+
 @contextlib.contextmanager
 def _settings_named() -> Iterator[None]:
     """Within it, a value that a field refuses is a UsageError that names the setting it came from."""
@@ -222,6 +232,7 @@ def _settings_named() -> Iterator[None]:
     else:
         return
     field = str(problem["loc"][0]) if problem["loc"] else ""
+    field = {"min_score": "detection_min_score"}.get(field, field)  # both are DETECTION_MIN_CONFIDENCE
     names = " * ".join(name for name, path in FIELDS.items() if path.rpartition(".")[2] == field) or field
     why = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     raise UsageError(f"{names}: expected {why}, got {problem['input']!r}" if field else why)
@@ -247,7 +258,7 @@ def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelCon
         mean_pixel=tuple(np.broadcast_to(np.asarray(config.MEAN_PIXEL, float), 3).tolist()),
         input_sizes=((width, height),),
         min_side=max(1, int(config.IMAGE_MIN_DIM or 0)),
-        min_score=float(config.DETECTION_MIN_CONFIDENCE),
+        min_score=float(config.DETECTION_MIN_CONFIDENCE or 0),
         fpn_channels=config.TOP_DOWN_PYRAMID_SIZE,
         anchor_sizes=tuple((float(scale),) for scale in config.RPN_ANCHOR_SCALES),
         anchor_ratios=tuple(map(float, config.RPN_ANCHOR_RATIOS)),
@@ -260,7 +271,7 @@ def model_config(config: Config, *, class_names: Sequence[str] = ()) -> ModelCon
         box_channels=config.FPN_CLASSIF_FC_LAYERS_SIZE,
         mask_pool=config.MASK_POOL_SIZE,
         delta_std=_by_x_first(config.BBOX_STD_DEV),
-        detection_min_score=float(config.DETECTION_MIN_CONFIDENCE),
+        detection_min_score=float(config.DETECTION_MIN_CONFIDENCE or 0),
         detection_nms_threshold=float(config.DETECTION_NMS_THRESHOLD),
         max_detections=config.DETECTION_MAX_INSTANCES,
     )
@@ -319,7 +330,7 @@ def training_config(
         start_from="nothing",
         stages=(stage,),
         frozen_stages=0,
-        train_norm=config.TRAIN_BN is not False,  # None and True alike, while training
+        train_norm=trains_norm(config),
         precision="float32",
         backbone_rate=1.0,
         optimizer="sgd",
@@ -344,6 +355,7 @@ UNCHANGED = AugmentConfig(flip_left_right=False, aspect=0.0, colour=0.0)
 
 def _check(config: Config) -> None:
     """Raises UsageError for what no network of this family can have."""
+    _check_numbers(config)
     if config.NUM_CLASSES < 2:
         raise UsageError(f"NUM_CLASSES: expected the background and at least one class, got {config.NUM_CLASSES}")
     if config.BACKBONE not in ("resnet50", "resnet101"):
@@ -361,6 +373,24 @@ def _check(config: Config) -> None:
     _expect("IMAGE_CHANNEL_COUNT", config.IMAGE_CHANNEL_COUNT, 3, "pictures are RGB")
     masks = [2 * config.MASK_POOL_SIZE] * 2
     _expect("MASK_SHAPE", list(config.MASK_SHAPE), masks, "the mask head doubles MASK_POOL_SIZE")
+
+
+def _check_numbers(config: Config) -> None:
+    """Raises UsageError for a setting that is not the number, or the numbers, that it is by default."""
+    for name, usual in vars(Config).items():
+        value = getattr(config, name)
+        if not name.isupper() or (name in OPTIONAL and not value):
+            continue
+        if isinstance(usual, int | float) and not isinstance(usual, bool):
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise UsageError(f"{name}: expected a number, got {value!r}")
+        elif name in FIELDS and isinstance(usual, Sequence | np.ndarray) and not isinstance(usual, str):
+            try:
+                numbers = np.asarray(value, float)
+            except (TypeError, ValueError):
+                numbers = np.full(1, math.nan)
+            if not np.isfinite(numbers).all() or (numbers.ndim != 1 and name != "MEAN_PIXEL"):
+                raise UsageError(f"{name}: expected numbers such as {np.asarray(usual).tolist()}, got {value!r}")
 
 
 def _check_scales(scales: list[float]) -> None:

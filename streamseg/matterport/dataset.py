@@ -106,6 +106,12 @@ class Dataset:
         return np.empty((0, 0, 0), bool), np.empty(0, np.int32)
 
 
+def require_prepared(dataset: Dataset) -> None:
+    """Raises UsageError for a dataset that is not."""
+    if getattr(dataset, "num_images", None) != len(dataset.image_info):
+        raise UsageError(f"{type(dataset).__name__}: call prepare() after the last add_class and add_image")
+
+
 class Samples:
     """A prepared `Dataset` as streamseg's own (`streamseg.types.Dataset`): masks as run lengths, boxes around them.
 
@@ -116,8 +122,7 @@ class Samples:
     """
 
     def __init__(self, dataset: Dataset, config: Config | None = None) -> None:
-        if getattr(dataset, "num_images", None) != len(dataset.image_info):
-            raise UsageError(f"{type(dataset).__name__}: call prepare() after the last add_class and add_image")
+        require_prepared(dataset)
         self.dataset, self.config = dataset, config
         self.class_names: tuple[str, ...] = ("background", *dataset.class_names[1:])
 

@@ -5,10 +5,11 @@ Boxes are y1, x1, y2, x2. B pictures, D rows of detections, n objects, K classes
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
-import glob
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from streamseg.config import AugmentConfig
 from streamseg.engines.keras import compiled, has_gpu
 from streamseg.matterport import graph, utils
 from streamseg.matterport.augmentation import Augmenter, augmentation_of, pictures_of
-from streamseg.matterport.config import Config, model_config, mold_of
+from streamseg.matterport.config import Config, model_config, mold_of, trains_norm
 from streamseg.matterport.dataset import Dataset
 from streamseg.matterport.excluded import excluded
 from streamseg.matterport.generator import data_generator
@@ -83,7 +84,7 @@ class MaskRCNN:
         training = mode == "training"
         self.keras_model = KerasModel(
             model_config(config),
-            trains_norm=training and config.TRAIN_BN is not False,
+            trains_norm=training and trains_norm(config),
             name="network",
         )
         self.keras_model.build()
@@ -121,10 +122,11 @@ class MaskRCNN:
 
     def find_last(self) -> str:
         """The newest weights file of the newest training of this configuration's name; FileNotFoundError for none."""
-        runs = sorted(path for path in Path(self.model_dir).glob(f"{glob.escape(self._name)}*/") if path.is_dir())
+        named = re.compile(re.escape(self._name) + r"\d{8}T\d{4}")
+        runs = sorted(path for path in Path(self.model_dir).glob("*/") if named.fullmatch(path.name))
         if not runs:
             raise FileNotFoundError(errno.ENOENT, f"no training of {self._name} lies there", self.model_dir)
-        files = sorted(runs[-1].glob("mask_rcnn*.h5"))
+        files = sorted(path for path in runs[-1].glob("mask_rcnn*.h5") if not path.stem.endswith(".part"))
         if not files:
             raise FileNotFoundError(errno.ENOENT, "no weights of this training lie there", str(runs[-1]))
         return str(files[-1])
@@ -133,10 +135,12 @@ class MaskRCNN:
         """Where this training logs: the run that `model_path` is of, from its epoch on, else a new one from now."""
         self.epoch, began = 0, datetime.datetime.now()
         if found := RUN.search(str(model_path or "")):
-            year, month, day, hour, minute, self.epoch = map(int, found.groups())
-            began = datetime.datetime(year, month, day, hour, minute)
+            year, month, day, hour, minute, epoch = map(int, found.groups())
+            with contextlib.suppress(ValueError):  # a folder that only looks like a run's
+                began, self.epoch = datetime.datetime(year, month, day, hour, minute), epoch
         self.log_dir = str(Path(self.model_dir) / f"{self._name}{began:%Y%m%dT%H%M}")
-        self.checkpoint_path = str(Path(self.log_dir) / f"mask_rcnn_{self._name}_{{epoch:04d}}.h5")
+        folder, name = (text.replace("{", "{{").replace("}", "}}") for text in (self.log_dir, self._name))
+        self.checkpoint_path = str(Path(folder) / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
 
     @property
     def _name(self) -> str:
@@ -319,6 +323,11 @@ class MaskRCNN:
             self.log_dir,
             pictures_of(train_dataset, no_augmentation_sources),
         )
+        if epochs <= self.epoch:
+            warnings.warn(
+                f"epochs: {self.epoch} are done already, got {epochs}, the number of the last one; nothing is trained",
+                stacklevel=2,
+            )
         history = self.keras_model.history = keras.callbacks.History()
         train(
             self._selection,

@@ -97,6 +97,8 @@ def _sampled(iou: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
     count = config.TRAIN_ROIS_PER_IMAGE
     positive = _drawn(np.flatnonzero(iou > ROI_IOU), int(count * config.ROI_POSITIVE_RATIO))
     negatives = np.flatnonzero(iou < ROI_IOU)
+    if not len(negatives) and not len(positive):  # those that are neither are no object's
+        negatives = np.flatnonzero(iou <= ROI_IOU)
     if not len(negatives):  # nothing to fill up with but what there is
         return np.concatenate([positive, np.random.choice(positive, count - len(positive))]), negatives
     negative = _drawn(negatives, count - len(positive))

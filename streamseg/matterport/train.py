@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -84,6 +85,11 @@ def batches_of(
     seen, val_seen = pictures
     common: dict[str, Any] = {"padding": 0, "match": match}  # an input is black beside its picture
     common["cuts"] = config.IMAGE_RESIZE_MODE == "crop"
+    if not config.STEPS_PER_EPOCH > 0:
+        raise UsageError(
+            f"STEPS_PER_EPOCH: expected 1 or more, got {config.STEPS_PER_EPOCH}; are there fewer pictures "
+            "than a batch has?"
+        )
     augmenter = plan.augment if isinstance(plan.augment, Augmenter) else None
     return (
         Views(
@@ -96,7 +102,7 @@ def batches_of(
             steps=ceil(config.STEPS_PER_EPOCH),  # scripts divide pictures by a batch's
             **common,
         ),
-        Views(val_seen, training, unchanged, steps=ceil(config.VALIDATION_STEPS), **common),
+        Views(val_seen, training, unchanged, steps=max(1, ceil(config.VALIDATION_STEPS)), **common),
     )
 
 
@@ -169,16 +175,17 @@ def train(
         optimizer.build(model.trainable_variables)
         compile_losses(model, optimizer, weights=dict.fromkeys(OUTPUTS, 1.0))
         less_is_better(callbacks)
-        with batches.failing_as_themselves(), val_batches.failing_as_themselves():
+        event_log = EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches))
+        with batches.failing_as_themselves(), val_batches.failing_as_themselves(), closing(event_log.writer):
             model.fit(
                 batches,
-                validation_data=val_batches,
+                validation_data=val_batches if config.VALIDATION_STEPS > 0 else None,
                 initial_epoch=plan.first_epoch,
                 epochs=plan.epochs,
                 callbacks=[
                     StopAtNan(batches),
                     Weights(plan.checkpoint_path),
-                    EventLog(Path(plan.log_dir), steps_before=plan.first_epoch * len(batches)),
+                    event_log,
                     *callbacks,
                     history,  # last, for it holds what callbacks add to the losses too
                 ],

@@ -10,7 +10,7 @@ import numpy as np
 from streamseg.config import AugmentConfig
 from streamseg.matterport.augmentation import augmentation_of, augmented
 from streamseg.matterport.config import Config, mold_of
-from streamseg.matterport.dataset import Dataset, known_classes
+from streamseg.matterport.dataset import Dataset, known_classes, require_prepared
 from streamseg.matterport.reading import read_masks, read_picture
 from streamseg.matterport.utils import compose_image_meta, extract_bboxes, minimize_mask
 from streamseg.training.augment import change_colour, random_view
@@ -31,6 +31,7 @@ def load_image_gt(
     augment: mirror half of the pictures left and right · augmentation: as `train` takes it, after the molding.
     Objects of which no pixel is left are left out. In the meta all classes of the picture's source are active.
     """
+    require_prepared(dataset)
     original = read_picture(dataset, image_id)
     masks, class_ids = read_masks(dataset, image_id, original.shape)
     mold = mold_of(config, original)

@@ -54,6 +54,7 @@ def compute_iou(box: np.ndarray, boxes: np.ndarray, box_area: float, boxes_area:
 def compute_overlaps(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     """Intersection over union (n, g) float64 of boxes1 (n, 4) with boxes2 (g, 4)."""
     overlaps = np.zeros((len(boxes1), len(boxes2)))
+    boxes1, boxes2 = (boxes.astype(int) if boxes.dtype.kind == "u" else boxes for boxes in (boxes1, boxes2))
     areas1, areas2 = _areas(boxes1), _areas(boxes2)
     for j, box in enumerate(boxes2):
         overlaps[:, j] = compute_iou(box, boxes1, areas2[j], areas1)
@@ -147,8 +148,9 @@ def resize(
 ) -> np.ndarray:
     """The picture (h, w) or (h, w, c) at `output_shape` (height, width): float64.
 
-    order: 1 bilinear, 0 nearest · preserve_range: uint8 stay 0 to 255; else they become 0 to 1. Raises UsageError for
-    what the original never asked for: another order, another border than zeros, no clipping, anti-aliasing.
+    order: 1 bilinear, 0 nearest · preserve_range: integers stay what they are; else they are divided by the most that
+    their type holds, so that they become 0 to 1. Raises UsageError for what the original never asked for: another
+    order, another border than zeros, no clipping, anti-aliasing.
     """
     asked = {"mode": mode, "cval": cval, "clip": bool(clip), "anti_aliasing": bool(anti_aliasing)}
     for name, only in {"mode": "constant", "cval": 0, "clip": True, "anti_aliasing": False}.items():
@@ -157,7 +159,8 @@ def resize(
     if order not in (0, 1):
         raise UsageError(f"resize: expected order 0, nearest, or 1, bilinear, got {order!r}; cv2.resize has others")
     resized = molding.resize(image, output_shape[:2]) if order else _nearest(np.asarray(image, float), output_shape)
-    return resized / 255 if image.dtype == np.uint8 and not preserve_range else resized
+    scales = np.issubdtype(image.dtype, np.integer) and not preserve_range
+    return resized / np.iinfo(image.dtype).max if scales else resized
 
 
 def _nearest(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -183,14 +186,16 @@ def resize_image(
     """
     height, width = image.shape[:2]
     mold = molding.Mold.fit(height, width, mode=mode, min_side=min_dim, max_side=max_dim, min_scale=min_scale)
-    return mold.picture(image), mold.window, mold.scale, list(mold.padding), mold.crop
+    molded = mold.picture(image)
+    return np.array(molded) if molded is image else molded, mold.window, mold.scale, list(mold.padding), mold.crop
 
 
 def resize_mask(
     mask: np.ndarray, scale: float, padding: Sequence[Sequence[int]], crop: Sequence[int] | None = None
 ) -> np.ndarray:
     """Masks (h, w, n) scaled, padded and cut as `resize_image` did with their picture: same dtype."""
-    return molding.pad_or_cut(molding.resize_nearest(mask, scale), padding, crop)
+    resized = molding.pad_or_cut(molding.resize_nearest(mask, scale), padding, crop)
+    return np.array(resized) if resized is mask else resized
 
 
 def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Sequence[int]) -> np.ndarray:
@@ -209,11 +214,15 @@ def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Sequence[int])
 
 
 def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Mini masks (h, w, n) back in their boxes (n, 4) of a picture of `image_shape`: (H, W, n) bool."""
+    """Mini masks (h, w, n) back in their boxes (n, 4) of a picture of `image_shape`: (H, W, n) bool.
+
+    A box without area, such as the zero rows that fill up a batch, shows nothing.
+    """
     mask = np.zeros((*image_shape[:2], mini_mask.shape[-1]), bool)
     for i in range(mini_mask.shape[-1]):
         y1, x1, y2, x2 = (int(v) for v in bbox[i][:4])
-        mask[y1:y2, x1:x2, i] = np.around(molding.resize(mini_mask[..., i], (y2 - y1, x2 - x1)))
+        if y2 > y1 and x2 > x1:
+            mask[y1:y2, x1:x2, i] = np.around(molding.resize(mini_mask[..., i], (y2 - y1, x2 - x1)))
     return mask
 
 

@@ -25,6 +25,8 @@ class Views(Batches):
     random and not by the seed · unchanged: the pictures, by their image_id, that are not augmented.
     """
 
+    least_side = 1  # whatever has a pixel is trained on, as by the original
+
     def __init__(
         self,
         *args: Any,

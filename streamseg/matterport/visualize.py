@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from streamseg.evaluation import average_precision as voc
 from streamseg.matterport import utils
 from streamseg.types import UsageError
 
@@ -40,6 +41,8 @@ def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float
 
 def apply_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.5) -> np.ndarray:
     """The picture (H, W, 3) itself, tinted where the mask (H, W) is 1; a fourth channel is left as it is."""
+    if image.ndim != 3 or image.shape[2] < 3:
+        raise UsageError(f"apply_mask: expected a picture (H, W, 3), got {image.shape}")
     inside = np.asarray(mask) == 1
     tint = np.asarray(color[:3], float) * 255
     rgb = image[..., :3]
@@ -90,28 +93,35 @@ def display_instances(
 ) -> Any:
     """The picture with boxes (n, 4), masks (H, W, n) and captions of its objects.
 
-    captions: instead of class name and score · colors: one an object, else random. A zero box is padding. A score that
-    is None is left out. Says so in print where there is no object.
+    captions: instead of class name and score · colors: one an object, else random; an empty list is as none. A zero
+    box is padding. A score that is None is left out. not show_mask: only the outlines. Says so in print where there is
+    no object.
     """
     n, num_masks = len(boxes), len(boxes) if masks is None else masks.shape[-1]
-    if len(class_ids) != n or num_masks != n:
-        raise UsageError(f"expected class ids and masks of {n} boxes, got {len(class_ids)} and {num_masks}")
+    if n and (len(class_ids) != n or num_masks != n):
+        raise UsageError(
+            f"display_instances: expected class ids and masks of {n} boxes, got {len(class_ids)} and {num_masks}"
+        )
+    for name, given in (("colors", colors), ("captions", captions)):
+        if given is not None and 0 < len(given) < n:
+            raise UsageError(f"display_instances: expected {name} of {n} boxes, got {len(given)}")
     if not n:
         print("No objects to show")
-    canvas = np.array(image, np.uint8)
+    canvas = _in_colour(image)
     figure, ax = _axes(ax, figsize)
     _frame(ax, canvas.shape, title)
-    colors = random_colors(n) if colors is None else colors
+    colors = random_colors(n) if colors is None or not len(colors) else colors
     for i, (box, color) in enumerate(zip(boxes, colors, strict=False)):
         if not np.any(box):
             continue
         if show_bbox:
             ax.add_patch(_rectangle(box, color))
         score = "" if scores is None or scores[i] is None else f" {scores[i]:.3f}"
-        caption = f"{class_names[class_ids[i]]}{score}" if captions is None else captions[i]
-        ax.text(box[1], box[0] + 8, caption, color="w", size=11, backgroundcolor="none")
-        if show_mask and masks is not None:
-            canvas = apply_mask(canvas, masks[..., i], color)
+        caption = captions[i] if captions is not None and len(captions) else f"{class_names[class_ids[i]]}{score}"
+        ax.text(box[1], box[0] + 8, caption, color="w", size=11, backgroundcolor="none", parse_math=False)
+        if masks is not None:
+            if show_mask:
+                canvas = apply_mask(canvas, masks[..., i], color)
             _add_outlines(ax, masks[..., i], color)
     ax.imshow(canvas)
     _show(figure)
@@ -139,9 +149,10 @@ def display_differences(
 
     The IoU is that with the object it matches (`utils.compute_matches`), else the greatest.
     """
-    order = np.argsort(-np.asarray(pred_score), kind="stable")
-    pred_box, pred_class_id, pred_score = pred_box[order], pred_class_id[order], pred_score[order]
-    pred_mask = pred_mask[..., order]
+    found = np.flatnonzero(np.any(pred_box, axis=1))  # zero rows are padding, as in the matching
+    pred_box, pred_class_id, pred_score = pred_box[found], pred_class_id[found], pred_score[found]
+    size = image.shape[:2]
+    gt_mask, pred_mask = _masks_of(gt_mask, size), _masks_of(pred_mask, size)[..., found]
     _, pred_match, overlaps = utils.compute_matches(
         gt_box,
         gt_class_id,
@@ -153,6 +164,9 @@ def display_differences(
         iou_threshold=iou_threshold,
         score_threshold=score_threshold,
     )
+    order = voc.best_first(pred_score)  # that of the matches
+    pred_box, pred_class_id, pred_score = pred_box[order], pred_class_id[order], pred_score[order]
+    pred_mask = pred_mask[..., order]
     captions = [""] * len(gt_box)
     for score, match, row in zip(pred_score, pred_match, overlaps, strict=True):
         overlap = row[int(match)] if match > -1 else row.max(initial=0)
@@ -182,6 +196,7 @@ def display_top_masks(
     """The picture, and beside it the masks (H, W, n) of the `limit` classes that cover most of it."""
     class_ids = np.asarray(class_ids)
     areas = {int(c): int(mask[..., class_ids == c].any(axis=-1).sum()) for c in np.unique(class_ids) if c > 0}
+    areas = {c: area for c, area in areas.items() if area}
     most = sorted(areas, key=lambda c: -areas[c])[:limit]
     shown = [image, *(_numbered(mask[..., class_ids == c]) for c in most)]
     titles = [f"H x W={image.shape[0]}x{image.shape[1]}", *(class_names[c] for c in most)]
@@ -189,10 +204,17 @@ def display_top_masks(
 
 
 def draw_box(image: np.ndarray, box: Sequence[int] | np.ndarray, color: Color) -> np.ndarray:
-    """The picture (H, W, 3) itself with a frame two pixels wide around a box (4,), in the picture's own values."""
+    """The picture (H, W, 3) itself with a frame two pixels wide around a box (4,), in the picture's own values.
+
+    A side beyond the picture is not drawn; one that ends with it is drawn inside.
+    """
     y1, x1, y2, x2 = (int(v) for v in box)
-    image[y1 : y1 + 2, x1:x2] = image[y2 : y2 + 2, x1:x2] = color
-    image[y1:y2, x1 : x1 + 2] = image[y1:y2, x2 : x2 + 2] = color
+    height, width = image.shape[:2]
+    rows, columns = slice(max(y1, 0), max(y2, 0)), slice(max(x1, 0), max(x2, 0))
+    for y in (y1, min(y2, height - 2) if y2 <= height else y2):
+        image[max(y, 0) : max(y + 2, 0), columns] = color
+    for x in (x1, min(x2, width - 2) if x2 <= width else x2):
+        image[rows, max(x, 0) : max(x + 2, 0)] = color
     return image
 
 
@@ -208,20 +230,22 @@ def draw_boxes(
 ) -> Any:
     """The picture with boxes (n, 4) dashed, what they were refined to (n, 4) solid, and a line from one to the other.
 
-    visibilities: 0 grey and faint, 1 in colour, 2 in colour and wider, one a box.
+    visibilities: 0 grey and faint, 1 in colour, 2 in colour and wider, one a box. A zero box is padding.
     """
     given = [each for each in (boxes, refined_boxes) if each is not None]
     if not given:
         raise UsageError("draw_boxes: expected boxes or refined_boxes, got neither")
     n = len(given[0])
-    canvas = np.array(image, np.uint8)
+    canvas = _in_colour(image)
     figure, ax = _axes(ax, (12, 12))
     _frame(ax, canvas.shape, title)
     colors = random_colors(n)
     for i in range(n):
+        if not np.any(given[0][i]):
+            continue
         visibility = 1 if visibilities is None else int(visibilities[i])
         color, alpha, width = [(GREY, 0.5, 1), (colors[i], 1, 1), (colors[i], 1, 2)][visibility]
-        if boxes is not None and np.any(boxes[i]):
+        if boxes is not None:
             style = "solid" if refined_boxes is None else "dashed"
             ax.add_patch(_rectangle(boxes[i], color, alpha=alpha, linewidth=width, linestyle=style))
         if refined_boxes is not None and visibility > 0:
@@ -231,7 +255,8 @@ def draw_boxes(
                 ax.plot([x, to_x], [y, to_y], color=color)
         if captions is not None and captions[i]:
             y, x = given[-1][i][:2]
-            ax.text(x, y, captions[i], size=11, color="w", bbox={"facecolor": color, "alpha": 0.5, "pad": 2})
+            behind = {"facecolor": color, "alpha": 0.5, "pad": 2}
+            ax.text(x, y, captions[i], size=11, color="w", bbox=behind, parse_math=False)
         if masks is not None:
             canvas = apply_mask(canvas, masks[..., i], color)
             _add_outlines(ax, masks[..., i], color)
@@ -290,8 +315,9 @@ def plot_overlaps(
     threshold: float = 0.5,
 ) -> Any:
     """The IoU (p, g) of every prediction with every true object; above `threshold`: match, or wrong by its class."""
-    gt_class_ids = np.asarray(gt_class_ids)[np.asarray(gt_class_ids) != 0][: overlaps.shape[1]]
-    pred_class_ids = np.asarray(pred_class_ids)[: overlaps.shape[0]]
+    gt_class_ids = np.asarray(gt_class_ids, int)
+    gt_class_ids = gt_class_ids[gt_class_ids != 0][: overlaps.shape[1]]
+    pred_class_ids = np.asarray(pred_class_ids, int)[: overlaps.shape[0]]
     figure, ax = _axes(None, (12, 10))
     if overlaps.size:  # of a picture in which nothing was found there is nothing to show
         ax.imshow(overlaps, interpolation="nearest", cmap="Blues")
@@ -318,9 +344,9 @@ def display_table(table: Sequence[Sequence[Any]]) -> None:
         cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
         notebook.display.display(notebook.display.HTML(f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"))
         return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def display_weight_stats(model: Any) -> None:
@@ -343,6 +369,18 @@ def _colours_as_bytes(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] < 3 or (image.dtype.kind in "bf" and image.max(initial=0) <= 1):
         return image
     return image.astype(np.uint8)
+
+
+def _in_colour(image: np.ndarray) -> np.ndarray:
+    """A picture (H, W), (H, W, 1) or (H, W, 3) of its own to draw on, (H, W, 3) uint8; a fourth channel stays."""
+    canvas = np.array(image, np.uint8)
+    canvas = canvas[..., None] if canvas.ndim == 2 else canvas
+    return canvas.repeat(3, axis=2) if canvas.shape[2] == 1 else canvas
+
+
+def _masks_of(masks: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Masks (H, W, n); what a dataset gives for none, (0, 0, 0), in the size of the picture."""
+    return masks if masks.shape[-1] else np.zeros((*size, 0), masks.dtype)
 
 
 def _numbered(masks: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from streamseg.model.tensors import refused
 from streamseg.model.torch_files import read_state_dict
-from streamseg.types import ModelError
+from streamseg.types import ModelError, OutputError
 
 if TYPE_CHECKING:
     from streamseg.model.efficientnet_lite import EfficientNetLite
@@ -25,12 +26,26 @@ def weights_by_name(model: Any) -> dict[str, Any]:
 
 def save_weights(model: Any, path: Path, *, half: bool = False) -> None:
     """Write a model's weights as HDF5, one dataset a tensor; `half` stores float16."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    with h5py.File(part, "w", locking=False) as file:
+    with written_whole(path) as file:
         for name, variable in weights_by_name(model).items():
             value = np.asarray(variable)
             file.create_dataset(name, data=value.astype("float16") if half else value)
-    part.replace(path)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to write, which has its name once it is whole. Raises OutputError where it cannot be written."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with h5py.File(part, "w", locking=False) as file:
+            yield file
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # HDF5 says some of the former as the latter
+        why = str(error).strip().splitlines()
+        raise OutputError(f"{path}: cannot be written ({why[0] if why else type(error).__name__})") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:

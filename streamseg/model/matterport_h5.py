@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.model.checkpoint import written_whole
 from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
@@ -214,10 +215,9 @@ def load_matterport(network: Any, path: Path, *, by_name: bool = False, exclude:
 
 def save_matterport(network: Any, path: Path) -> None:
     """Write a network of the matterport family so that the original loads it too. Inverse of `load_matterport`."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
     layers = named_weights(network)
     groups = groups_of(layers)
-    with h5py.File(part, "w", locking=False) as file:
+    with written_whole(path) as file:
         file.attrs[LAYERS] = np.array(list(groups), "S")  # bytes of one length, as Keras 2 stores names
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.2.5"
@@ -227,7 +227,6 @@ def save_matterport(network: Any, path: Path) -> None:
             group.attrs["weight_names"] = np.array(list(named), "S")
             for weight, value in named.items():
                 group.create_dataset(weight, data=np.asarray(value))
-    part.replace(path)
 
 
 def groups_of(layers: Iterable[str]) -> dict[str, list[str]]:

@@ -62,7 +62,8 @@ class Session:
 
     will: what the broker posts in its stead when it breaks off · farewell: what it posts itself before it leaves in
     order · timeout: seconds; a broker that is silent for longer, where an answer is due, is as good as gone · hears:
-    topics, and what is called with the text of each message there, in a thread of its own
+    topics, and what is called with the text of each message there, in a thread of its own · client_id: the same for all
+    sessions of one publisher, so that the broker ends a former one, and posts its will, before the new one begins
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Session:
         will: Post,
         farewell: Post,
         timeout: float,
+        client_id: str,
         hears: Mapping[str, Callable[[str], None]] | None = None,
     ) -> None:
         self.broker = broker
@@ -82,10 +84,10 @@ class Session:
         self._answer: ReasonCode | None = None
         self._lost = ""
         self._arrived: set[int] = set()  # what the broker has, by paho's numbers
-        self._client = self._made(will)
+        self._client = self._made(will, client_id)
 
-    def _made(self, will: Post) -> Client:
-        client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    def _made(self, will: Post, client_id: str) -> Client:
+        client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, reconnect_on_failure=False)
         client.connect_timeout = self.timeout
         client.max_queued_messages_set(0)
         client.will_set(will.topic, will.text, qos=1, retain=will.retained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,7 @@ class Mqtt:
         self.timeout = timeout
         self._availability = f"{self.topic}/availability"
         self._site = home_assistant.Site(discovery.strip("/"), self.topic, self._availability)
+        self._client_id = f"streamseg-{secrets.token_hex(6)}"  # 23 letters are what every broker takes
         self._session: Session | None = None
         self._announced: dict[str, str] = {}  # what Home Assistant was told, by topic
         self._forgotten = threading.Event()  # all of that, perhaps
@@ -71,7 +73,9 @@ class Mqtt:
     def __enter__(self) -> Self:
         offline = Post(self._availability, "offline", retained=True)
         hears = {f"{self._site.prefix}/status": self._on_birth} if self._site.prefix else {}
-        session = Session(self.broker, will=offline, farewell=offline, timeout=self.timeout, hears=hears)
+        session = Session(
+            self.broker, will=offline, farewell=offline, timeout=self.timeout, client_id=self._client_id, hears=hears
+        )
         session.open()
         self._session = session
         self._forgotten.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -17,6 +18,8 @@ from streamseg.server.hub import Hub
 
 WAITING = 100  # pieces of news that wait for a slow listener; then the oldest makes room
 SECONDS_BETWEEN = 1.0
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -113,7 +116,10 @@ class Audience:
     async def _tell_every_second(self) -> None:
         while True:
             if self._ears:
-                self._put(News.of("streams", await run_in_threadpool(self._hub.streams)))
+                try:
+                    self._put(News.of("streams", await run_in_threadpool(self._hub.streams)))
+                except Exception:  # those of the next second are told again
+                    log.exception("the page was not told how the streams are")
             await asyncio.sleep(SECONDS_BETWEEN)
 
     async def unless_closed(self, work: Coroutine[Any, Any, T]) -> T | None:

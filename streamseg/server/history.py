@@ -41,6 +41,8 @@ class History:
     def add(self, now: float, numbers: Mapping[Column, int]) -> None:
         """One point more."""
         with self._lock:
+            if self._num and now < self._last:
+                self._num = 0
             at = self._num % len(self._times)
             self._times[at] = now
             for column in numbers.keys() - self._columns.keys():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamseg.buffer import Failure, Threads
 from streamseg.server.access import Gate, is_loopback, own_names, read_token
@@ -32,6 +33,8 @@ DEFAULT_ADDRESS = "127.0.0.1:8080"
 SECONDS_TO_START = 10.0
 SECONDS_TO_STOP = 3.0
 MOST_CONNECTIONS = 256
+MOST_OPEN = MOST_CONNECTIONS + 64  # who comes beyond the former is told that there are too many
+SECONDS_TO_ASK = 10.0
 UNSENT_BYTES = 128 * 1024  # that the system keeps for a slow viewer; more would show it the past
 
 
@@ -42,6 +45,24 @@ def parse_address(text: str) -> tuple[str, int]:
         got = without_credentials(text)
         raise UsageError(f"web address: expected HOST:PORT such as {DEFAULT_ADDRESS} or [::1]:8080, got {got!r}")
     return shape[1] or shape[2], int(shape[3])
+
+
+class Connection(H11Protocol):
+    """Somebody's connection, which ends where there are too many, and after a while in which nothing was asked.
+
+    Each takes a descriptor, of which the cameras and recordings of the same process need some too.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_OPEN:
+            transport.abort()
+        else:
+            self.loop.call_later(SECONDS_TO_ASK, self._leave_unless_asked)
+
+    def _leave_unless_asked(self) -> None:
+        if self in self.connections and self.cycle is None:  # a WebSocket's is no longer among them
+            self.transport.abort()
 
 
 class Server:
@@ -96,7 +117,7 @@ class Server:
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="websockets-sansio",
             ws_max_size=64 * 1024,
             ws_per_message_deflate=False,  # JPEG is compressed already

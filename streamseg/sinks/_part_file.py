@@ -6,6 +6,7 @@ that ends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -68,6 +69,7 @@ class PartFile:
         if self.final.exists() and not self.overwrite:
             raise OutputError(f"{self.final} has appeared while it was written; the new one is {self.part}")
         try:
+            _keep(self.part)  # or a power cut may leave the name without the content
             os.replace(self.part, self.final)
         except OSError as error:
             raise OutputError(f"{self.part} cannot be renamed to {self.final.name}: {reason(error)}") from error
@@ -82,6 +84,18 @@ class PartFile:
     def close(self) -> None:
         """Let other runs write to the part file."""
         self._lock.give_back()
+
+
+def _keep(file: Path) -> None:
+    """Have on the disk what was written to the file."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does not know it
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class WriteLock:

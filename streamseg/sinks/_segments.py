@@ -30,7 +30,7 @@ picture for as long as that took. A shorter pause stays in the recording as long
 MOST_NOTES = 20
 """A recording of weeks has something to say of every file."""
 
-SMALL = 65536
+SMALL = BLOCK = 65536
 """Bytes below which a video that holds no picture is what a full disk or an early kill left of one."""
 
 _EXAMPLE = "2026-11-21T08-15-00Z"
@@ -255,6 +255,8 @@ class _Names:
                 lock.give_back()
 
     def _settle(self, part: Path, final: Path) -> None:
+        if part.suffix == ".jsonl":
+            _end_with_a_line(part)
         if _is_nothing(part):
             _remove(part)
             return
@@ -276,6 +278,20 @@ class _Names:
                     began = datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC)
                     found.append((path, began.timestamp(), match[2] is not None))
         return found
+
+
+def _end_with_a_line(part: Path) -> None:
+    """Cut off what a killed run left of a line."""
+    with part.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - BLOCK)
+            file.seek(begin)
+            if (place := file.read(end - begin).rfind(b"\n")) >= 0:
+                end = begin + place + 1
+                break
+            end = begin
+        file.truncate(end)
 
 
 def _is_nothing(part: Path) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self
 
 import av
 
@@ -31,7 +32,7 @@ class Jsonl:
             raise UsageError(f"expected a file ending in .jsonl, got {str(path)!r}")
         self.crops = crops
         self.notes: list[str] = []
-        self._lines: TextIO | None = None
+        self._lines: FileIO | None = None
 
     @property
     def path(self) -> Path:
@@ -44,17 +45,14 @@ class Jsonl:
     def start(self, info: StreamInfo) -> None:
         self._file.start(info)
         with self._errors():
-            # a byte of the input's name that is no UTF-8 becomes \udcXX, which JSON reads as Python holds it
-            self._lines = open(  # noqa: SIM115 (until __exit__)
-                self._file.part, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-            )
+            self._lines = FileIO(self._file.part, "w")
 
     def write(self, picture: av.VideoFrame, result: Result) -> None:
         assert self._lines is not None, "start(info) comes before the first write"
         line = json.dumps(to_record(result, crops=self.crops), ensure_ascii=False, separators=(",", ":"))
         with self._errors():
-            self._lines.write(line + "\n")
-            self._lines.flush()
+            # a byte of the input's name that is no UTF-8 becomes \udcXX, which JSON reads as Python holds it
+            _append(self._lines, line.encode("utf-8", "backslashreplace") + b"\n")
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
         with closing(self._file):
@@ -81,3 +79,15 @@ class Jsonl:
             yield
         except OSError as error:
             raise OutputError(f"{self._file.part} cannot be written: {reason(error)}") from error
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write all of it, or nothing, and raise OSError."""
+    before, rest = file.tell(), memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(before)
+        file.seek(before)
+        raise

@@ -170,10 +170,13 @@ def change_colour(rgb: np.ndarray, rng: np.random.Generator, *, augment: Augment
     return recoloured
 
 
-def visible(boxes: np.ndarray, size: int, *, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (N, 4) cut to the view, and which (N,) still show enough of their object; of a crowd (N,) any part is."""
+def visible(boxes: np.ndarray, size: int, *, crowd: np.ndarray, least: float = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) cut to the view, and which (N,) still show enough of their object; of a crowd (N,) any part is.
+
+    least: pixels that a side has at least
+    """
     cut = np.clip(boxes, 0, size)
     area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6), axis=1)
     side = np.min(cut[:, 2:] - cut[:, :2], axis=1) if len(cut) else np.zeros(0)
     share = np.prod(np.maximum(cut[:, 2:] - cut[:, :2], 0), axis=1) / area
-    return cut, ((share >= MIN_VISIBLE) | crowd) & (side >= 2)
+    return cut, ((share >= MIN_VISIBLE) | crowd) & (side >= least)

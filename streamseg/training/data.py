@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 from streamseg import plugins
 from streamseg.config import Component
 from streamseg.datasets._picture_files import decoded
-from streamseg.types import Dataset, InputError, Sample, UsageError
+from streamseg.types import Dataset, InputError, Sample, StreamsegError, UsageError
 from streamseg.words import known_and_nearest
 
 
@@ -92,3 +93,14 @@ class Joined:
             raise IndexError(f"expected a picture from 0 to {len(self) - 1}, got {index}")
         number = int(np.searchsorted(self._ends, index, side="right"))
         return number, index - (int(self._ends[number - 1]) if number else 0)
+
+
+@contextlib.contextmanager
+def damage_named(place: int) -> Iterator[None]:
+    """Around a sample: whatever a dataset raises is an InputError that names the picture."""
+    try:
+        yield
+    except (StreamsegError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"picture {place}: {type(error).__name__}: {error}") from error

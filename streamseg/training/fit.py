@@ -20,7 +20,7 @@ import yaml
 from streamseg import zoo
 from streamseg.config import ExperimentConfig, ModelConfig, StageConfig, TrainingConfig, read_yaml
 from streamseg.model.anchors import anchors_in_pixels
-from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
+from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name, written_whole
 from streamseg.model.imagenet import load_imagenet_resnet, resnet_weights
 from streamseg.model.losses import LOSSES, TrainedMaskRCNN
 from streamseg.model.mask_rcnn import MaskRCNN
@@ -61,15 +61,13 @@ def imagenet_weights(backbone: str = "efficientnet_lite0") -> Path:
 
 def save_state(model: TrainedMaskRCNN, path: Path, *, epoch: int) -> None:
     """Write all that an exact resume needs: weights, optimizer, random state, finished epochs."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    with h5py.File(part, "w", locking=False) as file:
+    with written_whole(path) as file:
         file.attrs["epoch"] = epoch
         for name, variable in weights_by_name(model.network).items():
             file.create_dataset(f"network/{name}", data=np.asarray(variable))
         for i, variable in enumerate(model.optimizer.variables):
             file.create_dataset(f"optimizer/{i}", data=np.asarray(variable))
         file.create_dataset("seed", data=np.asarray(model.seed_generator.state))
-    part.replace(path)
 
 
 def finished_epochs(path: Path) -> int:
@@ -79,6 +77,25 @@ def finished_epochs(path: Path) -> int:
             return int(file.attrs["epoch"])
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
+
+
+def check_state(network: Any, path: Path) -> None:
+    """Raises ModelError where a file of `save_state` is of another network, naming the tensors that do not fit."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            there = [name for name in weights_by_name(network) if f"network/{name}" in file]
+            shapes = {name: file[f"network/{name}"].shape for name in there}
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a checkpoint of this training ({error})") from error
+    problems = []
+    for name, variable in weights_by_name(network).items():
+        if name not in shapes:
+            problems.append(f"{name} is missing")
+        elif shapes[name] != tuple(variable.shape):
+            problems.append(f"{name}: expected shape {tuple(variable.shape)}, got {shapes[name]}")
+    if problems:
+        more = f"; {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ModelError(f"{path}: not a checkpoint of this training ({'; '.join(problems[:3])}{more})")
 
 
 def load_state(model: TrainedMaskRCNN, path: Path) -> None:
@@ -385,7 +402,10 @@ def train(
         if not resume:
             for left in folder.glob("taught-*"):  # by a training that ended in its first epoch
                 left.unlink()
-        write_model_card(experiment, folder, command=command)
+        if resume:
+            check_state(network, state)  # before the folder says that its model is another one
+        if finished < epochs:
+            write_model_card(experiment, folder, command=command)
         model = TrainedMaskRCNN(network, training, dtype="float32", name="training")
         model.build()
         run_stages(
@@ -477,6 +497,7 @@ def run_stages(
             compile_losses(model, optimizer, weights={name: training.loss_weights[name] for name in LOSSES})
             if to_load:
                 load_state(model, folder / "checkpoint.h5")
+                save_average(model, folder / "model.weights.h5")  # a kill may have come between the two
                 to_load = False
             last_epoch = first_epoch + stage.epochs
             if finished < last_epoch:

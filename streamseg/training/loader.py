@@ -17,10 +17,10 @@ from streamseg.config import AugmentConfig, StageConfig, TrainingConfig
 from streamseg.letterbox import PADDING
 from streamseg.outlines import hull, mini_mask
 from streamseg.training.augment import change_colour, random_view, visible
-from streamseg.training.data import read_rgb
+from streamseg.training.data import damage_named, read_rgb
 from streamseg.training.paste import CROWD, Objects, paste
 from streamseg.training.sampling import Facts, draw, repeats
-from streamseg.types import Dataset, InputError, Sample, StreamsegError
+from streamseg.types import Dataset, InputError, Sample
 
 Found = TypeVar("Found")
 
@@ -143,17 +143,6 @@ class Pictures(Sequence[Picture]):
             self.damaged[place] = error
 
 
-@contextlib.contextmanager
-def damage_named(place: int) -> Iterator[None]:
-    """Around a sample: whatever a dataset raises is an InputError that names the picture."""
-    try:
-        yield
-    except (StreamsegError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"picture {place}: {type(error).__name__}: {error}") from error
-
-
 def facts_of(pictures: Sequence[Picture]) -> list[Facts]:
     """What the choice of pictures needs to know of each."""
     if isinstance(pictures, Pictures):
@@ -184,8 +173,11 @@ class Batches(keras.utils.PyDataset):
     `epoch` counts on from where a resumed training stopped, so that it sees the views it would have seen. `padding`:
     the grey level beside a picture. `steps`: batches of an epoch; by default as many as the pictures make. `match`:
     from a view's true boxes and their classes to what its anchors are, as `targets.match_anchors` says it; None where
-    the network matches anchors itself. `failure`: what went wrong in a batch.
+    the network matches anchors itself. `failure`: what went wrong in a batch. `least_side`: pixels of an object's
+    shorter side in a view, below which it is not learnt.
     """
+
+    least_side: float = 2
 
     def __init__(
         self,
@@ -286,7 +278,7 @@ class Batches(keras.utils.PyDataset):
         for _ in range(4):  # a view without any object teaches less; look again before taking one
             view = random_view(sample.width, sample.height, size=size, scale=self.stage.scale, rng=rng, augment=augment)
             moved = view.boxes(sample.boxes, picture.outlines)
-            cut, seen = visible(moved, size, crowd=sample.crowd)
+            cut, seen = visible(moved, size, crowd=sample.crowd, least=self.least_side)
             if seen[~sample.crowd].any():
                 break
         rgb = change_colour(view.picture(picture.rgb, padding=self.padding), rng, augment=augment)

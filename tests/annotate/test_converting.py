@@ -191,3 +191,37 @@ def test_what_is_missing_from_the_request_is_said(here: Path) -> None:
         convert(ConvertRequest(labels="a.jsonl", output="out"))
     with pytest.raises(InputError, match="none.jsonl: cannot be read: no such file"):
         converted("none.jsonl", format="jsonl")
+
+
+def test_labels_are_not_written_over_themselves(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=5)
+    run("street.mp4")
+    before = Path("labels/street.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="labels/street.jsonl would be written over itself"):
+        convert(ConvertRequest(labels="labels/street.jsonl", format="jsonl", output="labels"))
+    assert Path("labels/street.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stream": "./street"}, "stream: expected a name that a file can have"),
+        ({"picture": 5}, "picture: expected the name of a file, got 5"),
+    ],
+)
+def test_what_no_file_can_be_called_is_named(here: Path, changes: dict[str, Any], words: str) -> None:
+    clip(here / "street.mp4", num_frames=1)
+    run("street.mp4")
+    path = here / "labels" / "street.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=words):
+        converted(path)
+
+
+def test_two_streams_of_one_part_name_are_refused(here: Path) -> None:
+    clip(here / "street.mp4", num_frames=1)
+    run("street.mp4")
+    line = json.loads(Path("labels/street.jsonl").read_text())
+    Path("both.jsonl").write_text("".join(f"{json.dumps(line | {'stream': name})}\n" for name in ("a.part", "a")))
+    with pytest.raises(UsageError, match="a.part: so the labels of a are called until they are whole"):
+        converted("both.jsonl", format="csv")

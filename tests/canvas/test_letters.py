@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamseg.canvas import Canvas, text_size
-from streamseg.canvas.letters import panel
+from streamseg.canvas.letters import lettering, panel
 from tests.canvas.pictures import one_colour, samples
 
 
@@ -26,3 +26,7 @@ def test_panel_is_whole_inside_and_empty_in_its_corners() -> None:
     assert weights[0, 0] == weights[9, 0] == weights[0, 19] == weights[9, 19] == 0
     assert 0 < weights[1, 1] < 200  # the smooth edge
     assert (panel(20, 10, radius=0, weight=200) == 200).all()
+
+
+def test_half_of_a_character_is_drawn_as_something() -> None:
+    assert lettering("\ud800x", size=20, weight=500).any()

@@ -15,6 +15,7 @@ from streamseg.config import (
     read_yaml,
     with_settings,
 )
+from streamseg.config.yaml_file import yaml_value
 from streamseg.types import UsageError
 from tests.config.files import file_of
 
@@ -94,3 +95,7 @@ def test_a_text_that_begins_with_a_tilde_is_a_path_in_the_home_folder(
     assert config.engine.options == {"model": "/home/me/m"}
     assert with_settings(config, ["sinks.0.path=~/b.jsonl"]).sinks[0].options["path"] == "/home/me/b.jsonl"
     assert config_file("~/mine.yaml") == Path("/home/me/mine.yaml")
+
+
+def test_a_colour_on_the_command_line_is_no_comment() -> None:
+    assert (yaml_value("#00ff00"), yaml_value("a #b"), yaml_value("3")) == ("#00ff00", "a", 3)

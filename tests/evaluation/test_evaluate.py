@@ -82,7 +82,9 @@ def test_an_engine_that_knows_everything_has_ap_1(balls: Coco) -> None:
 
 def test_an_engine_that_finds_nothing_has_ap_0(balls: Coco) -> None:
     scores = scores_of(balls, lambda i: Instances.empty(NAMES))
-    assert set(scores["bbox"].values()) == set(scores["segm"].values()) == {0.0}
+    for kind in ("bbox", "segm"):
+        there = scores_of(balls, lambda i: perfect(balls, i))[kind]
+        assert scores[kind] == {name: min(number, 0.0) for name, number in there.items()}, "-1 where there is nothing"
 
 
 def test_half_of_the_objects_found_is_half_the_recall(balls: Coco) -> None:
@@ -408,3 +410,8 @@ def test_the_data_of_a_configuration_are_built_by_their_names(tmp_path: Path) ->
     with pytest.raises(UsageError, match="did you mean 'coco'"):
         evaluate("any", [Component(name="cocoa", options={"path": str(path)})], engine=SEER)
     assert plugins.find("engines", SEER).__name__ == "Seer"
+
+
+def test_what_nothing_says_anything_about_has_no_number() -> None:
+    nothing = coco_average_precision([], "bbox", class_names=["person"])
+    assert set(nothing.values()) == {-1.0}

@@ -222,3 +222,22 @@ def test_a_sink_that_hangs_at_the_end_is_interrupted(monkeypatch: pytest.MonkeyP
     give(box, 0)
     finished(box)
     assert box.ended.wait(10) and sink.left_with == [None]
+
+
+def test_waits_are_short_again_after_it_worked_in_between() -> None:
+    waits: list[float] = []
+
+    def noted() -> Iterator[float]:
+        for step in (1.0, 2.0, 4.0):
+            waits.append(step)
+            yield 0.0
+
+    sink = Peer(None, OutputError("gone"), OutputError("still"), None, OutputError("gone"))
+    box = started(sink, delays=noted)
+    for index in range(6):
+        before = box.status.dropped + len(sink.indices)
+        give(box, index)
+        while box.status.dropped + len(sink.indices) == before:
+            time.sleep(0.001)
+    finished(box)
+    assert waits == [1.0, 2.0, 1.0]

@@ -112,3 +112,9 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="frame 0 has no saved picture"):
         format.write(next(videos.frames()))
     format.discard()
+
+
+@pytest.mark.parametrize("name", ["a:b", "#1"])
+def test_a_class_that_its_map_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="voc: expected names of classes without a colon and not with # first"):
+        Voc().open(tmp_path, ["person", name])

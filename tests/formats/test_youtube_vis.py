@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamseg import outlines
 from streamseg.formats.youtube_vis import YoutubeVis
-from streamseg.labels import LabelledFrame
+from streamseg.labels import Label, LabelledFrame
 from tests.formats import videos
 
 
@@ -93,3 +95,14 @@ def test_a_video_without_a_frame_has_empty_lists(tmp_path: Path) -> None:
     format.close()
     (video,) = read(tmp_path)["videos"]
     assert video["file_names"] == video["times"] == [] and video["length"] == 0
+
+
+def test_a_mask_without_a_pixel_is_left_out_and_counted(tmp_path: Path) -> None:
+    empty = Label(1, "person", 0.9, (0, 0, 1, 1), outlines.encoded(np.zeros((videos.HEIGHT, videos.WIDTH))))
+    format = YoutubeVis()
+    format.open(tmp_path, ["person"])
+    format.begin(videos.video("street"))
+    format.write(LabelledFrame(0, 0.0, (empty,)))
+    format.end()
+    assert format.close() == {"objects without a pixel": 1}
+    assert read(tmp_path)["annotations"] == []

@@ -27,7 +27,7 @@ from streamseg.inspection.census import (
     Census,
     take_census,
 )
-from streamseg.inspection.census_page import NOWHERE, SHARED, colour_of, drawn, report, write_report
+from streamseg.inspection.census_page import NOWHERE, SHARED, _bar, _table, colour_of, drawn, report, write_report
 from streamseg.training.data import open_datasets
 from streamseg.types import Sample, UsageError
 from tests.datasets.test_nuclei import make_nuclei
@@ -214,3 +214,7 @@ def test_a_configuration_without_a_training_has_no_data() -> None:
 def test_a_name_that_is_no_utf_8_does_not_keep_the_page_from_being_written(tmp_path: Path) -> None:
     write_report(tmp_path / "page.html", "<p>kamera\udce4 Straße</p>")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<p>kamera&#56548; Straße</p>"
+
+
+def test_a_class_that_looks_like_a_cell_is_text() -> None:
+    assert "<script>" not in _table(["class"], [["<td ><script>alert(1)</script>"], [_bar(0.5, "red")]])

@@ -18,7 +18,7 @@ from streamseg.cli import app
 from streamseg.config import ModelConfig
 from streamseg.datasets.coco import Coco
 from streamseg.engines.keras import Keras
-from streamseg.inspection.page import histogram, page, write_inspection
+from streamseg.inspection.page import _encoded, histogram, page, write_inspection
 from streamseg.inspection.pictures import POSITIVE, Drawing, crop, heat, sheet
 from streamseg.inspection.sections import Section, Table, sections, verdict
 from streamseg.inspection.steps import OpenModel, Steps, WeightStats, inspect, weight_stats
@@ -423,3 +423,8 @@ def test_options_of_the_other_form_are_refused(tmp_path: Path) -> None:
     assert "--limit belongs to `inspect data CONFIG`" in said("a.jpg", "--limit", "3")
     assert "--layers belongs to `inspect IMAGE`" in said("data", "a.yaml", "--layers", "P3")
     assert "or `streamseg inspect IMAGE -o PAGE.html`, got `inspect a.jpg b.jpg`" in said("a.jpg", "b.jpg")
+
+
+def test_a_picture_wider_than_webp_is_shown_smaller() -> None:
+    shown = cv2.imdecode(np.frombuffer(_encoded(np.zeros((50, 17000, 3), np.uint8), ".webp"), np.uint8), 1)
+    assert shown.shape[1] == 16383

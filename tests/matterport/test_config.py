@@ -12,7 +12,7 @@ import pytest
 
 from streamseg.config import ModelConfig, StageConfig, TrainingConfig
 from streamseg.matterport import config as settings
-from streamseg.matterport.config import FIELDS, Config, model_config, mold_of, training_config
+from streamseg.matterport.config import FIELDS, Config, model_config, mold_of, training_config, trains_norm
 from streamseg.matterport.utils import mold_image
 from streamseg.types import UsageError
 from tests.matterport.conftest import Recorded
@@ -252,3 +252,47 @@ def test_the_table_of_settings_names_each_and_the_field_that_it_becomes() -> Non
 def test_names_and_number_of_classes_must_agree() -> None:
     with pytest.raises(UsageError, match="NUM_CLASSES: expected 3, one for each of the class names, got 2"):
         model_config(Balloons(), class_names=["BG", "a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DETECTION_MIN_CONFIDENCE", 1.5, "DETECTION_MIN_CONFIDENCE: expected less than or equal to 1"),
+        ("RPN_ANCHOR_SCALES", ((32,), (64,), (128,), (256,), (512,)), "RPN_ANCHOR_SCALES: expected numbers such as"),
+        ("RPN_NMS_THRESHOLD", None, "RPN_NMS_THRESHOLD: expected a number, got None"),
+        ("MEAN_PIXEL", None, "MEAN_PIXEL: expected numbers such as"),
+        ("MINI_MASK_SHAPE", 56, "MINI_MASK_SHAPE: expected numbers such as"),
+        ("BBOX_STD_DEV", "wide", "BBOX_STD_DEV: expected numbers such as"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named(name: str, value: object, words: str) -> None:
+    config = Balloons()
+    setattr(config, name, value)
+    with pytest.raises(UsageError, match=words):
+        model_config(config)
+
+
+def test_no_limit_of_scores_is_none_and_norms_are_frozen_by_any_false() -> None:
+    config = Balloons()
+    config.DETECTION_MIN_CONFIDENCE = None  # type: ignore[assignment]
+    assert model_config(config).detection_min_score == 0
+    kept = []
+    for value in (False, 0, np.False_, None, True, 1):
+        config.TRAIN_BN = value  # type: ignore[assignment]
+        kept.append(trains_norm(config))
+    assert kept == [False, False, False, True, True, True]
+
+
+def test_a_property_that_is_not_ready_yet_is_not_asked() -> None:
+    class Late(Config):
+        NAME = "late"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = 3
+
+        @property
+        def EXTRA(self) -> int:
+            return self.extra
+
+    assert Late().EXTRA == 3

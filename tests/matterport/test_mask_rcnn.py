@@ -206,10 +206,13 @@ def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None
         "small20190301T1200": (1, 2),
         "small20190302T0900": (3, 12, 4),
         "tall20200101T0000": (9,),
+        "smaller20200101T0000": (9,),
+        "small_old_20190101": (9,),
     }.items():
         (folder / run).mkdir()
         for epoch in epochs:
             (folder / run / f"mask_rcnn_small_{epoch:04d}.h5").touch()
+    (folder / "small20190302T0900" / "mask_rcnn_small_0013.part.h5").touch()  # as a killed training left it
     last = model.find_last()
     assert last == str(folder / "small20190302T0900" / "mask_rcnn_small_0012.h5")
     model.set_log_dir(last)
@@ -218,6 +221,8 @@ def test_the_newest_weights_of_the_newest_run_are_found(model: MaskRCNN) -> None
     (folder / "small20190302T0900" / "mask_rcnn_small_0013.weights.h5").touch()  # a ModelCheckpoint's
     model.set_log_dir(model.find_last())
     assert model.epoch == 13 and model.log_dir == str(folder / "small20190302T0900")
+    model.set_log_dir("/small20191399T1200/mask_rcnn_small_0003.h5")
+    assert model.epoch == 0, "there is no 13th month"
     model.set_log_dir("mask_rcnn_coco.h5")
     today = f"small{datetime.datetime.now():%Y%m%d}"
     assert model.epoch == 0 and Path(model.log_dir).name.startswith(today)

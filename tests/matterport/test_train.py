@@ -101,6 +101,20 @@ def test_a_training_names_what_it_cannot_use(tmp_path: Path) -> None:
         train(unprepared)
 
 
+def test_an_object_of_one_pixel_is_trained_on() -> None:
+    config = resizing("square", smallest=64, largest=64)
+    config.STEPS_PER_EPOCH = 1
+    train, _ = batches(config, Placed(shape=(64, 64), box=(5, 5, 6, 6)))
+    assert (rows_of(train)[0]["class_ids"] > 0).sum() == 1
+
+
+def test_an_epoch_without_a_step_is_refused() -> None:
+    config = resizing("square", smallest=64, largest=64)
+    config.STEPS_PER_EPOCH = 0
+    with pytest.raises(UsageError, match="STEPS_PER_EPOCH: expected 1 or more, got 0"):
+        batches(config, Placed(shape=(64, 64), box=(5, 5, 40, 40)))
+
+
 def test_a_share_of_a_step_is_a_whole_one() -> None:
     config = resizing("square", smallest=64, largest=64)
     config.STEPS_PER_EPOCH, config.VALIDATION_STEPS = 5 / 2, 1.5  # type: ignore[assignment]
@@ -296,7 +310,10 @@ def test_stages_train_their_layers_and_leave_weights_that_go_on_and_detect(tmp_p
     assert not report.missing and not report.skipped
     assert (again.epoch, again.log_dir) == (2, model.log_dir)
     assert not changed(weights_of(again), weights_of(model))
-    assert again.train(Squares(), Squares(), 0.001, epochs=2, layers="heads") == {}  # both are done
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert again.train(Squares(), Squares(), 0.001, epochs=2, layers="heads") == {}
+    assert any("epochs: 2 are done already, got 2" in str(each.message) for each in heard)
 
     detecting = MaskRCNN("inference", Trained(), tmp_path)
     detecting.load_weights(detecting.find_last(), by_name=True)

@@ -376,3 +376,30 @@ def test_masks_of_two_sizes_are_refused_where_there_are_any() -> None:
         with pytest.raises(UsageError, match=r"expected two sets of one height and width, got \(6, 8\) and \(4, 4\)"):
             call()
     assert utils.compute_overlaps_masks(whole, np.zeros((0, 0, 0))).shape == (1, 0)
+
+
+def test_a_box_without_area_shows_nothing() -> None:
+    assert not utils.expand_mask(np.zeros((1, 4)), np.ones((28, 28, 1)), (60, 80)).any()
+    assert not utils.unmold_mask(np.ones((28, 28)), [3, 3, 3, 9], (60, 80)).any()
+
+
+def test_what_is_resized_is_never_the_picture_itself() -> None:
+    image, mask = np.ones((128, 128, 3), np.uint8), np.ones((128, 128, 2), bool)
+    molded, _, scale, padding, crop = utils.resize_image(image, 128, 128)
+    molded[:] = 0
+    utils.resize_mask(mask, scale, padding, crop)[:] = False
+    assert image.all() and mask.all()
+
+
+def test_the_thinnest_picture_has_a_pixel() -> None:
+    molded, window, *_ = utils.resize_image(np.full((1, 5000, 3), 9, np.uint8), 800, 1024)
+    assert molded.shape == (1024, 1024, 3) and window[2] - window[0] == 1
+
+
+def test_boxes_without_a_sign_overlap_as_others() -> None:
+    boxes = np.array([[0, 0, 2, 2]], np.uint8), np.array([[5, 5, 9, 9]], np.uint8)
+    assert utils.compute_overlaps(*boxes).tolist() == [[0.0]]
+
+
+def test_integers_of_any_width_become_0_to_1() -> None:
+    assert utils.resize(np.full((4, 4), 65535, np.uint16), (4, 4)).max() == 1

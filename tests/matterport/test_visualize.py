@@ -94,7 +94,8 @@ def test_masks_boxes_and_captions_can_be_chosen() -> None:
     ax = visualize.display_instances(
         grey(), BOXES, masks_in(BOXES), np.array([1, 2]), NAMES, show_mask=False, show_bbox=False, captions=["a", "b"]
     )
-    assert (shown(ax) == 100).all() and not ax.patches and texts(ax) == ["a", "b"]
+    assert (shown(ax) == 100).all() and texts(ax) == ["a", "b"]
+    assert all(isinstance(each, Polygon) for each in ax.patches), "outlines alone, as the original draws them"
 
 
 def test_captions_and_colours_may_be_arrays_and_a_score_none() -> None:
@@ -244,3 +245,47 @@ def test_only_visualize_needs_matplotlib() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "streamseg[notebook]" in ran.stdout and ran.stdout.splitlines()[-1] == "False False"
+
+
+def test_a_box_partly_outside_is_drawn_where_it_is() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    visualize.draw_box(image, [-5, 10, 20, 30], (255, 0, 0))
+    assert not image[30:].any() and image[20:22, 10:30, 0].all() and image[0:20, 10:12, 0].all()
+    whole = visualize.draw_box(np.zeros((60, 80, 3), np.uint8), [0, 0, 60, 80], (255, 0, 0))
+    assert whole[58:, :, 0].all() and whole[:, 78:, 0].all() and not whole[2:58, 2:78].any()
+
+
+def test_empty_lists_are_as_none_and_too_few_are_refused() -> None:
+    ax = visualize.display_instances(
+        grey(), BOXES, masks_in(BOXES), np.array([1, 2]), NAMES, colors=[], captions=[], show_mask=False
+    )
+    assert texts(ax) == ["cat", "dog"] and sum(isinstance(each, Polygon) for each in ax.patches) == 2
+    with pytest.raises(UsageError, match="display_instances: expected colors of 2 boxes, got 1"):
+        visualize.display_instances(grey(), BOXES, None, np.array([1, 2]), NAMES, colors=[(1, 0, 0)])
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 1)])
+def test_a_grey_picture_is_shown_in_grey(shape: tuple[int, ...]) -> None:
+    ax = visualize.display_instances(np.full(shape, 90, np.uint8), BOXES, None, np.array([1, 2]), NAMES)
+    assert (shown(ax) == 90).all() and shown(ax).shape == (60, 80, 3)
+    with pytest.raises(UsageError, match=r"apply_mask: expected a picture \(H, W, 3\)"):
+        visualize.apply_mask(np.zeros(shape, np.uint8), np.zeros((60, 80)), (1, 0, 0))
+
+
+def test_differences_of_padded_equally_sure_predictions_keep_their_captions() -> None:
+    found = np.array([BOXES[0], [0, 60, 9, 70], [0, 0, 0, 0]])
+    ax = visualize.display_differences(
+        grey(), BOXES[:1], np.array([1]), masks_in(BOXES[:1]), found, np.array([1, 1, 0]), np.array([0.9, 0.9, 0]),
+        masks_in(found), NAMES,
+    )  # fmt: skip
+    by_place = {text.get_position(): text.get_text() for text in ax.texts}
+    assert by_place[(60, 8)] == "0.90 / 0.00" and "0.90 / 1.00" in by_place.values()
+    nothing = np.zeros((0, 4), int), np.zeros(0, int), np.zeros((0, 0, 0), bool)
+    visualize.display_differences(
+        grey(), *nothing, found[:1], np.array([1]), np.array([0.9]), masks_in(found[:1]), NAMES
+    )
+
+
+def test_rows_of_a_table_may_have_different_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    visualize.display_table([["a", "b"], ["long"]])
+    assert capsys.readouterr().out == "a     b\nlong\n"

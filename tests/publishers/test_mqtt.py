@@ -216,3 +216,19 @@ def test_home_assistant_is_told_nothing_where_it_is_not_wanted(broker: Broker, h
         mqtt.send([counts(), state("live"), event(1)])
     heard.until("site/availability", 2)
     assert not [each.topic for each in heard.received if each.topic.startswith("homeassistant")]
+
+
+def test_a_broker_that_still_holds_the_former_session_does_not_say_offline_after_online(broker: Broker) -> None:
+    publisher = made(broker)
+    publisher.__enter__()
+    former = publisher._session  # the network has lost it, and the broker does not know
+    assert former is not None
+    publisher.__enter__()
+    if (connection := former._client.socket()) is not None:
+        connection.close()  # now it does
+    time.sleep(0.5)
+    try:
+        with listening(broker.port, "#") as heard:
+            assert heard.until(f"{publisher.topic}/availability", 1) == ["online"]
+    finally:
+        publisher.__exit__(None)

@@ -61,3 +61,10 @@ def test_a_counter_that_names_things_without_end_takes_bounded_memory() -> None:
     for number in range(3 * MOST_COLUMNS):
         history.add(number * 5.0, {("now", f"thing {number}"): 1})
     assert len(history.since(-1)["now"]) == MOST_COLUMNS
+
+
+def test_a_clock_that_was_set_back_starts_anew() -> None:
+    history = History()
+    for at in (100.0, 105.0, 50.0, 55.0):
+        history.add(at, {("now", "person"): int(at)})
+    assert history.since(-1)["time"] == [50, 55]

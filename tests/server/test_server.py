@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -406,3 +407,21 @@ def test_a_viewer_that_sends_bytes_is_told_what_is_expected(server: Server) -> N
             while True:
                 viewer.recv(timeout=PATIENCE)
     assert closed.value.rcvd is not None and "expected" in closed.value.rcvd.reason
+
+
+def test_who_asks_nothing_is_parted_from_and_leaves_room_for_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[Server.__module__], "SECONDS_TO_ASK", 0.3)
+    monkeypatch.setattr(sys.modules[Server.__module__], "MOST_OPEN", 20)
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+    assert all(_ended(each) for each in idle), "those beyond the most at once, the others soon"
+    assert httpx2.get(f"{server.url}livez").status_code == 200
+
+
+def _ended(connection: socket.socket) -> bool:
+    with connection:
+        try:
+            return connection.recv(1) == b""
+        except ConnectionError:
+            return True

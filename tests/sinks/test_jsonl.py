@@ -14,6 +14,7 @@ from streamseg.engines.replay import Replay
 from streamseg.sinks.jsonl import Jsonl
 from streamseg.types import Frame, Instances, OutputError, Result, Sink, StreamInfo, UsageError
 from tests.clips import numbered_picture
+from tests.sinks.full_disk import files_of_at_most
 
 INFO = StreamInfo("street", 64, 48, Fraction(1, 25), Fraction(25))
 
@@ -103,3 +104,13 @@ def test_full_disk_is_an_output_error_and_nothing_gets_the_final_name(tmp_path: 
         sink.start(INFO)
         sink.write(result(0).frame.picture, result(0))
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    sink = Jsonl(tmp_path / "out.jsonl")
+    with pytest.raises(OutputError, match="cannot be written: file too large"), files_of_at_most(3000), sink:
+        sink.start(INFO)
+        for index in range(100):
+            sink.write(result(index).frame.picture, result(index))
+    text = (tmp_path / "out.part.jsonl").read_text(encoding="utf-8")
+    assert text.endswith("}\n") and [json.loads(line) for line in text.splitlines()]

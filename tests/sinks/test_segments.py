@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 from streamseg.sinks._segments import Segments, live_sink
 from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError
 from tests.clips import numbered_picture
+from tests.sinks.full_disk import files_of_at_most
 from tests.sinks.written import NOTHING, decode, times
 
 CAMERA = StreamInfo("camera", 64, 48, Fraction(1, 90_000), Fraction(10), live=True)
@@ -313,19 +313,6 @@ def test_an_error_elsewhere_ends_a_recording_in_order(tmp_path: Path) -> None:
         put(sink, result(0, 0.0))
         raise ZeroDivisionError
     assert names(tmp_path) == ["cam_2026-11-21T08-15-00Z.mp4"]
-
-
-@contextmanager
-def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """As a full disk, as far as this process is concerned."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_a_full_disk_is_an_error_after_which_the_same_sink_goes_on(tmp_path: Path) -> None:

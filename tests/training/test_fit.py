@@ -421,3 +421,36 @@ def test_jax_alone_trains_a_model_that_tensorflow_loads(balls: Path, tmp_path: P
     ran = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert load_network(TINY, tmp_path / "run" / "model.weights.h5").built
+
+
+def test_a_resume_with_another_configuration_leaves_the_model_as_it_was(
+    learnt: tuple[list[dict[str, float]], Path], balls: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(learnt[1], tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    experiment = two_stages(balls)
+    names = ("background", "ball", "cube")
+    stages = [stage.model_copy(update={"epochs": stage.epochs + 1}) for stage in experiment.training.stages]  # type: ignore[union-attr]
+    other = experiment.model_copy(
+        update={
+            "model": experiment.model.model_copy(update={"class_names": names}),
+            "training": experiment.training.model_copy(update={"stages": tuple(stages)}),  # type: ignore[union-attr]
+        }
+    )
+    with pytest.raises(ModelError, match="checkpoint.h5: not a checkpoint of this training .*expected shape"):
+        train(other, output=folder, resume=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_resume_makes_the_model_that_a_kill_kept_from_being_written(
+    learnt: tuple[list[dict[str, float]], Path], balls: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(learnt[1], tmp_path / "run")
+    model, card = folder / "model.weights.h5", folder / "model.yaml"
+    before = tensors(model)
+    model.unlink()
+    card.write_text(card.read_text() + "# set by hand\n")
+    train(two_stages(balls), output=folder, resume=True)
+    after = tensors(model)
+    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+    assert "set by hand" in card.read_text()
