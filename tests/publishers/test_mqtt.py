@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -225,7 +227,8 @@ def test_a_broker_that_still_holds_the_former_session_does_not_say_offline_after
     assert former is not None
     publisher.__enter__()
     if (connection := former._client.socket()) is not None:
-        connection.close()  # now it does
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # now it does
     time.sleep(0.5)
     try:
         with listening(broker.port, "#") as heard:
