@@ -100,12 +100,14 @@ class _Names:
 def plan(request: Request) -> Plan:
     """The request worked out and checked, nothing opened. Raises UsageError for the first thing that is wrong."""
     config = _read_pipeline(request.pipeline) if request.pipeline is not None else PipelineConfig()
+    engines = [text for text in request.settings if setting(text)[0] == ["engine"] and request.engine is None]
+    config = with_settings(config, engines)  # before --model, which is an option of it
     config = _with_publishers(_with_engine(config, request), request)
     of_streams = [text for text in request.settings if setting(text)[0][0] in StreamConfig.model_fields]
-    config = with_settings(config, [text for text in request.settings if text not in of_streams])
+    config = with_settings(config, [text for text in request.settings if text not in (*of_streams, *engines)])
     names = _Names()
     pairs = [
-        (source, _showing_places(with_settings(stream, of_streams)))
+        (source, _showing_places(_set(stream, of_streams, source)))
         for source, stream in _streams(config, request, names)
     ]
     _check_outputs_differ(pairs)
@@ -120,8 +122,22 @@ def plan(request: Request) -> Plan:
     _check_publishers(config, streams)
     if config.tiles is not None:
         Tiles.parse(config.tiles)
-    _check_live(config, streams, request)
+    _check_live(config, streams, request, is_there=any(is_live(stream.source) for _, stream in pairs))
     return Plan(config, streams, refused, names.notes)
+
+
+def _set(stream: StreamConfig, texts: Sequence[str], given: Input) -> StreamConfig:
+    """The stream with these settings; {stem} and {folder} in the paths that they set are those of its input."""
+    before = [sink.options for sink in stream.sinks]
+    made: StreamConfig = with_settings(stream, texts)
+    sinks = []
+    for number, sink in enumerate(made.sinks):
+        known = before[number] if number < len(before) else {}
+        new = {key: value for key, value in sink.options.items() if isinstance(value, str) and value != known.get(key)}
+        for option, value in new.items():
+            check_placeholders(value, what=f"--set sinks.{number}.{option}")
+        sinks.append(_with(sink, _filled(new, given)) if new else sink)
+    return made.model_copy(update={"sinks": tuple(sinks)}) if texts else stream
 
 
 def ready_pipelines() -> dict[str, Path]:
@@ -135,12 +151,34 @@ def parse_component(text: str, *, what: str) -> Component:
     if rest and rest[0] and "=" not in rest[0]:  # a class outside the package: my_package.blur:FaceBlur
         name, rest = f"{name}:{rest[0]}", rest[1:]
     options: dict[str, Any] = {}
-    for part in re.split(r",(?![^\[{]*[\]}])", ":".join(rest)) if rest else ():
+    for part in _parts(":".join(rest)) if rest else ():
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"{what} {text}: expected key=value after the colon, got {part!r}")
+        if key.strip() in options:
+            raise UsageError(f"{what} {text}: expected each option once, got {key.strip()} twice")
         options[key.strip()] = _value(value, what=f"{what} {text}")
     return Component(name=name, options=options)
+
+
+def _parts(text: str) -> list[str]:
+    """`a=1` and `b=[2, 3]` of `a=1,b=[2, 3]`: no comma parts within brackets or quotes that a value begins with."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        begins = parts[-1].endswith("=") or depth > 0
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and parts[-1][-1:] in ("=", "[", "{", ",", " ") and begins:
+            quote = letter
+        elif letter in "[{" and begins:
+            depth += 1
+        elif letter in "]}" and depth:
+            depth -= 1
+        elif letter == "," and not depth:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return parts
 
 
 def _read_pipeline(name_or_path: str | Path) -> PipelineConfig:
@@ -420,13 +458,18 @@ def _check_shown(sinks: Sequence[Component], request: Request, *, web: bool) -> 
         raise UsageError(f"--effect: {expected}, got {given_paths}")
 
 
-def _check_live(config: PipelineConfig, streams: Mapping[str, StreamConfig], request: Request) -> None:
-    """A camera has no end: what it gives goes somewhere, and not into one file that grows a line with each picture."""
+def _check_live(
+    config: PipelineConfig, streams: Mapping[str, StreamConfig], request: Request, *, is_there: bool
+) -> None:
+    """A camera has no end: what it gives goes somewhere, and not into one file that grows a line with each picture.
+
+    is_there: whether there is a live INPUT at all, be it refused
+    """
     if request.show and config.web is None:
         raise UsageError("--show: expected a page to show, --web HOST:PORT")
     live = {name: stream for name, stream in streams.items() if is_live(stream.source)}
     for option in LIVE:
-        if getattr(request, option) is not None and not live:
+        if getattr(request, option) is not None and not is_there:
             flag = {"max_fps": "--fps"}.get(option, f"--{option.replace('_', '-')}")
             raise UsageError(f"{flag}: expected a live INPUT ({', '.join(_live_inputs())}), got none")
     for name, stream in live.items():

@@ -10,6 +10,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import traceback
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ import pydantic
 from streamseg import labels, rooms
 from streamseg import types as nouns
 from streamseg.rooms import ROOMS, Said, names
-from streamseg.types import UsageError
+from streamseg.types import StreamsegError, UsageError
 from streamseg.words import nearest
 
 WANTS_A_LIST = ("tuple_type", "list_type", "set_type", "frozen_set_type", "sequence_str")
@@ -89,6 +90,10 @@ def build(room: str, name: str, options: Mapping[str, Any] | None = None) -> Any
         raise UsageError(_named(noun, name, str(error))) from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"{noun} {name}: {error}") from error
+    except Exception as error:
+        if ":" not in name or isinstance(error, StreamsegError):
+            raise
+        raise UsageError(f"{noun} {name}: {_words(error)}") from error
     for attribute in _protocol(noun).__annotations__ if noun in READY else ():
         if not hasattr(made, attribute):
             raise UsageError(f"{noun} {name}: {type(made).__name__} is no {noun}, it has no {attribute!r}")
@@ -157,11 +162,20 @@ def _outside_class(noun: str, name: str) -> type:
             f"{noun} {name}: the module {module_name!r} cannot be imported: {error}; "
             "is it installed, or its folder on PYTHONPATH?"
         ) from error
+    except Exception as error:
+        raise UsageError(f"{noun} {name}: the module {module_name!r} cannot be imported: {_words(error)}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise UsageError(f"{noun} {name}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}")
     return found
+
+
+def _words(error: Exception) -> str:
+    """A mistake in a class outside, and where it is."""
+    frames = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # it says so itself
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def _complete(found: type, noun: str, name: str) -> type:
@@ -219,7 +233,7 @@ def _hints(component: type) -> dict[str, Any]:
     made_by = getattr(component, "__new__" if "__new__" in vars(component) else "__init__")
     try:
         return typing.get_type_hints(made_by, include_extras=True)
-    except NameError:
+    except Exception:  # of a class outside, whatever stands there
         return {}
 
 

@@ -251,7 +251,10 @@ def _named(text: str) -> Iterator[Input]:
     """
     name, equals, rest = text.partition("=")
     follows = (
-        re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", rest) or _scheme_of(rest) or os.path.exists(os.path.expanduser(rest))
+        re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", rest)
+        or _scheme_of(rest)
+        or os.path.exists(os.path.expanduser(rest))
+        or (("%" in rest or glob.has_magic(rest)) and not glob.glob(os.path.expanduser(text)))
     )
     if not equals or "/" in name or ":" in name or not follows or os.path.lexists(os.path.expanduser(text)):
         yield from _expand(text)

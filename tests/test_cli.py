@@ -447,3 +447,11 @@ def test_training_progress_says_epoch_step_and_losses() -> None:
         progress({"epoch": 1, "epochs": 3, "step": 2, "steps": 9, "losses": {"box": 0.4}})
         progress({"epoch": 1, "epochs": 3, "step": 9, "steps": 9, "losses": {"box": 0.3}})
     assert pipe.getvalue() == "epoch 1 of 3: 1 of 9, box 0.500\nepoch 1 of 3: 9 of 9, box 0.300\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "streamseg", "list", "effects"]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "streamseg: output: No space left on device\n")

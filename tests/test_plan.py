@@ -483,3 +483,45 @@ def test_a_line_that_is_set_elsewhere_is_drawn_there() -> None:
 
 def test_a_line_and_a_zone_may_have_one_name() -> None:
     assert len(only(planned(lines=["a=0,0,1,1"], zones=["a=0,0,1,0,1,1"])).counters) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("lines:ends={a: [0,0,1,1], b: [0,1,1,0]}", {"ends": {"a": [0, 0, 1, 1], "b": [0, 1, 1, 0]}}),
+        ('cutout:picture="a,b.jpg",background=#00ff00', {"picture": "a,b.jpg", "background": "#00ff00"}),
+        ("cutout:picture=o'brien.png,background=a[1.png", {"picture": "o'brien.png", "background": "a[1.png"}),
+    ],
+)
+def test_commas_within_brackets_and_quotes_part_nothing(text: str, options: dict[str, Any]) -> None:
+    assert parse_component(text, what="--effect").options == options
+
+
+def test_an_option_that_stands_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected each option once, got classes twice"):
+        parse_component("splash:classes=a,classes=b", what="--effect")
+
+
+def test_placeholders_that_a_setting_brings_are_filled_and_checked(clips: Path) -> None:
+    settings = ["sinks.0.path=out/{stem}_z.mp4"]
+    made = planned(inputs=["street.mp4", "dog.mkv"], settings=settings)
+    assert outputs(made) == ["out/street_z.mp4", "out/dog_z.mp4"]
+    with pytest.raises(UsageError, match="--set sinks.0.path: no placeholder is called 'stm'"):
+        planned(settings=["sinks.0.path=out/{stm}_z.mp4"])
+
+
+def test_another_engine_by_a_setting_keeps_the_model_that_was_asked_for() -> None:
+    engine = planned(inputs=["sample:"], model="nuclei", settings=["engine=openvino"]).config.engine
+    assert (engine.name, engine.options) == ("openvino", {"model": "nuclei"})
+
+
+def test_a_camera_whose_output_is_refused_is_one_all_the_same(clips: Path) -> None:
+    (clips / "file").write_text("")
+    made = planned(inputs=["yard=rtsp://127.0.0.1/x"], outputs=["file/{stem}.mp4"], segment=600.0)
+    assert "expected a folder" in str(made.refused["yard"])
+
+
+def test_a_name_may_stand_before_a_glob_of_one_file(clips: Path) -> None:
+    assert [*planned(inputs=["yard=d*.mkv"]).streams] == ["yard"]
+    (clips / "yard=dog.mp4").touch()
+    assert [*planned(inputs=["yard=d*.mp4"]).streams] == ["yard=dog"]

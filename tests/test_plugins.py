@@ -208,3 +208,33 @@ def test_an_engine_without_what_every_engine_says_of_itself_is_refused_by_name(
     )
     with pytest.raises(UsageError, match="engine half_engine:Half: Half is no engine, it has no 'min_score'"):
         plugins.build("engines", "half_engine:Half")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("class X: pass\nfoo(", "the module 'broken_outside' cannot be imported: SyntaxError: '\\(' was never closed"),
+        ("class X: pass\nfoo()", "cannot be imported: NameError: name 'foo' is not defined .*line 2"),
+        (
+            "class X:\n  def __init__(self): raise RuntimeError('no\\ndevice')\n  def draw(self, canvas, result): ...",
+            "effect broken_outside:X: RuntimeError: no device .*line 2",
+        ),
+    ],
+)
+def test_a_mistake_in_a_class_outside_is_named_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_outside", raising=False)
+    (tmp_path / "broken_outside.py").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        plugins.build("effects", "broken_outside:X")
+    sys.modules.pop("broken_outside", None)
+
+
+def test_an_annotation_that_says_nothing_takes_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "odd_outside.py").write_text(
+        "class X:\n  def __init__(self, x: 'list[int] | 5' = 3): self.x = x\n  def draw(self, canvas, result): ...\n"
+    )
+    assert plugins.build("effects", "odd_outside:X", {"x": "any"}).x == "any"

@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Any
@@ -27,9 +28,9 @@ class _Commands(TyperGroup):
             typer.echo("streamseg: interrupted", err=True)
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):  # of what is printed
                 raise
-            typer.echo(f"streamseg: {error.filename}: {error.strerror}", err=True)
+            typer.echo(f"streamseg: {error.filename or 'output'}: {error.strerror}", err=True)
             raise typer.Exit(1) from None
         except Exception as error:
             types = sys.modules.get("streamseg.types")  # not loaded: then it cannot be one of its errors
