@@ -16,7 +16,7 @@ from tests.end_to_end.live_parts import Notebook, Scene, SceneCamera, Shown, Tru
 pytestmark = pytest.mark.real_time
 
 SECONDS = float(os.environ.get("STREAMSEG_OVERLOAD_SECONDS", 10))
-"""How long the camera goes on: 10 minutes show more, and take them."""
+"""How long the camera goes on: 10 minutes show more, and take them; `-o faulthandler_timeout=1800` then."""
 
 RATE = 25.0
 LOOK = 4 / RATE
