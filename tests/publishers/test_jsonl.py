@@ -5,30 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from streamseg.publishers.jsonl import Jsonl
 from streamseg.types import OutputError, UsageError
+from tests.full_disk import files_of_at_most
 from tests.publishers.messages import counts, event, events, ids
-
-
-@contextmanager
-def disk_of(num_bytes: int) -> Iterator[None]:
-    """No file may grow beyond that; the system says so as it does where the disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def found(path: Path) -> list[str]:
@@ -69,7 +53,10 @@ def test_a_full_disk_takes_all_of_a_batch_or_nothing(tmp_path: Path) -> None:
     with Jsonl(path) as log:
         log.send(events(1, 2))
         size = path.stat().st_size
-        with disk_of(size * 2), pytest.raises(OutputError, match="events.jsonl cannot be written: file too large"):
+        with (
+            files_of_at_most(size * 2),
+            pytest.raises(OutputError, match="events.jsonl cannot be written: file too large"),
+        ):
             log.send(events(3, 6))
         assert path.stat().st_size == size
         log.send(events(3, 6))

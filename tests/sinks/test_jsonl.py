@@ -14,7 +14,7 @@ from streamseg.engines.replay import Replay
 from streamseg.sinks.jsonl import Jsonl
 from streamseg.types import Frame, Instances, OutputError, Result, Sink, StreamInfo, UsageError
 from tests.clips import numbered_picture
-from tests.sinks.full_disk import files_of_at_most
+from tests.full_disk import files_of_at_most
 
 INFO = StreamInfo("street", 64, 48, Fraction(1, 25), Fraction(25))
 

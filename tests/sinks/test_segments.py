@@ -21,7 +21,7 @@ import pytest
 from streamseg.sinks._segments import Segments, live_sink
 from streamseg.types import Frame, OutputError, Result, StreamInfo, UsageError
 from tests.clips import numbered_picture
-from tests.sinks.full_disk import files_of_at_most
+from tests.full_disk import files_of_at_most
 from tests.sinks.written import NOTHING, decode, times
 
 CAMERA = StreamInfo("camera", 64, 48, Fraction(1, 90_000), Fraction(10), live=True)
