@@ -128,6 +128,8 @@ def plan(request: Request) -> Plan:
 
 def _set(stream: StreamConfig, texts: Sequence[str], given: Input) -> StreamConfig:
     """The stream with these settings; {stem} and {folder} in the paths that they set are those of its input."""
+    if not texts:
+        return stream
     before = [sink.options for sink in stream.sinks]
     made: StreamConfig = with_settings(stream, texts)
     sinks = []
@@ -137,7 +139,7 @@ def _set(stream: StreamConfig, texts: Sequence[str], given: Input) -> StreamConf
         for option, value in new.items():
             check_placeholders(value, what=f"--set sinks.{number}.{option}")
         sinks.append(_with(sink, _filled(new, given)) if new else sink)
-    return made.model_copy(update={"sinks": tuple(sinks)}) if texts else stream
+    return made.model_copy(update={"sinks": tuple(sinks)})
 
 
 def ready_pipelines() -> dict[str, Path]:
@@ -251,9 +253,9 @@ def _check_publishers(config: PipelineConfig, streams: Mapping[str, StreamConfig
         for part in (config.engine, *(stream.source for stream in streams.values()))
         if part is not None and isinstance(part.options.get("path"), str | Path)
     }
-    for what, files, there in (("an output", same, written), ("what is read", same, read)):
-        for place, path in zip(places, files, strict=True):
-            if path in there:
+    for what, taken in (("an output", written), ("what is read", read)):
+        for place, path in zip(places, same, strict=True):
+            if path in taken:
                 raise UsageError(f"--publish: expected a file of its own, got {place}, which is {what} too")
     if config.state is not None and _absolute(config.state) in read:
         raise UsageError(f"--state: expected a file of its own, got {config.state}, which is what is read")

@@ -29,10 +29,13 @@ def coco_average_precision(
         truth = COCO()
         truth.dataset = coco_truth(pictures, kind, category_ids)
         truth.createIndex()
-        found = COCO()  # `loadRes` does not take that nothing was found
-        found.dataset = {**truth.dataset, "annotations": []}
-        found.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results) if results else found, kind)
+        if results:
+            found = truth.loadRes(results)
+        else:  # which `loadRes` does not take
+            found = COCO()
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(truth, found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
