@@ -253,7 +253,8 @@ def test_a_worker_that_cannot_begin_is_left_out_and_the_others_do_its_part(here:
     clip(here / "a.mp4")
     summary = run("a.mp4", engine=f"{__name__}:Cramped", parallel=2)
     assert summary.error is None and summary.videos["a"].frames == 35
-    assert summary.notes == ("a process was left out: MemoryError: no room for a second one",)
+    [note] = summary.notes
+    assert note.startswith(f"a process was left out: engine {__name__}:Cramped: MemoryError: no room for a second one")
 
 
 class Cramped(Walker):

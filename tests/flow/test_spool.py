@@ -13,8 +13,8 @@ import pytest
 
 from streamseg.flow.spool import Spool, default_file
 from streamseg.types import Message, OutputError
+from tests.full_disk import files_of_at_most
 from tests.publishers.messages import event, events, ids
-from tests.publishers.test_jsonl import disk_of
 
 
 def filled(spool: Spool, messages: list[Message]) -> int:
@@ -126,7 +126,7 @@ def test_a_full_disk_makes_it_wait_in_memory_and_nothing_is_lost(
     path = tmp_path / "spool.sqlite"
     spool = Spool(path, capacity=30)
     filled(spool, events(1, 5))
-    with disk_of(1):
+    with files_of_at_most(1):
         assert filled(spool, events(6, 20)) == 0
         assert len(spool) == 20 and waiting(spool) == ids(1, 20)
         assert spool.on_disk == 5
