@@ -69,6 +69,7 @@ class Output:
         """Raises UsageError for an ending that no sink writes, and for a placeholder that stands for nothing."""
         check_placeholders(text, what=f"-o {_shown_output(text)}")
         served = rooms.served("sinks")
+        text = _with_small_scheme(text)
         if scheme := SCHEME.match(text):
             if scheme[0] not in served:
                 raise UsageError(f"-o {_shown_output(text)}: expected {_outputs_in_words()}")
@@ -120,6 +121,7 @@ def publisher(text: str) -> Component:
     """What `--publish TARGET` asks for; UsageError shows no user and no password."""
     served = rooms.served("publishers")
     expected = f"--publish: expected {targets_in_words()}"
+    text = _with_small_scheme(text)
     if scheme := SCHEME.match(text):
         if scheme[0] not in served:
             raise UsageError(f"{expected}, got {scheme[0]}…")
@@ -156,6 +158,11 @@ def _shown_output(text: str) -> str:
 def _outputs_in_words() -> str:
     kinds = ["a file", "a folder", *rooms.addresses("sinks")]
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def _with_small_scheme(text: str) -> str:
+    """`RTSP://camera`, as labels on cameras have it, is `rtsp://camera`."""
+    return re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*(?=://)", lambda scheme: scheme[0].lower(), text)
 
 
 def _after_scheme(text: str) -> str:
@@ -276,7 +283,7 @@ def _scheme_of(text: str) -> str | None:
 def _expand(text: str) -> Iterator[Input]:
     if not text:
         raise UsageError("expected an INPUT, got an empty text")
-    text = os.path.expanduser(text)
+    text = _with_small_scheme(os.path.expanduser(text))
     path = Path(text)
     if text == "-":
         raise UsageError("-: expected a file, a folder or a glob; nothing is read from stdin")

@@ -8,7 +8,7 @@ import pytest
 
 from streamseg.config import Component
 from streamseg.pictures import ENDINGS
-from streamseg.spelling import Input, Output, expand, of_source, sample_path
+from streamseg.spelling import Input, Output, expand, of_source, publisher, sample_path
 from streamseg.types import InputError, UsageError
 
 
@@ -187,6 +187,13 @@ def test_a_stream_is_called_as_it_is_named_or_after_its_place(
 ) -> None:
     (given,) = expand([text])
     assert (given.name, given.stem, given.source) == (name, name, Component(name=source, options=options))
+
+
+def test_a_scheme_in_capitals_is_the_one_in_small_letters() -> None:
+    for text in ("RTSP://camera/Stream1", "rtsp://camera/Stream1"):
+        assert expand([text])[0].source == expand(["Rtsp://camera/Stream1"])[0].source
+        assert Output.parse(text) == Output.parse("rtsp://camera/Stream1")
+    assert publisher("MQTT://broker/Shop") == publisher("mqtt://broker/Shop")
 
 
 def test_a_camera_of_a_pipeline_is_called_by_its_host(monkeypatch: pytest.MonkeyPatch) -> None:

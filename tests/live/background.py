@@ -9,6 +9,9 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
+AT_THE_DOOR = 3
+"""Rounds of a loop from an accepted connection to its being met."""
+
 
 class Background:
     """A context manager whose `_open` and `_close` run in a loop of its own thread; `_do` runs anything there."""
@@ -36,6 +39,16 @@ class Background:
 
     async def _close(self) -> None:
         raise NotImplementedError
+
+
+async def shut(listener: asyncio.Server) -> None:
+    """Let nobody in any more, once those are in who are at the door: asyncio would leave them to the collector."""
+    loop = asyncio.get_running_loop()
+    for each in listener.sockets:
+        loop.remove_reader(each.fileno())
+    for _ in range(AT_THE_DOOR):
+        await asyncio.sleep(0)
+    listener.close()
 
 
 async def _cancel_all() -> None:

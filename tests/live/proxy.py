@@ -8,7 +8,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from tests.live.background import Background
+from tests.live.background import Background, shut
 
 CHUNK = 65536
 
@@ -50,7 +50,8 @@ class Proxy(Background):
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _shut(self) -> None:
-        self._listener.close()
+        if self._listener.sockets:
+            await shut(self._listener)
 
     async def _close(self) -> None:
         await self._shut()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-from tests.live.background import Background
+from tests.live.background import Background, shut
 from tests.live.feeds import Feed, feed_of_file, made_feed
 
 CLOCK = 90_000  # ticks a second of every RTP clock of video
@@ -140,9 +140,9 @@ class RtspServer(Background):
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _deafen(self) -> None:
-        if self._listener:
-            self._listener.close()
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener:
+            await shut(listener)
 
     async def _suffer(self, fault: Fault) -> None:
         self.fault = fault
