@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ ROOM = 0.05
 
 AT_A_TIME = 200
 """Files that are fetched in one go: their clients have several under way at once."""
+
+REMOVED_AT_A_TIME = 16
 
 _BEGAN = time.time()
 
@@ -93,10 +96,10 @@ def listed(address: str) -> list[str]:
     """
     files, scheme = client(address), address.partition("://")[0]
     with named(address, "listed"):
+        if files.isfile(address):  # also one called `film [1080p].mp4`
+            return [address]
         if any(sign in address for sign in "*?["):
             found = files.glob(address)
-        elif files.isfile(address):
-            return [address]
         else:
             found = [each["name"] for each in files.ls(address.rstrip("/"), detail=True) if each["type"] == "file"]
     if not found:
@@ -189,8 +192,14 @@ class BucketFolder:
 
     def remove(self, name: str) -> None:
         """Remove a file or all below a subfolder, if it is there."""
-        with named(f"{self.address}/{name}", "removed", error=OutputError), contextlib.suppress(FileNotFoundError):
-            self._files.rm(f"{self.address}/{name}", recursive=True)
+        # one by one, because the clients' `rm` takes brackets in a name for a pattern
+        address = f"{self.address}/{name}"
+        with named(address, "removed", error=OutputError), ThreadPoolExecutor(REMOVED_AT_A_TIME) as threads:
+            list(threads.map(self._remove, self._files.find(address)))
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(name)
 
 
 def _stored(info: Mapping[str, Any], address: str) -> Stored:

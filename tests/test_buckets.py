@@ -106,6 +106,20 @@ def test_a_folder_of_a_bucket_is_written_and_read(bucket: Any, tmp_path: Path) -
         buckets.BucketFolder("s3://nobody/job").put([tmp_path / "a"], ["a"])
 
 
+def test_names_with_brackets_are_no_patterns(bucket: Any, tmp_path: Path) -> None:
+    for name in ("film [1080p].mp4", "film 1.mp4", "what?.mp4", "whats.mp4"):
+        bucket.put_object(Key=name, Body=b"-")
+    for name in ("film [1080p].mp4", "what?.mp4"):
+        assert buckets.listed(f"s3://films/{name}") == [f"s3://films/{name}"]
+    (tmp_path / "a").write_text("a")
+    names = ["lab[1]/x/1", "lab[1]/x/2", "lab[1]/y", "lab1/x/1", "lab1/y"]
+    folder = buckets.BucketFolder("s3://films")
+    folder.put([tmp_path / "a"] * 5, names)
+    folder.remove("lab[1]/x")
+    folder.remove("lab[1]/y")
+    assert {name for name in folder.all("") if name.startswith("lab")} == {"lab1/x/1", "lab1/y"}
+
+
 @pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_a_missing_client_is_named_with_the_extra_that_brings_it(
     scheme: str, package: str, monkeypatch: pytest.MonkeyPatch

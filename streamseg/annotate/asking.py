@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from streamseg import buckets, plugins, rooms
+from streamseg.annotate.folder import Folder
 from streamseg.annotate.ordering import DRAWN, FOLLOWED
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.annotate.selection import Selection
@@ -25,6 +26,9 @@ OWN_TEXTS = {"yolo": ("train", "val"), "labelstudio": ("labelstudio_setup",)}
 
 OF_THE_RUN = ("inputs", "finish", "shard", "overwrite", "retry_failed", "parallel", "cluster")
 """Options that say nothing of the labels."""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on nearly all file systems."""
 
 OF_THE_LABELS = ("formats", "min_score", "label_size", "classes", "pictures", "video")
 """Options that say nothing of the looking."""
@@ -72,17 +76,18 @@ def check_formats(request: AnnotateRequest) -> None:
     """UsageError where a format is unknown, missing, or cannot do with frames that lie so far apart."""
     if not formats_of(request.formats) and request.shard is None:
         raise UsageError(f"--format: expected one or more of {', '.join(rooms.names('formats'))}")
-    if request.every is not None:
+    if request.every is not None and not request.track_all:
         check_followed(request, request.every)
 
 
 def check_followed(request: AnnotateRequest, step: float) -> None:
     """UsageError where a format holds tracks and nothing is followed over so many seconds from frame to frame."""
     for name, format in formats_of(request.formats).items():
-        if format.tracks_only and step > FOLLOWED and not request.track_all:
+        if format.tracks_only and step > FOLLOWED:
+            skips = not request.track_all and (request.every is not None or request.stride not in (None, 1))
+            hint = "; --track-all looks at the frames between too" if skips else ""
             raise UsageError(
-                f"--format {name}: it holds tracks, and over {step:.3g} s from frame to frame nothing is followed; "
-                "--track-all looks at the frames between too"
+                f"--format {name}: it holds tracks, and over {step:.3g} s from frame to frame nothing is followed{hint}"
             )
 
 
@@ -99,6 +104,25 @@ def check_names(formats: Collection[str], names: Collection[str]) -> None:
             )
 
 
+def check_length(request: AnnotateRequest, name: str) -> None:
+    """UsageError where the files that are called after a video would have names that no file system takes."""
+    most = LONGEST_NAME - len(f"{DRAWN}.part.mp4" if request.video else ".part.jsonl")
+    if (length := len(os.fsencode(name))) > most:
+        raise UsageError(f"a name of {length} bytes, {most} is the most for the files that are called after it")
+
+
+def check_drawn(request: AnnotateRequest, folder: Folder, videos: Mapping[str, Path | str]) -> None:
+    """What `--video` draws replaces nothing that this job has not drawn: UsageError or OutputError names the file."""
+    if not request.video:
+        return
+    read = {os.path.realpath(path): path for path in videos.values() if isinstance(path, Path)}
+    names = [f"{name}{DRAWN}.mp4" for name in videos]
+    for name in names:
+        if (path := read.get(os.path.realpath(folder.path / name))) is not None:
+            raise UsageError(f"--video: {path} is an INPUT, and would be written over; choose another folder with -o")
+    folder.claim(names)
+
+
 def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
     """UsageError for a class that the model does not know; known: the background first."""
     for name in request.classes:
@@ -106,18 +130,23 @@ def check_classes(request: AnnotateRequest, known: Sequence[str]) -> None:
             raise UsageError(f"--classes: the model has no class {name!r}{nearest(name, known[1:])}")
 
 
-def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path | str], dict[str, str]]:
-    """The videos by their names, those in buckets by their addresses, and why others cannot be done."""
+def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path | str], dict[str, str], list[str]]:
+    """The videos by their names, those in buckets by their addresses; why others cannot be done; the names of all.
+
+    Those are in the order of the INPUTs: by it the parts of a job are shared out, whatever each of them can read.
+    """
     texts = [line for text in request.inputs for line in (_listed(text) if text.startswith("@") else [text])]
     if not texts:
         raise UsageError("expected an INPUT: video files, folders or globs of them, or @list.txt")
     paths: dict[str, Path | str] = {}
     refused: dict[str, str] = {}
+    names: list[str] = []
     found = expand([text for text in texts if not buckets.is_address(text)])
     stems = {(given.folder, given.stem) for given in found}
     for given in found:
         if given.listed and (given.folder, given.stem.removesuffix(DRAWN)) in stems and given.stem.endswith(DRAWN):
             continue  # what an earlier job drew beside its videos
+        names.append(given.name)
         if given.problem is not None:
             refused[given.name] = str(given.problem)
         elif given.path is None or given.source is None or given.source.name != "video_file":
@@ -128,11 +157,13 @@ def videos_of(request: AnnotateRequest) -> tuple[dict[str, Path | str], dict[str
         try:
             addresses = _videos_in_bucket(text)
         except InputError as error:
-            refused[_free_name(text, {**paths, **refused})] = str(error)
+            names.append(_free_name(text, names))
+            refused[names[-1]] = str(error)
         else:
             for address in addresses:
-                paths[_free_name(address, {**paths, **refused})] = address
-    return paths, refused
+                names.append(_free_name(address, names))
+                paths[names[-1]] = address
+    return paths, refused, names
 
 
 def _videos_in_bucket(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,10 @@ CHUNKS_WITHOUT_INDEX = 8
 
 TOLERANCE = 0.002
 """Seconds by which a frame may be off its place for a rate to count as constant: mkv keeps times to a millisecond."""
+
+
+NO_TIMESTAMPS = 0x0080
+"""FFmpeg's AVFMT_NOTIMESTAMPS among the flags of a format."""
 
 
 class Misfit(InputError):
@@ -104,7 +109,8 @@ def cut(path: Path, selection: Selection, *, seconds: float) -> Cut:
         rate = rate_of(stream) or rate
         stamps, keys = _stamps(container, stream)
         if not stamps:
-            return Cut(WHOLE, None, None, rate, constant_rate=True)
+            # a bare bitstream has a rate and no times; elsewhere some are missing or repeat, and nobody knows
+            return Cut(WHOLE, None, None, rate, constant_rate=bool(container.format.flags & NO_TIMESTAMPS))
         times = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
         constant = _is_constant(times, rate)
         whole = has_whole_index(container, stream)
@@ -164,29 +170,39 @@ def _chunks(
 class Picked:
     """The selected frames of a run of chunks, as a Source; Misfit where they are not those that the cut promised.
 
-    number_after: of the frame behind the last one, once all are read
+    Each chunk is opened for itself: what a decoder makes of damage depends on the pictures before, and a chunk is not
+    to depend on whether the one before it was read in the same go. number_after: of the frame behind the last one, once
+    all are read
     """
 
     info: StreamInfo
 
     def __init__(self, run: Run, selection: Selection) -> None:
-        following = run.following
         self._run, self._selection = run, selection
-        self._source = VideoFile(
-            run.path, start=run.chunks[0].time, end=None if following is None else following.time, name=run.video
-        )
         self.number_after = run.chunks[0].index
         self.warnings: Mapping[str, int] = {}
         self.notes: list[str] = []
+        self._source: VideoFile | None = None
 
     def __enter__(self) -> Self:
-        self._source.__enter__()
-        self.info, self.notes = self._source.info, self._source.notes
+        source = self._open(self._run.first)
+        self.info, self.notes = source.info, source.notes
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.warnings = self._source.warnings
-        self._source.__exit__(None, None, None)
+        source, self._source = self._source, None
+        if source is not None:
+            self.warnings = Counter(self.warnings) + Counter(source.warnings)
+            source.__exit__(None, None, None)
+
+    def _open(self, number: int) -> VideoFile:
+        """The frames of a chunk, in the place of those of the one before."""
+        self.__exit__()
+        chunks = self._run.cut.chunks
+        end = chunks[number + 1].time if number + 1 < len(chunks) else None
+        source = VideoFile(self._run.path, start=chunks[number].time, end=end, name=self._run.video)
+        self._source = source.__enter__()
+        return source
 
     def __iter__(self) -> Iterator[Frame]:
         following = self._run.following
@@ -195,13 +211,19 @@ class Picked:
 
     def _checked(self) -> Iterator[Frame]:
         """Every frame; those that begin a chunk must be where the chunk begins, and the last one before the next."""
-        begins = {chunk.index: chunk.time for chunk in self._run.chunks}
-        for frame in self._source:
-            right = frame.index == self.number_after and begins.get(frame.index, frame.time) == frame.time
-            if not right:
-                raise Misfit(f"{self._run.path}: frame {frame.index} at {frame.time:g} s is not where it was expected")
-            self.number_after += 1
-            yield frame
-        end = self._run.cut.num_frames if self._run.following is None else self._run.following.index
-        if end is not None and self.number_after != end:
-            raise Misfit(f"{self._run.path}: expected {end} frames, got {self.number_after}")
+        cut = self._run.cut
+        for number in range(self._run.first, self._run.last):
+            source = self._source if number == self._run.first else self._open(number)
+            assert source is not None, "entering opens the first chunk"
+            begin = cut.chunks[number]
+            end = cut.chunks[number + 1].index if number + 1 < len(cut.chunks) else cut.num_frames
+            for frame in source:
+                right = frame.index > begin.index or frame.time == begin.time
+                if frame.index != self.number_after or frame.index == end or not right:
+                    raise Misfit(
+                        f"{self._run.path}: frame {frame.index} at {frame.time:g} s is not where it was expected"
+                    )
+                self.number_after += 1
+                yield frame
+            if end is not None and self.number_after != end:
+                raise Misfit(f"{self._run.path}: expected {end} frames, got {self.number_after}")

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from streamseg.annotate.asking import check_names, formats_of
-from streamseg.annotate.chunks import TOLERANCE
+from streamseg.annotate.chunks import TOLERANCE, cut
 from streamseg.annotate.request import ConvertRequest
+from streamseg.annotate.selection import Selection
 from streamseg.annotate.writing import label_of, save, seen
 from streamseg.labels import Format, LabelledFrame, LabelledVideo
 from streamseg.outlines import lengths
@@ -105,6 +106,7 @@ class _Pictures:
 
     def __init__(self, source: VideoFile) -> None:
         self._source, self._frames = source, iter(source)
+        self._num_frames = cut(source.path, Selection(), seconds=math.inf).num_frames  # which is no estimate
 
     def describe(self, video: LabelledVideo) -> LabelledVideo:
         info = self._source.info
@@ -119,7 +121,7 @@ class _Pictures:
             info.path,
             video.width,
             video.height,
-            info.num_frames,
+            self._num_frames,
             info.average_rate if video.constant_rate else video.rate,
             video.constant_rate,
             size,

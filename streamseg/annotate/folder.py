@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ JOB_KEYS = {"videos", "pins", "request"}
 """What it holds beside its version."""
 
 CHUNKS = "chunks"
+
+DRAWN = "drawn.json"
+"""The names of the videos that jobs have drawn here, which the next may draw again."""
 
 
 class Folder:
@@ -133,6 +136,20 @@ class Folder:
             self._bucket.put(paths, [self._name(path) for path in paths])
             self._clean()
 
+    def claim(self, names: Sequence[str]) -> None:
+        """Note files of this folder as what jobs draw here; OutputError for one that somebody else has put there."""
+        note = self.kept / DRAWN
+        with self._errors():
+            known = set(json.loads(note.read_text(encoding="utf-8"))) if note.exists() else set()
+        for name in names:
+            if name not in known and os.path.lexists(self.path / name):
+                raise OutputError(
+                    f"{self.path / name}: the file exists and was not drawn by an annotation in this folder; "
+                    "move it, or choose another folder"
+                )
+        if not known.issuperset(names):
+            self._keep(note, sorted(known.union(names)))
+
     @property
     def asked(self) -> dict[str, Any] | None:
         """What the last job here was asked to do; None where there was none. UsageError where it cannot be read."""
@@ -157,11 +174,14 @@ class Folder:
 
     def ask(self, asked: Mapping[str, Any]) -> None:
         """Note what a job is to do, for whoever finishes it."""
-        part = self.kept / f"job.part-{os.getpid()}.json"
-        with self._errors():
-            part.write_text(json.dumps(asked, indent=1), encoding="utf-8")
-            os.replace(part, self.kept / JOB)
+        self._keep(self.kept / JOB, asked)
         self.share(self.kept / JOB)
+
+    def _keep(self, path: Path, content: Any) -> None:
+        part = path.with_name(f"{path.stem}.part-{os.getpid()}.json")
+        with self._errors():
+            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            os.replace(part, path)
 
     # What is in the bucket and here
 

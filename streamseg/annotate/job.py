@@ -11,8 +11,10 @@ from typing import Any
 from streamseg.annotate import cluster, ordering, work
 from streamseg.annotate.asking import (
     check_classes,
+    check_drawn,
     check_followed,
     check_formats,
+    check_length,
     check_names,
     engine_of,
     finishing,
@@ -60,22 +62,24 @@ def annotate(request: AnnotateRequest, *, progress: Progress | None = None) -> A
             "--overwrite: with --shard it would forget what the other parts have found; "
             "remove the folder before the parts begin"
         )
-    paths, refused = videos_of(request)
+    paths, refused, names = videos_of(request)
     check_names(formats_of(request.formats), paths)
     with folder.taken(shard=request.shard), Manifest(folder.path) as manifest:
-        if request.overwrite:
-            folder.clear()
-            manifest.clear()
         engine = work.build(component, tiles=request.tiles)
         check_classes(request, engine.class_names)
         if request.shard is None:  # what a format cannot do with these classes or this folder is said before all else
             with Labels(folder.path, formats_of(request.formats), engine.class_names[1:], pictures=False) as labels:
                 labels.discard()
+            check_drawn(request, folder, paths)
+        if request.overwrite:
+            folder.clear()
+            manifest.clear()
         pins = work.pins_of(engine, component, selection, tiles=request.tiles)
         stock = Stock(folder, manifest, selection=selection, pins=pins)
         videos = {name: path if isinstance(path, str) else str(path.absolute()) for name, path in paths.items()}
-        folder.ask({"version": JOB_VERSION, "videos": videos, "pins": pins, "request": noted(request)})
-        job = _Job(request, stock, progress, errors=refused)
+        asked = {"version": JOB_VERSION, "videos": videos, "refused": refused, "pins": pins, "request": noted(request)}
+        folder.ask(asked)
+        job = _Job(request, stock, progress, names=names, errors=refused)
         job.find(paths)
         job.look(engine, component)
         if request.shard is None:
@@ -99,8 +103,11 @@ def _finish(request: AnnotateRequest, progress: Progress | None) -> AnnotationSu
     check_classes(again, asked["pins"]["classes"])
     with folder.taken(), Manifest(folder.path) as manifest:
         stock = Stock(folder, manifest, selection=_looked_at(again), pins=asked["pins"])
-        job = _Job(again, stock, progress)
-        job.find({name: text if is_address(text) else Path(text) for name, text in asked["videos"].items()})
+        videos = {name: text if is_address(text) else Path(text) for name, text in asked["videos"].items()}
+        check_drawn(again, folder, videos)
+        refused = asked.get("refused", {})
+        job = _Job(again, stock, progress, names=[*videos, *refused], errors=refused)
+        job.find(videos)
         job.leave_out_unfinished()
         job.write()
         return job.summary()
@@ -112,7 +119,7 @@ def _looked_at(request: AnnotateRequest) -> Selection:
 
 
 class _Job:
-    """One annotation under way. errors: of the videos that cannot be done, in their order among the others"""
+    """One annotation under way. names: of all videos in order · errors: of those that cannot be done"""
 
     def __init__(
         self,
@@ -120,12 +127,13 @@ class _Job:
         stock: Stock,
         progress: Progress | None,
         *,
-        errors: Mapping[str, str] | None = None,
+        names: Sequence[str],
+        errors: Mapping[str, str],
     ) -> None:
         self.request, self.stock = request, stock
         self.progress = progress or (lambda *_: None)
-        self.errors: dict[str, str] = dict(errors or {})
-        self.names = [*self.errors]
+        self.errors: dict[str, str] = dict(errors)
+        self.names = names
         self.passed: Passed | None = None
         self.left_out: Mapping[str, Mapping[str, int]] = {}
         self.exit_code = 0
@@ -136,14 +144,13 @@ class _Job:
 
     def find(self, paths: Mapping[str, Path | str]) -> None:
         """Find out what is done of these videos and what is not."""
-        self.names = [*paths, *self.names]
         for name, path in paths.items():
             try:
+                check_length(self.request, name)
                 self.stock.add(name, path, seconds=self.request.chunk_seconds, retry=self.request.retry_failed)
-            except InputError as error:
+                check_followed(self.request, self.stock.selection.step(float(self.stock.cuts[name].rate)))
+            except (InputError, UsageError) as error:
                 self._fail(name, str(error))
-        for made in self.stock.cuts.values():
-            check_followed(self.request, selection_of(self.request).step(float(made.rate)))
 
     def leave_out_unfinished(self) -> None:
         """No labels of a video of which something is missing."""

@@ -52,7 +52,7 @@ class Selection:
 
     def step(self, rate: float) -> float:
         """Seconds from one of them to the next, in a video of so many frames a second."""
-        return self.every if self.every is not None else self.stride / rate
+        return max(self.every, 1 / rate) if self.every is not None else self.stride / rate
 
     def of(self, frames: Iterable[T], *, before: float | None = None, after: float | None = None) -> Iterator[T]:
         """The selected ones among frames that follow each other.

@@ -203,8 +203,9 @@ class Stock:
             try:
                 said = head_in(path)
                 if difference := work.unmet(self.pins, said.get("pins", {})):
+                    called = self.folder.called(str(path))
                     raise InputError(
-                        f"{path}: made otherwise than the rest ({difference}); remove it, and it is done again"
+                        f"{called}: made otherwise than the rest ({difference}); remove it, and it is done again"
                     )
                 if number >= whole.last or said != head(whole, number, self.job_of(name)):
                     raise Damaged(path, "it is of another cut of the video")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -30,8 +30,9 @@ class Cvat:
     """The pictures of one CVAT file, or of all `.xml` files in a folder (`path`), with their polygons and masks.
 
     images: the folder of the pictures; by default the folder beside the file that is called like it (as `annotate
-    --format cvat` saves them) or `images` (as CVAT exports them). A picture belongs to a frame by its number,
-    `frame_000041.jpg`, or by the name that the file tells · classes: take these only · keep_empty: take pictures
+    --format cvat` saves them) or `images` (as CVAT exports them). A picture belongs to a frame by the name that the
+    file tells, else by its number, `frame_000041.jpg`, or, where the task was one of saved pictures, by its place among
+    them · classes: take these only · keep_empty: take pictures
     without objects as background. A box is an object of which the mask is unknown. What is left out is counted in
     `warnings`. Raises InputError for what is missing or broken.
     """
@@ -60,25 +61,30 @@ class Cvat:
         self.warnings = {warning: times for warning, times in self._found.items() if times}
 
     def _add(self, file: Path, content: cvat.Annotations, folder: Path) -> None:
-        """The pictures of one file, in the order of their frames."""
-        shapes: dict[int, list[cvat.Shape]] = {}
+        """The pictures of one file: those that it lists, in its order, or else those of its frames, in theirs."""
+        shapes: dict[str | int, list[cvat.Shape]] = {}
         for shape in content.shapes:
-            shapes.setdefault(shape.frame, []).append(shape)
-        by_name = {path.stem: path for path in pictures_in(folder)}
-        found = _numbered(by_name)
-        for frame in {**shapes, **content.frames}:
-            path = by_name.get(_stem(content, frame))
-            if path is not None:
-                found[frame] = path
-            elif any(shape.keyframe for shape in shapes.get(frame, [])):
+            shapes.setdefault(shape.name or shape.frame, []).append(shape)
+        frames = _frames(content, pictures_in(folder))
+        found: dict[str | int, Path] = {}
+        if content.images:
+            listed = _Listed(folder, content.images)
+            found = {name: path for name in content.images if (path := listed.path(name)) is not None}
+        else:
+            found = dict(frames.items())
+        for place, there in shapes.items():
+            if isinstance(place, int) and place in frames:
+                found[place] = frames[place]
+            if place not in found and any(shape.keyframe for shape in there):
                 self._found[NO_PICTURE] += 1
-        for frame, path in sorted(found.items()):
-            self._pictures.append(self._picture(file, path, content, shapes.get(frame, [])))
+        for place, path in found.items():
+            size = (content.images[place] if isinstance(place, str) else None) or content.size
+            self._pictures.append(self._picture(file, path, size, shapes.get(place, [])))
 
-    def _picture(self, file: Path, path: Path, content: cvat.Annotations, shapes: list[cvat.Shape]) -> _Picture:
+    def _picture(self, file: Path, path: Path, size: tuple[int, int] | None, shapes: list[cvat.Shape]) -> _Picture:
         width, height = picture_size(path)
-        if content.size is not None and content.size != (width, height):
-            told = "{}x{}".format(*content.size)
+        if size is not None and size != (width, height):
+            told = "{}x{}".format(*size)
             raise InputError(f"{file}: its shapes are of pictures of {told} pixels, {path} has {width}x{height}")
         kept = [shape for shape in shapes if shape.class_name in self.class_names[1:]]
         with_area = [shape for shape in kept if min(_sides(shape.box)) > 0.5]
@@ -111,15 +117,41 @@ def _folder_of(file: Path) -> Path:
     raise InputError(f"{file}: no folder of pictures found; looked for {' and '.join(map(str, candidates))}")
 
 
-def _stem(content: cvat.Annotations, frame: int) -> str:
-    """What the picture of a frame is called, without its ending."""
-    return Path(content.frames.get(frame) or f"frame_{frame:06d}").stem
+class _Listed:
+    """Finds the pictures that a file lists, `a/frame_000041.jpg`, in a folder; the ending may be another one."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self._folder = folder
+        self._stems: dict[Path, dict[str, Path]] = {}
+        self._alike = Counter(PurePosixPath(name).stem for name in names)
+
+    def path(self, name: str) -> Path | None:
+        """The picture of this name; by the last part of it alone where no other one is called so."""
+        relative = PurePosixPath(name)
+        folders = [self._folder / relative.parent]
+        if relative.parts[:1] == (self._folder.name,):  # the folder of one video among those of a task
+            folders.append(self._folder.parent / relative.parent)
+        if self._alike[relative.stem] == 1:
+            folders.append(self._folder)
+        return next((path for each in folders if (path := self._in(each).get(relative.stem)) is not None), None)
+
+    def _in(self, folder: Path) -> Mapping[str, Path]:
+        if folder not in self._stems:
+            self._stems[folder] = {path.stem: path for path in pictures_in(folder)} if folder.is_dir() else {}
+        return self._stems[folder]
 
 
-def _numbered(by_name: Mapping[str, Path]) -> dict[int, Path]:
-    """The pictures that are called as frames are, by their numbers."""
-    numbers = {name: name.removeprefix("frame_") for name in by_name if name.startswith("frame_")}
-    return {int(number): by_name[name] for name, number in numbers.items() if number.isascii() and number.isdigit()}
+def _frames(content: cvat.Annotations, pictures: Sequence[Path]) -> dict[int, Path]:
+    """The pictures by the numbers of their frames, in this order.
+
+    They are called by those of the video. A task that was made of the pictures themselves counts them from 0; it has as
+    many frames as there are pictures.
+    """
+    numbers = {path: path.stem.removeprefix("frame_") for path in pictures if path.stem.startswith("frame_")}
+    of_video = {int(text): path for path, text in numbers.items() if text.isascii() and text.isdigit()}
+    if content.of_pictures or content.num_frames == len(pictures):
+        return dict(enumerate(pictures))
+    return dict(sorted(of_video.items()))
 
 
 def _sides(box: tuple[float, float, float, float]) -> tuple[float, float]:

@@ -32,9 +32,14 @@ from streamseg.words import known_and_nearest
 _SAME = 0.005
 """Pixels within which two polygons are the same: the file has two decimals."""
 
+_SIDES = ("xtl", "ytl", "xbr", "ybr")
+
 _LONGEST = 64
 """Frames that may be left out in a row."""
 
+
+_NUMBERING, _OF_PICTURES = "numbering", "pictures"
+"""An element of ours, for whoever reads the file here again; CVAT passes over it."""
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML has not, however they are written."""
@@ -52,17 +57,27 @@ class Cvat:
     """What CVAT's "Upload annotations" takes as "CVAT 1.1".
 
     tolerance: pixels by which a polygon may stray from the border of its mask, as `outlines.polygons` has it, and a
-    point that is moved on from its place; None: the former as little as is reasonable, the latter not at all · masks:
+    point that is moved on from its place; None: the former as little as is reasonable, the latter not at all · frames:
+    of the task for which this is, the "video" or its saved "pictures", which count from 0 however many frames lie
+    between; None: the video, or the pictures where the labels were scaled as they are and the video is not · masks:
     "polygon", or "rle" for exact masks, each in its frame alone, because CVAT keeps of a track of masks only the first
     """
 
     wants_pictures = False
     tracks_only = True
 
-    def __init__(self, *, tolerance: float | None = None, masks: Literal["polygon", "rle"] = "polygon") -> None:
+    def __init__(
+        self,
+        *,
+        tolerance: float | None = None,
+        masks: Literal["polygon", "rle"] = "polygon",
+        frames: Literal["video", "pictures"] | None = None,
+    ) -> None:
         if tolerance is not None and not 0 <= tolerance < math.inf:
             raise UsageError(f"tolerance: expected pixels from 0 up, got {tolerance:g}")
         self._tolerance = tolerance
+        self._frames = frames
+        self._counted: int | None = None  # pictures of a video so far, where those are counted
         self.tracks_only = masks == "polygon"
         self._left_out: Counter[str] = Counter()
         self._shapes: _Tracks | _Masks | None = None
@@ -74,7 +89,13 @@ class Cvat:
     def begin(self, video: LabelledVideo) -> None:
         file = self._files.begin(video.name)
         kind = "polygon" if self.tracks_only else "mask"
-        file.write(_head(video, self._class_names, kind=kind))
+        of_pictures = self._frames == "pictures" or (
+            self._frames is None and (video.width, video.height) != video.original_size
+        )
+        self._counted = 0 if of_pictures else None
+        if of_pictures:
+            video = replace(video, num_frames=None)  # nobody knows yet how many pictures there will be
+        file.write(_head(video, self._class_names, kind=kind, of_pictures=of_pictures))
         if self.tracks_only:
             self._shapes = _Tracks(file, video, self._left_out, self._tolerance)
         else:
@@ -83,7 +104,10 @@ class Cvat:
     def write(self, frame: LabelledFrame) -> None:
         assert self._shapes is not None, "begin(video) comes before the first write"
         check_classes(frame, self._class_names)
-        self._shapes.write(frame)
+        number = frame.index
+        if self._counted is not None:
+            number, self._counted = self._counted, self._counted + 1
+        self._shapes.write(frame, number)
 
     def end(self) -> None:
         assert self._shapes is not None, "begin(video) comes before the end"
@@ -102,7 +126,7 @@ class Cvat:
         self._files.discard()
 
 
-def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str) -> str:
+def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str, of_pictures: bool) -> str:
     """All that stands before the shapes. The size is that of the labels: shapes are in its pixels."""
     labels = "".join(
         f"<label><name>{_text(name)}</name><type>{kind}</type><attributes></attributes></label>\n"
@@ -111,10 +135,11 @@ def _head(video: LabelledVideo, class_names: Sequence[str], *, kind: str) -> str
     frames = video.num_frames
     length = "" if frames is None else f"<size>{frames}</size>\n<start_frame>0</start_frame>\n"
     last = "" if frames is None else f"<stop_frame>{frames - 1}</stop_frame>\n"
+    numbering = f"<{_NUMBERING}>{_OF_PICTURES}</{_NUMBERING}>\n" if of_pictures else ""
     source = video.path.name if video.path is not None else video.name
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta>\n<task>\n'
-        f"<name>{_text(video.name)}</name>\n{length}{last}"
+        f"<name>{_text(video.name)}</name>\n{length}{last}{numbering}"
         f"<mode>{'interpolation' if kind == 'polygon' else 'annotation'}</mode>\n"
         f"<labels>\n{labels}</labels>\n"
         f"<original_size>\n<width>{video.width}</width>\n<height>{video.height}</height>\n</original_size>\n"
@@ -144,10 +169,10 @@ class _Tracks:
         self._last: int | None = None
         self._step = 1
 
-    def write(self, frame: LabelledFrame) -> None:
+    def write(self, frame: LabelledFrame, index: int) -> None:
         if self._last is not None:
-            self._step = frame.index - self._last
-        self._last = frame.index
+            self._step = index - self._last
+        self._last = index
         gone = set(self._running)
         for label in tracked(frame, self._left_out):
             points = np.array(outlines.polygon(label.mask, tolerance=self._tolerance)).reshape(-1, 2)
@@ -156,9 +181,9 @@ class _Tracks:
                 continue
             number = self.spool.number(label)
             gone.discard(number)
-            self._go_on(number, frame.index, points)
+            self._go_on(number, index, points)
         for number in sorted(gone):
-            self._stop(number, outside=frame.index)
+            self._stop(number, outside=index)
 
     def end(self) -> None:
         """The file's tracks. Where the video goes on beyond the last frame that was looked at, they do not."""
@@ -240,11 +265,11 @@ class _Masks:
     def __init__(self, file: PartText, video: LabelledVideo, left_out: Counter[str]) -> None:
         self._file, self._video, self._left_out = file, video, left_out
 
-    def write(self, frame: LabelledFrame) -> None:
+    def write(self, frame: LabelledFrame, index: int) -> None:
         name = frame.picture or f"frame_{frame.index:06d}"
         shapes = [self._shape(label) for label in frame.labels]
         self._file.write(
-            f'<image id="{frame.index}" name={_attribute(name)} width="{self._video.width}" '
+            f'<image id="{index}" name={_attribute(name)} width="{self._video.width}" '
             f'height="{self._video.height}">\n{"".join(shapes)}</image>\n'
         )
 
@@ -267,7 +292,7 @@ class _Masks:
 class Shape:
     """One object in one frame of a file of CVAT's.
 
-    name: of the picture where the file tells one, "" otherwise · box: xyxy in pixels · segmentation: polygons or run
+    name: of the picture where the file lists some, "" otherwise · box: xyxy in pixels · segmentation: polygons or run
     lengths, None where only the box is known · track: None for an object of one frame · keyframe: somebody set it
     there; it does not only lie between two that somebody set
     """
@@ -283,12 +308,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Annotations:
-    """A file of CVAT's. class_names: in the order of the file · size: (width, height) of the pictures, where it tells
-    one · frames: number and name of the pictures that it lists · left_out: what is no outline, by reason"""
+    """A file of CVAT's.
+
+    class_names: in the order of the file · size: (width, height) of the pictures, where it tells one for all · images:
+    those of the pictures that it lists, by their names, None where it does not tell · num_frames: of the task, where it
+    tells · of_pictures: frames are certainly counted in saved pictures, not in those of the video · left_out: what is
+    no outline, by reason
+    """
 
     class_names: tuple[str, ...]
     size: tuple[int, int] | None
-    frames: Mapping[int, str]
+    images: Mapping[str, tuple[int, int] | None]
+    num_frames: int | None
+    of_pictures: bool
     shapes: tuple[Shape, ...]
     left_out: Mapping[str, int]
 
@@ -318,7 +350,10 @@ class _Reader:
         self._class_names: dict[str, None] = {}
         self._told = False  # whether the file lists its labels
         self._size: tuple[int, int] | None = None
-        self._frames: dict[int, str] = {}
+        self._images: dict[str, tuple[int, int] | None] = {}
+        self._num_frames: int | None = None
+        self._of_pictures = False
+        self._task: str | None = None  # to which the tracks belong, in the file of a project
         self._shapes: list[Shape] = []
         self._left_out: Counter[str] = Counter()
 
@@ -333,7 +368,13 @@ class _Reader:
                     take[element.tag](element)
                     element.clear()
         return Annotations(
-            tuple(self._class_names), self._size, self._frames, tuple(self._shapes), dict(self._left_out)
+            tuple(self._class_names),
+            self._size,
+            self._images,
+            self._num_frames,
+            self._of_pictures,
+            tuple(self._shapes),
+            dict(self._left_out),
         )
 
     def _meta(self, element: ElementTree.Element) -> None:
@@ -343,13 +384,21 @@ class _Reader:
         size = next(element.iter("original_size"), None)
         if size is not None:
             self._size = int(size.findtext("width") or 0), int(size.findtext("height") or 0)
+        if not element.findtext(".//frame_filter"):  # else its frames keep the numbers of the video
+            length = element.findtext(".//size") or ""
+            self._num_frames = int(length) if length.isdecimal() else None
+        self._of_pictures = element.findtext(f".//{_NUMBERING}") == _OF_PICTURES
 
     def _track(self, element: ElementTree.Element) -> None:
         class_name, number = self._class_name(element), int(element.get("id") or 0)
+        task = element.get("task_id")
+        if self._task not in (None, task):
+            raise ValueError(f"tracks of the tasks {self._task} and {task}; expected those of one, exported by itself")
+        self._task = task
         before: tuple[Shape, bool] | None = None
         for each in element:
             frame, outside = int(each.attrib["frame"]), each.get("outside") == "1"
-            shape = self._shape(each, class_name=class_name, frame=frame, name="", track=number)
+            shape = self._shape(each, class_name=class_name, frame=frame, track=number)
             if before is not None and not before[1]:
                 self._shapes += _between(before[0], frame, shape)
             if shape is None:
@@ -361,12 +410,12 @@ class _Reader:
 
     def _image(self, element: ElementTree.Element) -> None:
         frame = int(element.attrib["id"])
-        self._frames[frame] = element.get("name") or ""
-        if self._size is None and "width" in element.attrib:
-            self._size = int(element.attrib["width"]), int(element.attrib["height"])
+        name = element.get("name") or f"frame_{frame:06d}"
+        size = (int(element.attrib["width"]), int(element.attrib["height"])) if "width" in element.attrib else None
+        self._images[name] = size
         for each in element:
             class_name = self._class_name(each)
-            shape = self._shape(each, class_name=class_name, frame=frame, name=self._frames[frame], track=None)
+            shape = self._shape(each, class_name=class_name, frame=frame, name=name, size=size)
             self._shapes += [] if shape is None else [shape]
 
     def _class_name(self, element: ElementTree.Element) -> str:
@@ -377,9 +426,16 @@ class _Reader:
         return name
 
     def _shape(
-        self, element: ElementTree.Element, *, class_name: str, frame: int, name: str, track: int | None
+        self,
+        element: ElementTree.Element,
+        *,
+        class_name: str,
+        frame: int,
+        name: str = "",
+        size: tuple[int, int] | None = None,
+        track: int | None = None,
     ) -> Shape | None:
-        """A shape, or None where it has no outline that we know; such are counted."""
+        """A shape, or None where it has no outline that we know; such are counted. size: of its picture, if known"""
         segmentation: Any = None
         if element.tag == "polygon":
             points = [float(number) for pair in element.attrib["points"].split(";") for number in pair.split(",")]
@@ -387,26 +443,26 @@ class _Reader:
                 raise ValueError(f"frame {frame}: expected points x,y;x,y;x,y, got {element.attrib['points'][:60]!r}")
             box, segmentation = _box_around(points), [points]
         elif element.tag == "box":
-            box = _box_around([float(element.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr")])
+            box = _turned([float(element.attrib[side]) for side in _SIDES], float(element.get("rotation") or 0))
         elif element.tag == "mask":
-            segmentation = self._run_lengths(element, frame)
+            segmentation = self._run_lengths(element, frame, size or self._size)
             box = _box_around(outlines.boxes([segmentation])[0].tolist())
         else:
             self._left_out[f"shapes of the kind {element.tag}"] += 1
             return None
         return Shape(frame, name, class_name, box, segmentation, track, element.get("keyframe", "1") == "1")
 
-    def _run_lengths(self, element: ElementTree.Element, frame: int) -> dict[str, Any]:
-        if self._size is None:
+    def _run_lengths(self, element: ElementTree.Element, frame: int, size: tuple[int, int] | None) -> dict[str, Any]:
+        if size is None:
             raise ValueError(f"frame {frame}: a mask, but the size of the pictures is missing")
         left, top, width, height = (int(element.attrib[key]) for key in ("left", "top", "width", "height"))
         lengths = np.array([int(number) for number in element.attrib["rle"].split(",")], np.int64)
         if lengths.min() < 0 or lengths.sum() != width * height:
             raise ValueError(f"frame {frame}: expected run lengths of {width}x{height} pixels, got {lengths.sum()}")
-        if min(left, top) < 0 or left + width > self._size[0] or top + height > self._size[1]:
-            raise ValueError(f"frame {frame}: a mask that leaves the picture of {self._size[0]}x{self._size[1]}")
+        if min(left, top) < 0 or left + width > size[0] or top + height > size[1]:
+            raise ValueError(f"frame {frame}: a mask that leaves the picture of {size[0]}x{size[1]}")
         inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
-        return outlines.encoded_patch(inside, left=left, top=top, width=self._size[0], height=self._size[1])
+        return outlines.encoded_patch(inside, left=left, top=top, width=size[0], height=size[1])
 
 
 def _between(shape: Shape, end: int, other: Shape | None) -> Iterator[Shape]:
@@ -426,6 +482,16 @@ def _points(shape: Shape | None) -> np.ndarray | None:
     if shape is None or not isinstance(shape.segmentation, list):
         return None
     return np.reshape(shape.segmentation[0], (-1, 2))
+
+
+def _turned(box: Sequence[float], degrees: float) -> tuple[float, float, float, float]:
+    """The box around a box xyxy that is turned clockwise about its middle."""
+    x1, y1, x2, y2 = box
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, abs(x2 - x1), abs(y2 - y1)
+    across = (abs(width * cosine) + abs(height * sine)) / 2
+    down = (abs(width * sine) + abs(height * cosine)) / 2
+    return (x - across, y - down, x + across, y + down) if degrees else _box_around([x1, y1, x2, y2])
 
 
 def _box_around(points: Sequence[float]) -> tuple[float, float, float, float]:

@@ -68,6 +68,10 @@ class Labelstudio:
                     f"{video.name}: its frame rate varies, and Label Studio finds the frames of a video by a constant "
                     "one; take a task for each frame instead, --format labelstudio:task=brush or task=polygon"
                 )
+            if video.path is None:
+                raise UsageError(
+                    f"{video.name}: Label Studio finds a video by its file, and none is known; --video FILE names it"
+                )
             self._boxes = _Boxes(video, self._left_out)
         self._video = video
 
@@ -92,7 +96,8 @@ class Labelstudio:
     def end(self) -> None:
         assert self._video is not None, "begin(video) comes before the end"
         if self._boxes is not None:
-            name = self._video.path.name if self._video.path is not None else self._video.name
+            assert self._video.path is not None, "begin refuses a video without"
+            name = f"{self._video.name}{self._video.path.suffix}"  # two files may be called alike, videos are not
             self._begin_task({"video": self._prefix + _quoted(name), "fps": float(self._video.rate)})
             self._boxes.end(self._files[0])
             self._files[0].write(_TASK_END)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import av
@@ -186,3 +187,42 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
         cut(tmp_path / "none.mp4", ALL, seconds=1)
     with pytest.raises(InputError, match="expected a video"):
         cut(make_sound(tmp_path / "sound.mp4"), ALL, seconds=1)
+
+
+def test_a_chunk_of_a_damaged_video_is_the_same_whether_the_one_before_was_read_or_not(tmp_path: Path) -> None:
+    """What a decoder shows in the place of what is damaged depends on the pictures that it has seen."""
+    whole = make_clip(tmp_path / "whole.mp4", num_frames=80, gop=10, lossless=False, width=128, height=96).read_bytes()
+    differ = 0
+    for seed in range(12):
+        random, data = Random(seed), bytearray(whole)
+        for _ in range(8):
+            place = random.randrange(len(data) * 3 // 10, len(data) * 8 // 10)
+            data[place : place + 30] = random.randbytes(30)
+        path = tmp_path / f"{seed}.mp4"
+        path.write_bytes(data)
+        made = cut(path, Selection(), seconds=0.39)
+        for number in range(1, len(made.chunks)):
+            alone, after = (_shown(path, made, first, number) for first in (number, number - 1))
+            assert alone == after or None in (alone, after)
+            differ += alone is not None
+    assert differ > 20
+
+
+def _shown(path: Path, made: Cut, first: int, number: int) -> list[bytes] | None:
+    """The pictures of a chunk in a run from `first` on; None where that ends with an error."""
+    begin = made.chunks[number].index
+    try:
+        with Picked(Run("a", path, made, first, number + 1), Selection()) as source:
+            return [frame.picture.to_ndarray().tobytes() for frame in source if frame.index >= begin]
+    except InputError:
+        return None
+
+
+def test_a_file_that_does_not_say_its_times_has_no_constant_rate_but_a_bare_bitstream_has(tmp_path: Path) -> None:
+    times = [5 * index + index % 4 for index in range(35)]
+    first = {"container_options": {"movflags": "faststart"}}
+    uneven = make_clip(tmp_path / "a.mp4", num_frames=35, rate=20, pts=times, time_base=Fraction(1, 100), **first)
+    uneven.write_bytes(uneven.read_bytes()[: uneven.stat().st_size * 7 // 10])
+    bare = make_clip(tmp_path / "b.h264", num_frames=12)
+    made = {each.name: cut(each, Selection(), seconds=0.39) for each in (uneven, bare)}
+    assert {name: each.constant_rate for name, each in made.items()} == {"a.mp4": False, "b.h264": True}

@@ -225,3 +225,11 @@ def test_two_streams_of_one_part_name_are_refused(here: Path) -> None:
     Path("both.jsonl").write_text("".join(f"{json.dumps(line | {'stream': name})}\n" for name in ("a.part", "a")))
     with pytest.raises(UsageError, match="a.part: so the labels of a are called until they are whole"):
         converted("both.jsonl", format="csv")
+
+
+def test_the_length_of_the_video_is_no_estimate(here: Path) -> None:
+    """Matroska does not tell the number of pictures, and beside sound its duration is not that of the pictures."""
+    make_clip(here / "a.mkv", num_frames=35, audio="libopus")
+    run("a.mkv", formats=("jsonl", "cvat"))
+    converted("labels/a.jsonl", format="cvat", video="a.mkv")
+    assert (here / "out" / "a.xml").read_text() == (here / "labels" / "a.xml").read_text()

@@ -18,7 +18,7 @@ from streamseg.annotate.job import annotate
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.formats.jsonl import Jsonl
 from streamseg.labels import LabelledVideo
-from streamseg.types import Frame, Instances, UsageError
+from streamseg.types import Frame, Instances, OutputError, UsageError
 from tests.annotate.jobs import WALKER, chunks, clip, found, frames, labels, run
 from tests.clips import make_clip, numbered_picture
 from tests.end_to_end import command
@@ -322,12 +322,19 @@ class Even(Jsonl):
         super().begin(video)
 
 
+FAR_APART = "it holds tracks, and over {} s from frame to frame nothing is followed"
+
+
 @pytest.mark.parametrize("options", [{"every": 0.6}, {"stride": 15}], ids=str)
 def test_tracks_need_frames_that_lie_near_each_other(options: dict[str, Any], here: Path) -> None:
     clip(here / "street.mp4", num_frames=40)
     formats = (f"{__name__}:Tracks",)
-    with pytest.raises(UsageError, match=r"it holds tracks, and over 0\.6 s from frame to frame nothing is followed"):
-        run("street.mp4", formats=formats, **options)
+    if "every" in options:
+        with pytest.raises(UsageError, match=f"{FAR_APART.format(0.6)}; --track-all"):
+            run("street.mp4", formats=formats, **options)
+    else:
+        summary = run("street.mp4", formats=formats, code=1, **options)
+        assert f"{FAR_APART.format(0.6)}; --track-all" in str(summary.videos["street"].error)
     run("street.mp4", formats=formats, track_all=True, **options)
     assert [each["index"] for each in frames("labels", "street")] == [0, 15, 30]
 
@@ -340,3 +347,67 @@ def test_a_video_that_a_format_cannot_hold_is_named_and_the_other_formats_have_i
     expected = f"{__name__}:Even: uneven has no constant rate; frame tasks do without"
     assert summary.videos["uneven"].error == expected
     assert set(labels("labels")) == {"even.jsonl", "even.csv", "uneven.csv"}
+
+
+@pytest.mark.parametrize("options", [{}, {"track_all": True}, {"every": 0.2}], ids=str)
+def test_a_video_too_slow_for_tracks_is_named_and_the_others_have_theirs(options: dict[str, Any], here: Path) -> None:
+    clip(here / "quick.mp4", num_frames=12)
+    make_clip(here / "slow.mp4", num_frames=5, rate=1)
+    summary = run("slow.mp4", "quick.mp4", formats=(f"{__name__}:Tracks",), code=1, **options)
+    error = str(summary.videos["slow"].error)
+    assert error.endswith(FAR_APART.format(1)) == (options != {"every": 0.2}) and FAR_APART.format(1) in error
+    assert summary.videos["quick"].error is None and set(labels("labels")) == {"quick.jsonl"}
+
+
+def test_what_is_drawn_replaces_no_input_and_nothing_that_no_job_has_drawn(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=12)
+    (here / "labels").mkdir()
+    mine = clip(here / "labels" / "a_overlay.mp4", num_frames=6).read_bytes()
+    with pytest.raises(UsageError, match=r"--video: labels/a_overlay.mp4 is an INPUT, and would be written over"):
+        run("a.mp4", "labels/a_overlay.mp4", video=True)
+    with pytest.raises(OutputError, match=r"labels/a_overlay.mp4: the file exists and was not drawn by an annotation"):
+        run("a.mp4", video=True, overwrite=True)
+    assert (here / "labels" / "a_overlay.mp4").read_bytes() == mine
+    (here / "labels" / "a_overlay.mp4").unlink()
+    for _ in range(2):
+        run("a.mp4", video=True)
+    assert len((here / "labels" / "a_overlay.mp4").read_bytes()) > 0
+
+
+def test_a_video_of_too_long_a_name_is_named_and_the_others_are_done(here: Path) -> None:
+    long = "x" * 245
+    for name in (long, "ok"):
+        clip(here / f"{name}.mp4", num_frames=6)
+    summary = run(f"{long}.mp4", "ok.mp4", code=1)
+    assert summary.videos[long].error == ("a name of 245 bytes, 244 is the most for the files that are called after it")
+    assert set(labels("labels")) == {"ok.jsonl"}
+
+
+def test_a_wrong_request_that_would_start_anew_forgets_nothing(here: Path) -> None:
+    clip(here / "a.mp4", num_frames=12)
+    run("a.mp4")
+    for options in ({"classes": ("persn",)}, {"formats": (f"{__name__}:Unable",)}):
+        with pytest.raises(UsageError):
+            run("a.mp4", overwrite=True, **options)
+    assert len(chunks("labels", "a")) == 2
+
+
+class Unable(Jsonl):
+    """A format that cannot write any labels."""
+
+    def open(self, folder: Path, class_names: Any) -> None:
+        raise UsageError("not with these classes")
+
+
+def test_the_parts_of_a_job_are_the_same_whatever_each_of_them_can_read(here: Path) -> None:
+    for name in ("a", "b", "c"):
+        clip(here / f"{name}.mp4")
+    videos = ("a.mp4", "b.mp4", "c.mp4")
+    run(*videos, output="whole")
+    run(*videos, shard=(1, 2))
+    (here / "a.mp4").rename(here / "away.mp4")
+    run(*videos, shard=(2, 2), code=1)
+    (here / "away.mp4").rename(here / "a.mp4")
+    summary = annotate(AnnotateRequest(finish="labels"))
+    assert {name: each.error is None for name, each in summary.videos.items()} == {"a": False, "b": True, "c": True}
+    assert {**labels("labels")} == {name: text for name, text in labels("whole").items() if name != "a.jsonl"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -135,3 +136,97 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match="no picture shows an object"):
         Cvat(path=path)
+
+
+def shape(x: int) -> str:
+    return f'<polygon label="cat" points="{x},0;{x + 10},0;{x + 10},10"></polygon>'
+
+
+def image(number: int, name: str, x: int, *, size: tuple[int, int] = (64, 48), **told: Any) -> str:
+    extra = "".join(f' {key}="{value}"' for key, value in told.items())
+    return f'<image id="{number}" name="{name}" width="{size[0]}" height="{size[1]}"{extra}>{shape(x)}</image>'
+
+
+def export(folder: Path, body: str, *, pictures: dict[str, tuple[int, int]], meta: str = "") -> Path:
+    """What CVAT exports: a file, and these pictures in `images/` beside it."""
+    for name, (width, height) in pictures.items():
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / "images" / name), np.zeros((height, width, 3), np.uint8))
+    path = folder / "annotations.xml"
+    path.write_text(f"<annotations>{meta}{body}</annotations>")
+    return path
+
+
+def lefts(dataset: Cvat) -> dict[str, list[float]]:
+    """Where the objects of each picture begin."""
+    samples = [dataset[i] for i in range(len(dataset))]
+    return {"/".join(sample.path.parts[-2:]): sample.boxes[:, 0].tolist() for sample in samples}
+
+
+SPARSE = {f"frame_{number:06d}.jpg": (64, 48) for number in range(0, 35, 5)}
+
+
+def test_the_frames_of_a_task_of_saved_pictures_are_those_pictures_in_order(tmp_path: Path) -> None:
+    keys = "".join(
+        f'<polygon frame="{n}" keyframe="1" outside="0" points="{n},0;{n + 10},0;{n + 10},10"></polygon>'
+        for n in range(7)
+    )
+    meta = "<meta><job><size>7</size><labels><label><name>cat</name></label></labels></job></meta>"
+    path = export(tmp_path, f'<track id="0" label="cat">{keys}</track>', pictures=SPARSE, meta=meta)
+    dataset = Cvat(path=path)
+    assert lefts(dataset) == {f"images/{name}": [n] for n, name in enumerate(SPARSE)} and not dataset.warnings
+    stepped = "<meta><task><size>7</size><frame_filter>step=5</frame_filter></task></meta>"  # of the video
+    keys = keys.replace('frame="', 'frame="x').replace("x6", "30").replace("x5", "25").replace("x", "")
+    path = export(tmp_path, f'<track id="0" label="cat">{keys}</track>', pictures=SPARSE, meta=stepped)
+    assert lefts(Cvat(path=path))["images/frame_000025.jpg"] == [5]
+
+
+def test_pictures_that_are_listed_are_taken_once(tmp_path: Path) -> None:
+    body = "".join(image(number, name, number) for number, name in enumerate(SPARSE))
+    path = export(tmp_path, body, pictures=SPARSE)
+    for keep_empty in (False, True):
+        assert lefts(Cvat(path=path, keep_empty=keep_empty)) == {f"images/{name}": [n] for n, name in enumerate(SPARSE)}
+
+
+def test_pictures_of_several_videos_in_one_file_are_told_apart(tmp_path: Path) -> None:
+    names = [f"{video}/frame_00000{number}.jpg" for video in "ab" for number in range(2)]
+    body = "".join(image(number, name, number) for number, name in enumerate(names))
+    path = export(tmp_path, body, pictures=dict.fromkeys(names, (64, 48)))
+    assert lefts(Cvat(path=path)) == {name: [n] for n, name in enumerate(names)}
+    of_b = Cvat(path=path, images=tmp_path / "images" / "b")
+    assert lefts(of_b) == {name: [n] for n, name in enumerate(names) if name[0] == "b"}
+    assert dict(of_b.warnings) == {"frames with objects of which no picture is saved left out": 2}
+
+
+def test_pictures_of_a_project_have_their_own_sizes_and_numbers_that_repeat(tmp_path: Path) -> None:
+    sizes = {"p.jpg": (64, 48), "q.jpg": (100, 80)}
+    body = image(0, "p.jpg", 1, size=sizes["p.jpg"], task_id=1) + image(0, "q.jpg", 2, size=sizes["q.jpg"], task_id=2)
+    assert lefts(Cvat(path=export(tmp_path, body, pictures=sizes))) == {"images/p.jpg": [1], "images/q.jpg": [2]}
+    tracks = "".join(f'<track id="0" label="cat" task_id="{task}"></track>' for task in (1, 2))
+    with pytest.raises(InputError, match="tracks of the tasks 1 and 2; expected those of one, exported by itself"):
+        Cvat(path=export(tmp_path, tracks, pictures=sizes))
+
+
+def test_a_turned_box_is_the_box_around_it(tmp_path: Path) -> None:
+    body = (
+        '<image id="0" name="p.jpg" width="64" height="48">'
+        '<box label="cat" xtl="10" ytl="20" xbr="50" ybr="26" rotation="90.00"></box></image>'
+    )
+    dataset = Cvat(path=export(tmp_path, body, pictures={"p.jpg": (64, 48)}))
+    np.testing.assert_allclose(dataset[0].boxes, [[27, 3, 33, 43]], atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_labels_made_smaller_come_back_on_their_pictures(tmp_path: Path, step: int) -> None:
+    """Such are of a task of the saved pictures, which count from 0."""
+    frames = list(videos.frames(pictures="street"))[::step]
+    videos.save_pictures(tmp_path, frames)
+    smaller = replace(videos.video(num_frames=8), original_size=(1920, 1440))
+    path = written(tmp_path, frames, video=smaller, tolerance=0)
+    shown = {int(each.get("frame") or -1) for each in ElementTree.parse(path).getroot().iter("polygon")}
+    assert max(shown) == len(frames) - 1
+    dataset = Cvat(path=path)
+    for sample, frame in zip([dataset[i] for i in range(len(dataset))], frames, strict=False):
+        assert sample.path.stem == f"frame_{frame.index:06d}"
+        boxes = [label.box for label in frame.labels if label.track > 0]
+        np.testing.assert_array_equal(sample.boxes, np.reshape(boxes, (-1, 4)))

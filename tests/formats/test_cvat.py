@@ -26,12 +26,12 @@ Drawn = dict[int, dict[tuple[str, str], np.ndarray]]
 """Frame -> (track, class) -> mask (H, W) bool."""
 
 
-def written(folder: Path, frames: list[LabelledFrame], *, video: LabelledVideo | None = None, **options: Any) -> Path:
+def written(folder: Path, labelled: list[LabelledFrame], *, video: LabelledVideo | None = None, **options: Any) -> Path:
     format = Cvat(**options)
     format.open(folder, videos.CLASS_NAMES)
-    video = video or videos.video(num_frames=len(frames))
+    video = video or videos.video(num_frames=len(labelled))
     format.begin(video)
-    for frame in frames:
+    for frame in labelled:
         format.write(frame)
     format.end()
     format.close()
@@ -301,7 +301,7 @@ def test_shapes_without_an_area_are_counted(tmp_path: Path) -> None:
         "<box label='person' xtl='1' ytl='2' xbr='3' ybr='5'/></image></annotations>"
     )
     loaded = cvat.load(tmp_path / "a.xml")
-    assert loaded.left_out == {"shapes of the kind points": 1} and loaded.frames == {3: "b.png"}
+    assert loaded.left_out == {"shapes of the kind points": 1} and set(loaded.images) == {"b.png"}
     assert [(shape.name, shape.box, shape.segmentation) for shape in loaded.shapes] == [("b.png", (1, 2, 3, 5), None)]
 
 
@@ -327,3 +327,17 @@ def test_polygons_stay_near_the_object(side: int, least: float, centre: tuple[in
     path = written(tmp_path, [LabelledFrame(0, 0.0, (videos.label(mask),))], video=replace(videos.video(), **size))
     (shape,) = cvat.load(path).shapes
     assert blobs.overlap(outlines.decoded(shape.segmentation, **size).astype(bool), mask) >= least
+
+
+def test_a_task_of_saved_pictures_counts_them_from_0(tmp_path: Path) -> None:
+    """Its last frame is the last picture, whatever the video has behind it."""
+    frames = still(0, 4, 8, num_frames=12, step=4)
+    for options, ours in ((dict(frames="pictures"), ["0", "2"]), ({}, ["0", "8"]), (dict(frames="video"), ["0", "8"])):
+        root = ElementTree.parse(written(tmp_path, frames, video=videos.video(num_frames=100), **options)).getroot()
+        shown = [(each.get("frame"), each.get("outside")) for each in root.iter("polygon")]
+        assert [frame for frame, outside in shown if outside == "0"] == ours
+        assert [frame for frame, outside in shown if outside == "1"] == ([] if ours[1] == "2" else ["12"])
+        assert [each.text for each in root.iter("size")] == ([] if ours[1] == "2" else ["100"])
+    scaled = replace(videos.video(num_frames=100), original_size=(3840, 2880))
+    assert cvat.load(written(tmp_path, frames, video=scaled)).of_pictures
+    assert not cvat.load(written(tmp_path, frames, video=scaled, frames="video")).of_pictures

@@ -107,7 +107,7 @@ def test_polygons_are_in_per_cent_of_the_picture(tmp_path: Path) -> None:
 
 def test_a_video_is_one_task_with_boxes_that_end_where_the_object_does(tmp_path: Path) -> None:
     (task,) = tasks(tmp_path, task="video")
-    assert task["data"] == {"video": "/data/local-files/?d=street", "fps": 10.0}
+    assert task["data"] == {"video": "/data/local-files/?d=street.mp4", "fps": 10.0}
     walker, ring = regions(task)
     assert walker["value"]["labels"] == ["person"] and walker["type"] == "videorectangle"
     assert (walker["value"]["framesCount"], walker["value"]["duration"]) == (8, 0.8)
@@ -126,7 +126,7 @@ def test_a_video_is_one_task_with_boxes_that_end_where_the_object_does(tmp_path:
 def test_the_file_of_a_video_and_its_rate_stand_in_its_task(tmp_path: Path) -> None:
     format = Labelstudio(task="video", prefix="s3://bucket/")
     format.open(tmp_path, videos.CLASS_NAMES)
-    format.begin(replace(videos.video(), path=Path("films/a #1.mp4"), rate=Fraction(30000, 1001)))
+    format.begin(replace(videos.video("a #1"), path=Path("films/a #1.mp4"), rate=Fraction(30000, 1001)))
     format.end()
     format.close()
     (task,) = json.loads((tmp_path / "labelstudio.json").read_text())
@@ -214,3 +214,16 @@ def test_polygons_stay_near_the_object(side: int, least: float, centre: tuple[in
     (region,) = regions(json.loads((tmp_path / "labelstudio.json").read_text(encoding="utf-8"))[0])
     points = np.array(region["value"]["points"]) * (blobs.WIDTH, blobs.HEIGHT) / 100
     assert blobs.overlap(outlines.decoded([points.ravel().tolist()], **size).astype(bool), mask) >= least
+
+
+def test_two_videos_of_one_file_name_have_addresses_of_their_own(tmp_path: Path) -> None:
+    format = Labelstudio(task="video")
+    format.open(tmp_path, videos.CLASS_NAMES)
+    for name, path in (("a", "x/a.mp4"), ("a-2", "y/a.mp4")):
+        format.begin(replace(videos.video(name), path=Path(path)))
+        format.end()
+    with pytest.raises(UsageError, match="b: Label Studio finds a video by its file, and none is known; --video FILE"):
+        format.begin(replace(videos.video("b"), path=None))
+    format.close()
+    read = json.loads((tmp_path / "labelstudio.json").read_text())
+    assert [task["data"]["video"] for task in read] == ["/data/local-files/?d=a.mp4", "/data/local-files/?d=a-2.mp4"]

@@ -19,7 +19,8 @@ WIDTH, HEIGHT = 64, 48
 
 def video(name: str = "street", *, num_frames: int | None = 8, constant_rate: bool = True) -> LabelledVideo:
     """A video of 64 × 48 pixels and ten frames a second."""
-    return LabelledVideo(name, None, WIDTH, HEIGHT, num_frames, Fraction(10), constant_rate, (WIDTH, HEIGHT))
+    path = Path(f"{name}.mp4")
+    return LabelledVideo(name, path, WIDTH, HEIGHT, num_frames, Fraction(10), constant_rate, (WIDTH, HEIGHT))
 
 
 def label(inside: np.ndarray, *, track: int = 1, class_name: str = "person", score: float = 0.9) -> Label:
