@@ -34,8 +34,9 @@ class Encoder:
     differ above LARGE pixels · quality_option: the option that takes the quality, `qualities` its range, `quality` its
     default · lossless: options · exact_bits: the most bits a sample that those keep exactly · always: options ·
     narrow: those below NARROW pixels of width · plain: pixel formats that browsers play (empty: all that it has) ·
-    minimum: the smallest side · odd: takes odd sizes with halved chroma · formats: pixel formats to use of those it has
-    (empty: all) · live: options by which no picture waits for the next, `live_default` those instead of `default`
+    minimum: the smallest side · odd: takes odd sizes with halved chroma · aspect: writes into its stream what shape a
+    pixel has · formats: pixel formats to use of those it has (empty: all) · live: options by which no picture waits for
+    the next, `live_default` those instead of `default`
     """
 
     name: str
@@ -53,6 +54,7 @@ class Encoder:
     plain: tuple[str, ...] = ()
     minimum: int = 1
     odd: bool = False
+    aspect: bool = True
     formats: tuple[str, ...] = ()
     live: Mapping[str, str] = field(default_factory=dict)
     live_default: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +108,7 @@ ENCODERS = (
         # SVT-AV1 4.1 writes beyond its buffers where a side, rounded up to eighths, is below 32 pixels.
         minimum=32,
         odd=True,
+        aspect=False,
     ),
     Encoder(
         name="libvpx-vp9",
@@ -117,6 +120,7 @@ ENCODERS = (
         lossless={"lossless": "1"},
         always={"deadline": "realtime", "row-mt": "1"},
         odd=True,
+        aspect=False,
     ),
     *(
         Encoder(
@@ -130,6 +134,7 @@ ENCODERS = (
             always=_NVENC_ALWAYS,
             plain=("yuv420p", "nv12", "p010le"),
             minimum=160,
+            aspect=name != "av1_nvenc",
             formats=formats,
             live={"bf": "0", "delay": "0", "zerolatency": "1"},
             live_default={"preset": "p4"},
@@ -178,6 +183,11 @@ def container_of(suffix: str) -> str:
     except KeyError:
         endings = ", ".join(CONTAINERS)
         raise UsageError(f"expected a file ending in {endings}, got {suffix!r}{nearest(suffix, CONTAINERS)}") from None
+
+
+def ending_of(container: str) -> str:
+    """The file ending of one of these containers: ".mkv" for "matroska"."""
+    return next(ending for ending, name in CONTAINERS.items() if name == container)
 
 
 def encoder_for(codec: str | None, *, container: str) -> Encoder:

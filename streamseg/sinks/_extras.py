@@ -13,9 +13,10 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
-from av.stream import AttachmentStream, Discard, Disposition
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from streamseg.side_data import side_data_of
+from streamseg.sinks._codecs import ending_of
 from streamseg.types import StreamInfo
 
 HDR_OPTIONS = {
@@ -24,6 +25,11 @@ HDR_OPTIONS = {
     "libsvtav1": ("svtav1-params", "mastering-display", "content-light"),
 }
 """Encoder -> its option for parameters of its own, and of those the one for the display and the one for the levels."""
+
+CAPTIONS: Mapping[str, Mapping[str, str]] = {
+    "libx264": {}, "libx265": {"a53cc": "1"}, "h264_nvenc": {}, "hevc_nvenc": {},
+}  # fmt: skip
+"""Encoder that writes the closed captions which its pictures carry -> the options by which it does."""
 
 X264_FRAME_PACKING = {0: 6, 1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 """How two views share a picture, by FFmpeg's number (libavutil/stereo3d.h) -> by H.264's (its table D-8)."""
@@ -60,8 +66,9 @@ class Extras:
 
     stereo: how two views share a picture, FFmpeg's number · stereo_mode: the same in Matroska's word · display: the
     mastering display's (x, y) of red, green, blue and white, then its least and greatest luminance in cd/m² · light:
-    greatest level of a pixel and of a picture's mean in cd/m² · timecode: of the first picture · attachments: files,
-    such as the fonts of subtitles · lost: what no output keeps, in words
+    greatest level of a pixel and of a picture's mean in cd/m² · timecode: of the first picture · naming: title and
+    language of the pictures' track · captions: the pictures carry closed captions · attachments: files, such as the
+    fonts of subtitles · lost: what no output keeps, in words
     """
 
     stereo: int | None = None
@@ -69,6 +76,8 @@ class Extras:
     display: tuple[Fraction, ...] | None = None
     light: tuple[int, int] | None = None
     timecode: str | None = None
+    naming: Mapping[str, str] = field(default_factory=dict)
+    captions: bool = False
     attachments: Sequence[Attachment] = ()
     lost: Sequence[str] = field(default_factory=list)
 
@@ -87,11 +96,13 @@ class Extras:
             # Told by the pictures alone, x264 begins anew after the first one, and is not lossless from there on.
             parameters.append(f"frame-packing={X264_FRAME_PACKING[self.stereo]}")
             options["x264-params"] = ":".join(parameters)
+        if self.captions:
+            options |= CAPTIONS.get(encoder, {})
         return {option: value for option, value in options.items() if value}
 
     def metadata(self, container: str, info: StreamInfo) -> dict[str, str]:
         """The metadata of the pictures' stream by which a container keeps what it can."""
-        kept = {}
+        kept = dict(self.naming)
         if self.timecode is not None and self._why_no_timecode(info) is None:
             kept["timecode"] = self.timecode
         if (mode := self._stereo_mode(container)) is not None:
@@ -107,7 +118,7 @@ class Extras:
     def left_out(self, info: StreamInfo, *, encoder: str, container: str) -> list[str]:
         """What the output does not keep, in notes for the summary."""
         notes = [f"{what} {'are' if what.startswith('tracks') else 'is'} left out" for what in dict.fromkeys(self.lost)]
-        ending = ".mkv" if container == "matroska" else f".{container}"
+        ending = ending_of(container)
         if self.attachments and container != "matroska":
             names = ", ".join(each.name for each in self.attachments[:3])
             more = f" and {len(self.attachments) - 3} more" if len(self.attachments) > 3 else ""
@@ -116,6 +127,8 @@ class Extras:
             notes.append(f"the timecode {self.timecode} is left out: {why}")
         if (self.display or self.light) and encoder not in HDR_OPTIONS:
             notes.append(f"the brightness of the mastering display (HDR10) is left out: {encoder} does not write it")
+        if self.captions and encoder not in CAPTIONS:
+            notes.append(f"the closed captions are left out: {encoder} does not write them")
         written = encoder == "libx264" and self.stereo in X264_FRAME_PACKING
         if (self.stereo or self.stereo_mode) and not written and self._stereo_mode(container) is None:
             notes.append(f"that the picture holds two views (3D) is left out: {encoder} in {ending} does not say it")
@@ -149,6 +162,13 @@ def extras_of(path: Path | None) -> Extras:
         return Extras()  # who needs more of the file than this will say that it cannot be read
 
 
+def naming_of(stream: Stream) -> dict[str, str]:
+    """Title and language of a track, as far as it has them, under the words by which FFmpeg writes them."""
+    said = _lowered(stream.metadata)
+    naming = {"title": said.get("title") or said.get("name"), "language": said.get("language")}  # an mp4 reads "name"
+    return {word: text for word, text in naming.items() if text}
+
+
 def _found(container: InputContainer) -> Extras:
     """What an open file holds."""
     videos = [stream for stream in container.streams.video if not stream.disposition & COVERS]
@@ -177,6 +197,8 @@ def _found(container: InputContainer) -> Extras:
         display=_display(side_data),
         light=_light(side_data),
         timecode=_timecode(container, chosen),
+        naming=naming_of(chosen),
+        captions="A53_CC" in side_data,
         attachments=attachments,
         lost=lost,
     )

@@ -64,8 +64,8 @@ class LiveVideo:
     ) -> None:
         self._first_time, self._last_pts, self._next_keyframe = time, -1, 0
         self._prepare = Preparation(
-            first, encoding.encoder, container=encoding.container, lossless=encoding.lossless, notes=notes,
-            formats=FORMATS,
+            first, encoding.encoder, container=encoding.container, pixel_aspect=info.pixel_aspect,
+            lossless=encoding.lossless, notes=notes, formats=FORMATS,
         )  # fmt: skip
         rate = info.average_rate if info.average_rate > 0 else Fraction(25)
         self._frame_ticks = max(1, round(1 / (rate * CLOCK)))
@@ -77,7 +77,7 @@ class LiveVideo:
     def _open(self, context: Any, info: StreamInfo, *, in_band: bool) -> None:
         context.width, context.height = self._prepare.size
         context.pix_fmt, context.time_base = self._prepare.pixel_format, CLOCK
-        context.sample_aspect_ratio = info.pixel_aspect
+        context.sample_aspect_ratio = self._prepare.pixel_aspect
         context.thread_count = 1 if context.width * context.height <= ONE_SLICE else 0
         if in_band:
             context.flags &= ~Flags.global_header.value

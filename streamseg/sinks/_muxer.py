@@ -38,7 +38,7 @@ class Muxer:
         self._exact = container in EXACT
         self._waiting: dict[int, av.Packet[Any]] = {}
         self._subtitles: dict[int, list[av.Packet[Any]]] = {}
-        self._end = Fraction(0)  # of all packets, in seconds
+        self._ends: dict[int, Fraction] = {}  # when all packets of a track have been shown, in seconds
 
     def start(self) -> None:
         """Write the header; all tracks have been added."""
@@ -58,20 +58,25 @@ class Muxer:
         elif packet.stream.type == "subtitle":
             self._subtitles.setdefault(packet.stream.index, []).append(packet)
         else:
-            before = self._waiting.get(packet.stream.index)
-            self._waiting[packet.stream.index] = packet
-            shown = Fraction((packet.pts or 0) * packet.time_base)
-            self._end = max(self._end, shown + (packet.duration or 0) * packet.time_base)
+            index = packet.stream.index
+            packet.duration = min(packet.duration or 0, int(_countable(packet) / packet.time_base))
+            before = self._waiting.get(index)
+            self._waiting[index] = packet
+            end = Fraction(((packet.pts or 0) + packet.duration) * packet.time_base)
+            self._ends[index] = max(self._ends.get(index, Fraction(0)), end)
             if before is not None:
                 _lasts_until(before, _begin(packet))
                 _require_countable(before)
                 self._output.mux(before)
 
     def flush(self) -> None:
-        """Write what waits: the last packet of every track, which lasts as long as it says, and the subtitles."""
+        """Write what waits: the last packet of every track, which lasts until that track ends, and the subtitles."""
         for packets in self._subtitles.values():
             self._output.mux(self._without_gaps(packets))
-        for packet in self._waiting.values():
+        for index, packet in self._waiting.items():
+            # Not always the last to be shown, whose time would be lost: of that one only when it is decoded is written.
+            lasts = min(self._ends[index] - (packet.pts or 0) * packet.time_base, _countable(packet))
+            packet.duration = int(lasts / packet.time_base)
             self._output.mux(packet)
         self._waiting, self._subtitles = {}, {}
 
@@ -80,9 +85,9 @@ class Muxer:
 
         Pictures of text say themselves when they go, so they may last until the next.
         """
-        stream = packets[0].stream
+        stream, end_of_all = packets[0].stream, max(self._ends.values(), default=Fraction(0))
         done: list[av.Packet[Any]] = []
-        for packet, begin in zip(packets, [*map(_begin, packets[1:]), self._end], strict=True):
+        for packet, begin in zip(packets, [*map(_begin, packets[1:]), end_of_all], strict=True):
             done.append(packet)
             end = _begin(packet) + (packet.duration or 0) * packet.time_base
             if end > begin or (stream.codec_context is not None and stream.codec_context.name != "mov_text"):
@@ -146,10 +151,15 @@ def _lasts_until(packet: av.Packet[Any], end: Fraction) -> None:
     packet.duration = max(0, round((end - _begin(packet)) / packet.time_base))
 
 
+def _countable(packet: av.Packet[Any]) -> Fraction:
+    """Seconds that a packet may last: FFmpeg ends the process over one of more than 31 bits of its track's ticks."""
+    return ((1 << 31) - 1) * (packet.stream.time_base or packet.time_base)
+
+
 def _require_countable(packet: av.Packet[Any]) -> None:
-    """FFmpeg ends the process over a packet that lasts longer than 31 bits of ticks: raise av.error.ArgumentError."""
+    """Raise av.error.ArgumentError for a packet that lasts longer."""
     lasts = (packet.duration or 0) * packet.time_base
-    if packet.stream.time_base and lasts / packet.stream.time_base >= 1 << 31:
+    if lasts > _countable(packet):
         message = f"a pause of {float(lasts) / 3600:.1f} hours is longer than an mp4 or a mov holds; an .mkv does"
         raise av.error.ArgumentError(errno.EINVAL, message)
 

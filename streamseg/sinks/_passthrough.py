@@ -20,9 +20,12 @@ from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
 from streamseg.seams import NEW_TRACK, Seams, telling
+from streamseg.sinks._codecs import ending_of
+from streamseg.sinks._extras import naming_of
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import reason
 from streamseg.sinks._tracks import (
+    ADTS_RATES,
     SAMPLE_BYTES,
     ConvertedSound,
     ConvertedText,
@@ -51,7 +54,10 @@ PRIMING = Fraction(1, 10)
 """Seconds of sound before the first that is heard which its decoder may need."""
 
 NUM_TRIED = 5
-"""Packets of a track of sound with which it is tried whether the output takes it."""
+"""Packets of a track of sound with which it is tried whether the output takes it, and read for that if it began."""
+
+PATIENT = {"analyzeduration": "3600000000", "probesize": "50000000"}
+"""Microseconds and bytes that are read to find out what the tracks hold, where FFmpeg's seven seconds were too few."""
 
 COARSE = Fraction(1, 1000)
 """Seconds: an AVI counts its sound in packets, and what is placed to the nearest of these ticks is not in step."""
@@ -108,7 +114,7 @@ class Passthrough:
         self._pending: deque[av.Packet[Any]] = deque()
         self._packets: Iterator[av.Packet[Any]] = iter(())
         try:
-            self._input: InputContainer | None = av.open(f"file:{path}", metadata_errors="replace")
+            self._input: InputContainer | None = _opened(path)
         except (av.FFmpegError, OSError) as error:
             self._input = None
             self.notes.append(f"no sound or subtitles: {path} could not be read a second time ({error})")
@@ -147,7 +153,7 @@ class Passthrough:
             if packet is None:
                 return present
             present.add(packet.stream_index)
-            if self._is_far(packet) and len(present) < num_tracks:
+            if _time(packet) > self._far and len(present) < num_tracks:
                 return None
         return present
 
@@ -159,18 +165,26 @@ class Passthrough:
         return packet
 
     def _waiting(self, stream: Stream) -> Iterator[av.Packet[Any]]:
-        """The packets of a track that wait to be written, and for as long as they are asked for, those after them."""
-        position = 0
+        """The packets of a track that wait to be written, and for as long as they are asked for, those after them.
+
+        Of a track that has just begun where the looking ends, a few more are read.
+        """
+        position, found, until = 0, 0, self._far
         while position < len(self._pending) or self._read_on() is not None:
             packet = self._pending[position]
             position += 1
             if packet.stream_index == stream.index:
+                found += 1
+                if found < NUM_TRIED:
+                    until = max(until, _time(packet) + LOOK_AHEAD)
                 yield packet
-            if self._is_far(packet):
+            if _time(packet) > until:
                 return
 
-    def _is_far(self, packet: av.Packet[Any]) -> bool:
-        return _time(packet) > max(self._origin, self._start or self._origin) + LOOK_AHEAD
+    @property
+    def _far(self) -> Fraction:
+        """Up to when is looked for tracks, in seconds of the input."""
+        return max(self._origin, self._start or self._origin) + LOOK_AHEAD
 
     def _read(self, streams: list[Stream], clocks: list[Stream]) -> Iterator[av.Packet[Any]]:
         """The packets of the kept part, in the order of the file and on one clock, however it was joined."""
@@ -260,7 +274,8 @@ class Passthrough:
             self.notes.append(f"{name(stream)} is left out: it could not be converted ({error})")
             return None
         if made is not None:
-            made.target.metadata.update(lasting(stream.metadata))
+            described = lasting({key: value for key, value in stream.metadata.items() if key.lower() != "name"})
+            made.target.metadata.update(described | naming_of(stream))
             made.target.disposition = stream.disposition & ~Disposition.attached_pic
         return made
 
@@ -288,31 +303,39 @@ class Passthrough:
             self.notes.append(f"{name(stream)} is left out: nothing of it could be decoded")
             return None
         codec = SOUND[self._container]
-        rate = 48000 if codec == "libopus" else min(decoder.sample_rate, 48000)
+        rate = 48000
+        if codec == "aac":
+            rate = min((known for known in ADTS_RATES if decoder.sample_rate <= known <= 48000), default=48000)
         layout = LAYOUTS.get(decoder.layout.nb_channels, "stereo")
         # Tried beside the output: in it, one that fails would take the whole output along.
         sound_encoder(codec, rate=rate, layout=layout)
         target: Any = self._output.add_stream(codec, rate=rate, layout=layout, bit_rate=bit_rate(layout))
-        kept = "; a .mov keeps it" if self._container == "mp4" and decoder.name.startswith("pcm_") else ""
-        self.notes.append(f"{name(stream)} was converted to {codec.removeprefix('lib')}{kept}")
+        kept = self._container == "mp4" and decoder.name.startswith("pcm_") and _holds("mov", stream, None)
+        advice = "; a .mov keeps it" if kept else ""
+        self.notes.append(f"{name(stream)} was converted to {codec.removeprefix('lib')}{advice}")
         return ConvertedSound(stream, target, target.codec_context, self.notes, order=order)
 
     def _can_be_decoded(self, stream: Stream) -> bool:
-        """Whether the first packets that wait, or some more, become sound; the decoder begins anew afterwards."""
+        """Whether the first packets that wait, or some more, become sound; the decoder begins anew afterwards.
+
+        A track that begins later than is looked is believed to, if it is known what it holds.
+        """
         decoder: Any = stream.codec_context
+        seen = False
         try:
             for packet in self._waiting(stream):
+                seen = True
                 with suppress(av.FFmpegError):
                     if decoder.decode(packet):
                         return True
-            return False
+            return not seen and decoder.sample_rate > 0 and decoder.layout.nb_channels > 0
         finally:
             decoder.flush_buffers()
 
     def _converted_text(self, stream: Stream) -> Track | None:
         decoder = stream.codec_context
         if not isinstance(decoder, SubtitleCodecContext) or not decoder.codec.text_sub:
-            self.notes.append(f"{name(stream)} is left out: a {_ending(self._container)} file cannot hold it")
+            self.notes.append(f"{name(stream)} is left out: a {ending_of(self._container)} file cannot hold it")
             return None
         codec = TEXT_SUBTITLES[self._container]
         decoder.open(strict=False)
@@ -391,6 +414,15 @@ class Passthrough:
         self._muxer.mux(packet)
 
 
+def _opened(path: Path) -> InputContainer:
+    """The input with what its sound is, which FFmpeg must read on to find out where it begins late."""
+    container = av.open(f"file:{path}", metadata_errors="replace")
+    if all(stream.codec_context is None or stream.codec_context.sample_rate for stream in container.streams.audio):
+        return container
+    container.close()
+    return av.open(f"file:{path}", metadata_errors="replace", options=PATIENT)
+
+
 def _rescale(packet: av.Packet[Any], base: Fraction) -> None:
     """Put the times of a packet on another clock."""
     if base == packet.time_base:
@@ -407,10 +439,6 @@ def _time(packet: av.Packet[Any]) -> Fraction:
     stamp = packet.pts if packet.pts is not None else packet.dts
     assert stamp is not None
     return stamp * packet.time_base
-
-
-def _ending(container: str) -> str:
-    return {"matroska": ".mkv"}.get(container, f".{container}")
 
 
 def _holds(container: str, stream: Stream, first: av.Packet[Any] | None) -> bool:

@@ -9,17 +9,24 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from streamseg.sinks._codecs import Encoder, pixel_format_for, require_exact
+from streamseg.scaling import matrix_of
+from streamseg.sinks._codecs import Encoder, ending_of, pixel_format_for, require_exact
+from streamseg.sinks._muxer import EXACT
+from streamseg.types import OutputError
 
-BT709 = 1
+BT709, UNSPECIFIED = 1, 2
 LIMITED, FULL = 1, 2
+SQUARE = Fraction(1, 100)
+"""How far from 1 a pixel's width over its height may be without anyone seeing it."""
+OBLONG = 10
+"""What is wider or higher than that is no pixel but a mistake of the file's."""
 
 
 class Preparation:
     """Makes of a given picture one of our own in the format and size of the encoder, without a copy where it fits.
 
-    size: (width, height) that is encoded · pixel_format: FFmpeg's name, one of `formats` if any are given · tags: the
-    colour tags of the output
+    size: (width, height) that is encoded · pixel_aspect: width of its pixels over their height · pixel_format: FFmpeg's
+    name, one of `formats` if any are given · tags: the colour tags of the output
     """
 
     def __init__(
@@ -28,6 +35,7 @@ class Preparation:
         encoder: Encoder,
         *,
         container: str,
+        pixel_aspect: Fraction,
         lossless: bool,
         notes: list[str],
         formats: tuple[str, ...] = (),
@@ -38,7 +46,17 @@ class Preparation:
         if chosen.note:
             notes.append(chosen.note)
         self.pixel_format = chosen.name
-        self._given = (first.width, first.height)
+        self._given = self._shown = (first.width, first.height)
+        self.pixel_aspect = pixel_aspect
+        # Neither such a stream nor its container says it: PyAV cannot tell Matroska of it.
+        told = encoder.aspect or container in EXACT
+        if not told and abs(pixel_aspect - 1) > SQUARE and 1 / OBLONG < pixel_aspect < OBLONG:
+            where = f"{encoder.name} in {ending_of(container)}"
+            why = f"{where} does not say that a pixel is {pixel_aspect} times as wide as high"
+            if lossless:
+                raise OutputError(f"quality lossless: {why}; an .mp4 does")
+            self._shown, self.pixel_aspect = _square(*self._given, pixel_aspect), Fraction(1)
+            notes.append("{}×{} became {}×{}: {}".format(*self._given, *self._shown, why))
         self._scaled = 0
         self._reformatter = VideoReformatter()  # the picture's own would serve all sinks at once, and crash
         self._graph: tuple[tuple[int, int, str], av.filter.Graph] | None = None
@@ -47,18 +65,19 @@ class Preparation:
         minimum = encoder.minimum
         columns = 2 if target.chroma_width(2) == 1 and not encoder.odd else 1
         rows = 2 if target.chroma_height(2) == 1 and not encoder.odd else 1
-        width, height = self._given
+        width, height = self._shown
         self.size = max(width + width % columns, minimum), max(height + height % rows, minimum)
         if lossless and encoder.plain:
             notes.append(f"most browsers do not play lossless {encoder.name}")
-        if self.size != self._given:
-            notes.append(_padding_note(self._given, self.size))
+        if self.size != self._shown:
+            notes.append(_padding_note(self._shown, self.size))
 
-        rgb = first.format.is_rgb or first.format.has_palette
-        full = first.format.name.startswith("yuvj") or first.color_range == FULL
+        rgb = _is_rgb(first.format)
+        self._matrix, self._range = (BT709, LIMITED) if rgb else (matrix_of(first), _range_of(first))
         self.tags = {
-            "colorspace": BT709 if rgb else first.colorspace,
-            "color_range": LIMITED if rgb else FULL if full else first.color_range,
+            # FFmpeg's PNG decoder gives grey the matrix of RGB, which encoders refuse.
+            "colorspace": BT709 if rgb else first.colorspace or UNSPECIFIED,
+            "color_range": self._range if rgb or self._range == FULL else first.color_range,
             "color_primaries": first.color_primaries,
             "color_trc": first.color_trc,
         }
@@ -68,33 +87,48 @@ class Preparation:
         if (picture.width, picture.height) != self._given:
             self._scaled += 1
             return self._reformatted(picture, *self.size)
-        name = picture.format.name
-        if _planes(name) == _planes(self.pixel_format):
+        if self._shown == self._given and self._fits(picture):
             frame = self._referenced(picture)
         else:
-            frame = self._reformatted(picture, picture.width, picture.height)
-        return frame if self.size == self._given else _padded(frame, *self.size)
+            frame = self._reformatted(picture, *self._shown)
+        return frame if self.size == self._shown else _padded(frame, *self.size)
+
+    def captioned(self, picture: av.VideoFrame, original: av.VideoFrame) -> av.VideoFrame:
+        """A drawn picture with the closed captions of its original, which PyAV copies only together with its planes."""
+        given, wanted = ((each.width, each.height, each.format.name) for each in (picture, original))
+        if picture is original or given != wanted:
+            return picture
+        copy = self._referenced(original)
+        copy.make_writable()  # now it has planes of its own
+        for index in range(len(copy.planes)):
+            _array(copy, index)[:] = _array(picture, index)
+        return copy
+
+    def _fits(self, picture: av.VideoFrame) -> bool:
+        """Whether its samples lie as those of the output do and mean the same: a clip may change its colour tags."""
+        if _planes(picture.format.name) != _planes(self.pixel_format):
+            return False
+        return matrix_of(picture) == self._matrix and _range_of(picture) == self._range
 
     def _reformatted(self, picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-        if len(picture.format.components) < 3 and not picture.format.has_palette:
-            return _coloured(picture, width, height, self.pixel_format)
-        rgb = picture.format.is_rgb or picture.format.has_palette
+        if _is_grey(picture.format):
+            picture = _coloured(picture, width, height, self.pixel_format)
+            if self._fits(picture):
+                return picture
+        rgb = _is_rgb(picture.format)
         own = self._reformatter.reformat(  # on several threads FFmpeg now and then leaves rows of p010 grey
             picture,
             width,
             height,
             self.pixel_format,
-            dst_colorspace=BT709 if rgb else None,
-            src_color_range=None if rgb else self._range_of(picture),
-            dst_color_range=self.tags["color_range"] or LIMITED,
+            src_colorspace=None if rgb else matrix_of(picture),
+            dst_colorspace=self._matrix,
+            src_color_range=None if rgb else _range_of(picture),
+            dst_color_range=self._range,
             interpolation="BICUBIC",
             threads=1,
         )
         return own if own is not picture else self._referenced(picture)
-
-    @staticmethod
-    def _range_of(picture: av.VideoFrame) -> int:
-        return FULL if picture.format.name.startswith("yuvj") else picture.color_range or LIMITED
 
     def _referenced(self, picture: av.VideoFrame) -> av.VideoFrame:
         """A second frame on the same planes: an empty filter graph hands them through without copying."""
@@ -114,9 +148,31 @@ class Preparation:
     def counted_notes(self) -> list[str]:
         if not self._scaled:
             return []
-        width, height = self._given
+        width, height = self._shown
         noun = "picture" if self._scaled == 1 else "pictures"
         return [f"{self._scaled} {noun} of another size scaled to {width}×{height}"]
+
+
+def _square(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    """The size at which square pixels show the same, with no fewer columns and rows."""
+    if pixel_aspect > 1:
+        return round(width * pixel_aspect), height
+    return width, round(height / pixel_aspect)
+
+
+def _is_rgb(pixel_format: av.VideoFormat) -> bool:
+    return pixel_format.is_rgb or pixel_format.has_palette
+
+
+def _is_grey(pixel_format: av.VideoFormat) -> bool:
+    return len(pixel_format.components) < 3 and not pixel_format.has_palette
+
+
+def _range_of(picture: av.VideoFrame) -> int:
+    """LIMITED or FULL, as the tag says, or else what players assume: grey alone is full, as in a PNG."""
+    if picture.format.name.startswith("yuvj"):
+        return FULL
+    return picture.color_range or (FULL if _is_grey(picture.format) else LIMITED)
 
 
 def _planes(name: str) -> str:
@@ -156,7 +212,7 @@ def _coloured(grey: av.VideoFrame, width: int, height: int, pixel_format: str) -
     _array(picture, 0)[:] = _array(luma, 0)
     for index in range(1, len(picture.planes)):
         _array(picture, index)[:] = 1 << (depth - 1)
-    picture.colorspace, picture.color_range = grey.colorspace, grey.color_range
+    picture.colorspace, picture.color_range = grey.colorspace, _range_of(grey)
     picture.color_primaries, picture.color_trc = grey.color_primaries, grey.color_trc
     return picture
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -18,6 +18,9 @@ from streamseg.types import OutputError, Result, StreamInfo, UsageError
 HUNDREDTH = Fraction(1, 100)
 FASTEST = 50
 """Pictures a second: browsers show a delay below two hundredths of a second as ten."""
+
+SHORTEST, LONGEST = 2, 65_535
+"""Hundredths of a second that a picture is shown: browsers take less for ten, and the format has no more."""
 
 LARGE = 20_000_000
 """Bytes above which a GIF is worth a warning."""
@@ -47,6 +50,8 @@ class Gif:
         self._info: StreamInfo | None = None
         self._output: av.container.OutputContainer | None = None
         self._due = 0.0
+        self._newest: float | None = None
+        self._waiting: av.Packet[Any] | None = None
 
     @property
     def path(self) -> Path:
@@ -67,12 +72,22 @@ class Gif:
             with self._errors():
                 self._open(picture, self._info)
         time = result.frame.time
+        self._end = self._end_of(picture, time)
         if time < self._due - 1e-6:
             return
         # The next one is due a whole number of steps after the first, so that rounding does not add up.
         self._due = self._first_time + (int((time - self._first_time) * self.fps + 1e-6) + 1) / self.fps
         with self._errors():
             self._encode(picture, round((time - self._first_time) / HUNDREDTH))
+
+    def _end_of(self, picture: av.VideoFrame, time: float) -> float:
+        """Until when the newest picture is shown, in seconds: as long as it says, no shorter than the one before."""
+        assert self._info is not None
+        said = float((picture.duration or 0) * (picture.time_base or 0))
+        step = time - self._newest if self._newest is not None else 0.0
+        self._newest = time
+        end = time + (max(said, step) or 1 / self.fps)
+        return end if self._info.end is None else min(end, self._info.end)
 
     def _open(self, picture: av.VideoFrame, info: StreamInfo) -> None:
         shown = picture.width * float(info.pixel_aspect)
@@ -88,6 +103,7 @@ class Gif:
         self._last_pts = -1
 
     def _encode(self, picture: av.VideoFrame, pts: int) -> None:
+        assert self._output is not None
         rgb = self._reformatter.reformat(
             picture, *self._size, "rgb24", src_colorspace=matrix_of(picture), interpolation="AREA"
         )
@@ -97,12 +113,14 @@ class Gif:
         self._palette.vpush(small)
         with suppress(av.error.BlockingIOError):
             while True:
-                self._mux(self._palette.vpull())
+                self._mux(self._stream.encode(self._palette.vpull()), self._output)
 
-    def _mux(self, frame: av.VideoFrame | None) -> None:
-        assert self._output is not None
-        for packet in self._stream.encode(frame):
-            self._output.mux(packet)
+    def _mux(self, packets: list[av.Packet[Any]], output: av.container.OutputContainer) -> None:
+        """Write packets but for the newest, which waits: of the last one FFmpeg asks how long it is shown."""
+        for packet in packets:
+            if self._waiting is not None:
+                output.mux(self._waiting)
+            self._waiting = packet
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
         with closing(self._file):
@@ -134,10 +152,12 @@ class Gif:
             self._palette.vpush(None)
             with suppress(av.error.EOFError, av.error.BlockingIOError):
                 while True:
-                    for packet in self._stream.encode(self._palette.vpull()):
-                        output.mux(packet)
-            for packet in self._stream.encode(None):
-                output.mux(packet)
+                    self._mux(self._stream.encode(self._palette.vpull()), output)
+            self._mux(self._stream.encode(None), output)
+            if self._waiting is not None:
+                lasts = round((self._end - self._first_time) / HUNDREDTH) - self._last_pts
+                self._waiting.duration = min(max(lasts, SHORTEST), LONGEST)
+                output.mux(self._waiting)
         finally:
             output.close()
 

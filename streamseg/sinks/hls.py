@@ -16,6 +16,7 @@ from streamseg.sinks._codecs import Quality
 from streamseg.sinks._live_video import LiveEncoding, LiveVideo
 from streamseg.sinks._part_file import WriteLock, reason
 from streamseg.types import OutputError, Result, StreamInfo, UsageError
+from streamseg.words import writable
 
 PLAYLIST = "index.m3u8"
 OURS = re.compile(r"(index\.m3u8|segment\d{6,}\.ts)(\.tmp)?")
@@ -74,6 +75,8 @@ class Hls:
             raise UsageError("hls: expected a folder, as in hls:FOLDER")
         if "%" in str(path):
             raise UsageError(f"hls: {path}: expected a folder without %, which stands for the number of a segment")
+        if writable(str(path)) != str(path):
+            raise UsageError(f"hls: {writable(str(path))}: expected a folder whose name is UTF-8, as FFmpeg takes it")
         self._encoding = LiveEncoding(codec, quality=quality, preset=preset, container="hls")
         self._folder = Path(path).expanduser()
         self.path = self._folder / PLAYLIST

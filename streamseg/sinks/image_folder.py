@@ -120,6 +120,8 @@ class ImageFolder:
             return
         if self.overwrite:
             _remove_ours(self.final)
+        elif any(self.final.iterdir()):
+            raise OutputError(f"{self.final} was filled while it was written; the new pictures are in {self.part}")
         for picture in sorted(self.part.iterdir()):
             os.replace(picture, self.final / picture.name)
         self.part.rmdir()

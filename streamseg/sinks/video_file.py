@@ -21,13 +21,13 @@ from streamseg.sinks._codecs import (
     merged,
     options_for,
 )
-from streamseg.sinks._extras import Extras, extras_of
+from streamseg.sinks._extras import CAPTIONS, Extras, extras_of
 from streamseg.sinks._last_picture import include_until
 from streamseg.sinks._muxer import EXACT, Muxer
 from streamseg.sinks._part_file import PartFile, reason
 from streamseg.sinks._passthrough import Passthrough, lasting
 from streamseg.sinks._preparation import Preparation
-from streamseg.types import OutputError, Result, StreamInfo
+from streamseg.types import Frame, OutputError, Result, StreamInfo
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class VideoFile:
             if self._writer is None:
                 assert self._info is not None, "start(info) comes before the first write"
                 self._writer = _Writer(self, picture, result.frame.time)
-            self._writer.write(picture, result.frame.time)
+            self._writer.write(picture, result.frame)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object) -> None:
         with closing(self._file):
@@ -139,7 +139,12 @@ class _Writer:
         self._path, self._container = sink._file.part, sink._container
         self._notes = sink.notes
         self._prepare = Preparation(
-            picture, sink._encoder, container=sink._container, lossless=sink._lossless, notes=sink.notes
+            picture,
+            sink._encoder,
+            container=sink._container,
+            pixel_aspect=info.pixel_aspect,
+            lossless=sink._lossless,
+            notes=sink.notes,
         )
         self._live = info.live
         self._base = LIVE_CLOCK if info.live else picture.time_base or info.time_base
@@ -148,6 +153,7 @@ class _Writer:
         self._last_pts: int | None = None
         self._last_keyframe = 0
         self._end = Fraction(0)  # of the last picture, in seconds of the output
+        self._lasts = Fraction(0)  # the newest picture, in seconds as far as it says so
         self._repaired = 0
         self._passthrough: Passthrough | None = None
 
@@ -157,6 +163,7 @@ class _Writer:
         end = zero + Fraction(info.end).limit_denominator(10**6) if info.end is not None else None
         origin = first if start is not None else min(first, _earliest_sound(info.path, first))
         self._shift = round((first - origin) / self._base)
+        self._until = end - origin if end is not None else None
 
         options = dict(MUXER_OPTIONS[sink._container])
         options |= {"flush_packets": "1", "max_interleave_delta": "500000"}
@@ -167,6 +174,7 @@ class _Writer:
             if not MP4_TAGS.issuperset(key.lower() for key in metadata):
                 options["movflags"] += "+use_metadata_tags"
         self._output = av.open(f"file:{sink._file.part}", "w", format=sink._container, container_options=options)
+        self._captions = extras.captions and sink._encoder.name in CAPTIONS
         self._output.metadata.update(metadata)
         self._output.set_chapters(_chapters(info, origin=origin, end=end))
         self._stream = self._add_video(sink, info, extras)
@@ -205,7 +213,7 @@ class _Writer:
         context.time_base = stream.time_base = self._base
         if sink._container in EXACT and context.codec.canonical_name == "hevc":
             context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by anything of Apple's
-        context.sample_aspect_ratio = info.pixel_aspect
+        context.sample_aspect_ratio = self._prepare.pixel_aspect
         context.gop_size = KEYFRAME_PICTURES
         tags = self._prepare.tags
         context.colorspace, context.color_range = tags["colorspace"], tags["color_range"]
@@ -219,10 +227,12 @@ class _Writer:
         video: av.VideoStream = stream
         return video
 
-    def write(self, picture: av.VideoFrame, time: float) -> None:
-        frame = self._prepare.own(picture)
-        frame.pts = self._pts(self._stamp(picture, time))
+    def write(self, picture: av.VideoFrame, original: Frame) -> None:
+        captioned = self._prepare.captioned(picture, original.picture) if self._captions else picture
+        frame = self._prepare.own(captioned)
+        frame.pts = self._pts(self._stamp(picture, original.time))
         frame.time_base = self._base
+        self._lasts = Fraction(0) if self._live else _duration(picture)
         # The input's own types would force the encoder's hand.
         frame.pict_type = PictureType.NONE
         if (frame.pts - self._last_keyframe) * self._base >= KEYFRAME_SECONDS:
@@ -255,13 +265,24 @@ class _Writer:
         if self._passthrough is not None:
             stamp = packet.dts if packet.dts is not None else packet.pts
             self._passthrough.up_to((stamp or 0) * packet.time_base)
-        if not packet.duration:
-            packet.duration = self._frame_duration
+        packet.duration = self._lasting(packet)
         if packet.is_keyframe and packet.pts is not None:
             self._last_keyframe = max(self._last_keyframe, round(packet.pts * packet.time_base / self._base))
+        self._muxer.mux(packet)
         if packet.pts is not None:
             self._end = max(self._end, (packet.pts + packet.duration) * packet.time_base)
-        self._muxer.mux(packet)
+
+    def _lasting(self, packet: av.Packet[Any]) -> int:
+        """How long a packet's picture is shown, in the packet's ticks: as long as it says, if it may be the last."""
+        usual, shown = self._frame_duration * self._base, (packet.pts or 0) * packet.time_base
+        newest = (self._last_pts or 0) * self._base
+        if shown < newest:
+            lasts = min(usual, newest - shown)
+        else:
+            lasts = self._lasts or usual
+            if self._until is not None:
+                lasts = min(lasts, self._until - shown)
+        return max(1, round(lasts / packet.time_base))
 
     def close(self, *, complete: bool) -> None:
         """Write what the encoders hold and close the file; complete: with all of the input's sound that is left."""
@@ -287,6 +308,11 @@ class _Writer:
             self._output.close()
         if self._container in EXACT:
             include_until(self._path, self._end)
+
+
+def _duration(picture: av.VideoFrame) -> Fraction:
+    """How long a picture says that it is shown, in seconds; 0 where it does not say."""
+    return (picture.duration or 0) * (picture.time_base or Fraction(0))
 
 
 def _order_by_showing(packets: list[av.Packet[Any]]) -> None:

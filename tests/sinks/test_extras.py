@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from streamseg.canvas import Canvas
 from streamseg.side_data import side_data_of
 from streamseg.sinks.video_file import VideoFile
 from streamseg.sources.video_file import VideoFile as VideoSource
@@ -147,6 +148,52 @@ def test_two_views_in_a_picture_stay_so_and_lossless_stays_exact(tmp_path: Path)
     assert written(clip, tmp_path / "out.webm") == []
     notes = written(clip, tmp_path / "h265.mp4", codec="h265")
     assert notes == ["that the picture holds two views (3D) is left out: libx265 in .mp4 does not say it"]
+
+
+def with_captions(path: Path) -> Path:
+    """A clip with the closed captions of American television in every picture (ATSC A/53, in an SEI of H.264)."""
+    plain = make_clip(path.with_name("plain.h264"), options={"bf": "0", "x264-params": "aud=1"})
+    captions = b"\xb5\0\x31GA94\x03\x42\xff\xfc\x94\x2c\xfc\xc8\xe5\xff"
+    message = b"\0\0\0\1\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
+    begin = b"\0\0\0\1\x09"  # and one byte more: where a picture begins
+    pictures = plain.read_bytes().split(begin)[1:]
+    path.write_bytes(b"".join(begin + each[:1] + message + each[1:] for each in pictures))
+    return path
+
+
+def captions_of(path: Path) -> list[bytes]:
+    """Those of every picture."""
+    with av.open(path) as container:
+        return [bytes(side_data_of(picture).get("A53_CC", b"")) for picture in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(("codec", "ending"), [("h264", "mp4"), ("h264", "mkv"), ("h265", "mp4")])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_closed_captions_are_kept_whatever_is_drawn(tmp_path: Path, codec: str, ending: str, drawn: bool) -> None:
+    clip = with_captions(tmp_path / "in.h264")
+    assert captions_of(clip) == [b"\xfc\x94\x2c\xfc\xc8\xe5"] * 10
+    output = tmp_path / f"out.{ending}"
+    with VideoSource(clip) as source, VideoFile(output, codec=codec, quality="lossless") as sink:
+        sink.start(source.info)
+        for frame in source:
+            canvas = Canvas(frame.picture)
+            before = plane_view(frame.picture, 0).copy()
+            if drawn:
+                canvas.rectangle(8, 8, 16, 16, (255, 255, 255))
+            sink.write(canvas.picture, Result(frame, Instances.empty(("background",))))
+            assert np.array_equal(plane_view(frame.picture, 0), before)
+    assert captions_of(output) == captions_of(clip)
+    assert not any("captions" in note for note in sink.notes)
+    assert bool(plane_view(first_picture(output), 0)[12, 12] == 235) is drawn
+
+
+@pytest.mark.parametrize("codec", ["vp9", "av1"])
+def test_closed_captions_are_named_where_the_encoder_does_not_write_them(tmp_path: Path, codec: str) -> None:
+    clip = with_captions(tmp_path / "in.h264")
+    name = {"vp9": "libvpx-vp9", "av1": "libsvtav1"}[codec]
+    assert f"the closed captions are left out: {name} does not write them" in written(
+        clip, tmp_path / "out.mkv", codec=codec
+    )
 
 
 @pytest.mark.parametrize(("alpha", "named"), [(255, False), (254, True)])

@@ -37,20 +37,38 @@ def test_gif_plays_at_the_pace_of_the_input(tmp_path: Path) -> None:
     """50 pictures of 25 a second at 12.5 a second: every second one, 80 ms each."""
     sink = write(Gif(tmp_path / "out.gif"), 50)
     assert len(iio.imread(sink.path)) == 25
-    assert set(durations(sink.path)[:-1]) == {80}
+    assert set(durations(sink.path)) == {80}
     assert iio.immeta(sink.path, plugin="pillow")["loop"] == 0
     assert sink.notes == [] and isinstance(sink, Sink)
 
 
 def test_slow_input_keeps_all_its_pictures(tmp_path: Path) -> None:
     write(Gif(tmp_path / "out.gif"), 6, rate=5)
-    assert durations(tmp_path / "out.gif")[:-1] == [200] * 5
+    assert durations(tmp_path / "out.gif") == [200] * 6
 
 
 def test_uneven_times_keep_their_mean_pace(tmp_path: Path) -> None:
     """30 a second at 12.5: within a hundredth of a second of every picture's own time."""
     write(Gif(tmp_path / "out.gif"), 60, rate=30)
-    assert abs(sum(durations(tmp_path / "out.gif")[:-1]) - 1900) <= 100
+    assert sum(durations(tmp_path / "out.gif")) == 2000
+
+
+@pytest.mark.parametrize(("end", "last"), [(None, 3000), (1.2, 1000), (0.201, 20)])
+def test_a_last_picture_that_stands_does_so_until_the_end_of_the_kept_part(
+    tmp_path: Path, end: float | None, last: int
+) -> None:
+    with Gif(tmp_path / "out.gif") as sink:
+        sink.start(StreamInfo("made", 64, 48, Fraction(1, 10), Fraction(10), end=end))
+        for index in range(3):
+            picture = numbered_picture(index, width=64, height=48)
+            picture.pts, picture.time_base, picture.duration = index, Fraction(1, 10), 30 if index == 2 else 1
+            sink.write(picture, Result(Frame(picture, index, index / 10, 0.0, "made"), NOTHING))
+    assert durations(tmp_path / "out.gif") == [100, 100, last]
+
+
+def test_a_picture_alone_is_shown_as_long_as_one_of_many(tmp_path: Path) -> None:
+    write(Gif(tmp_path / "out.gif", fps=5), 1)
+    assert iio.immeta(tmp_path / "out.gif", plugin="pillow")["duration"] == 200
 
 
 def test_colours_come_close(tmp_path: Path) -> None:

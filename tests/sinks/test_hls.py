@@ -113,7 +113,7 @@ def test_whatever_comes_in_goes_out_in_a_form_that_every_browser_plays(tmp_path:
             sink.write(picture, each)
         (frame,) = played(tmp_path / pixel_format)
         assert (frame.width, frame.height) == (34, 26)
-        assert frame.format.name == ("yuvj420p" if pixel_format == "yuvj420p" else "yuv420p")
+        assert frame.format.name == ("yuvj420p" if pixel_format in ("yuvj420p", "gray") else "yuv420p")
 
 
 # What goes wrong
@@ -188,3 +188,9 @@ def test_a_full_disk_is_an_error_after_which_the_same_sink_goes_on(tmp_path: Pat
 def test_a_folder_with_a_per_cent_sign_is_refused_because_ffmpeg_would_write_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cam%02d: expected a folder without %"):
         Hls(tmp_path / "cam%02d")
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_because_ffmpeg_does_not_find_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"caf\\xe9: expected a folder whose name is UTF-8"):
+        Hls(tmp_path / os.fsdecode(b"caf\xe9"))
+    assert names(tmp_path) == []

@@ -87,6 +87,22 @@ def test_folder_with_something_in_it_is_refused_unless_asked(tmp_path: Path) -> 
     assert names(tmp_path / "pictures") == ["000007.png", "notes.txt"]
 
 
+@pytest.mark.parametrize("empty_before", [False, True])
+def test_pictures_that_appear_in_the_folder_meanwhile_stay(tmp_path: Path, empty_before: bool) -> None:
+    final = tmp_path / "pictures"
+    if empty_before:
+        final.mkdir()
+    sink = ImageFolder(final)
+    with pytest.raises(OutputError, match=r"pictures was filled .*; the new pictures are in .*pictures\.part"), sink:
+        sink.start(StreamInfo("made", 64, 48, Fraction(1, 25), Fraction(25)))
+        picture = numbered_picture(0, width=64, height=48)
+        sink.write(picture, Result(Frame(picture, 0, 0.0, 0.0, "made"), NOTHING))
+        final.mkdir(exist_ok=True)
+        (final / "000000.png").write_bytes(b"precious")
+    assert (final / "000000.png").read_bytes() == b"precious" and names(final) == ["000000.png"]
+    assert sink.path == tmp_path / "pictures.part" and names(sink.path) == ["000000.png"]
+
+
 def test_empty_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     write(ImageFolder(tmp_path / "pictures"), [0])

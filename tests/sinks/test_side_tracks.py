@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.clips import make_clip, numbered_picture
+from tests.clips import make_clip, make_sound, numbered_picture
 from tests.sinks.written import decode, packets, subtitles, times, together, write
 
 MS = Fraction(1, 1000)
@@ -59,6 +59,32 @@ def sine(path: Path, codec: str, *, channels: int = 1, sounding: Sequence[int] |
     return path
 
 
+def with_late_sound(path: Path, sound: Path, *, begin: int) -> Path:
+    """Pictures five a second until after the sound, which begins after so many seconds."""
+    pictures = make_clip(path.with_name(f"pictures{path.suffix}"), num_frames=5 * begin + 20, rate=5)
+    several = {"max_delay": "700000"}  # microseconds, of which a .ts packs all sound under one time
+    with av.open(path, "w", container_options=several) as output:
+        found: list[tuple[Fraction, av.Packet, Any]] = []
+        for part, seconds in ((pictures, 0), (sound, begin)):
+            with av.open(part) as source:
+                target = output.add_stream_from_template(source.streams[0], opaque=seconds > 0)
+                each = [packet for packet in source.demux(0) if packet.dts is not None]
+                for packet in each:
+                    packet.pts += round(seconds / packet.time_base)
+                    packet.dts += round(seconds / packet.time_base)
+                    found.append((packet.dts * packet.time_base, packet, target))
+        for _, packet, target in sorted(found, key=lambda entry: entry[0]):
+            packet.stream = target
+            output.mux(packet)
+    return path
+
+
+def seconds_of_sound(path: Path) -> float:
+    with av.open(path) as container:
+        rate = container.streams.audio[0].rate
+        return sum(frame.samples for frame in container.decode(audio=0)) / rate
+
+
 def without_layout(path: Path, target: Path) -> Path:
     """A copy of an mkv that says how many channels its sound has, and not which: what an mkv of PCM always does."""
     with av.open(path) as container:
@@ -96,6 +122,13 @@ def test_pcm_becomes_sound_that_every_player_of_mp4_knows(tmp_path: Path, codec:
     assert loudness(tmp_path / "out.mp4")[0] == pytest.approx(0.125, rel=0.03)
     notes = [] if codec == "pcm_s16le" else [f"track 1 (audio, {codec}) was converted to aac; a .mov keeps it"]
     assert sink.notes == notes
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_a_mov_is_not_named_for_pcm_that_it_does_not_keep_either(tmp_path: Path, ending: str) -> None:
+    clip = make_clip(tmp_path / "in.m2ts", num_frames=50, audio="pcm_bluray")
+    sink = write(clip, tmp_path / f"out.{ending}")
+    assert sink.notes == ["track 1 (audio, pcm_bluray) was converted to aac"]
 
 
 @pytest.mark.parametrize("codec", ["pcm_s24le", "pcm_f32le"])
@@ -269,6 +302,58 @@ def test_sound_that_a_trimmed_recording_hides_stays_unheard(tmp_path: Path, endi
     begin = packets(tmp_path / f"out.{ending}", "audio")[0][0] - first_picture(tmp_path / f"out.{ending}")
     assert -Fraction(1, 8) < begin < Fraction(1, 20)  # a tenth of a second is what decoders may need
     assert times(tmp_path / f"out.{ending}") == times(clip)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("codec", ["aac", "mp2"])
+@pytest.mark.parametrize("begin", [8, 40])
+def test_sound_of_a_transport_stream_that_begins_late_is_whole(
+    tmp_path: Path, begin: int, codec: str, ending: str
+) -> None:
+    """FFmpeg looks at seven seconds to find out about its rate."""
+    sound = make_sound(tmp_path / "sound.mkv", codec=codec, seconds=3)
+    clip = with_late_sound(tmp_path / "in.ts", sound, begin=begin)
+    with av.open(clip) as container:
+        assert container.streams.audio[0].rate == 0
+    write(clip, tmp_path / f"out.{ending}")
+    assert seconds_of_sound(tmp_path / f"out.{ending}") == pytest.approx(3, abs=0.1)
+    first = packets(tmp_path / f"out.{ending}", "audio")[0][0] - first_picture(tmp_path / f"out.{ending}")
+    assert first == pytest.approx(begin, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [7000, 11024, 22222, 96000])
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_sound_of_any_rate_is_converted(tmp_path: Path, ending: str, rate: int) -> None:
+    """AAC has thirteen rates, and cameras have others."""
+    noise = np.random.default_rng(0).integers(0, 256, 2 * rate, np.uint8)
+    with av.open(tmp_path / "sound.mkv", "w") as container:
+        encoder = container.add_stream("pcm_u8", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise[None], format="u8", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        container.mux([*encoder.encode(frame), *encoder.encode(None)])
+    pictures = make_clip(tmp_path / "pictures.mkv", num_frames=50)
+    clip = together(tmp_path / "in.mkv", pictures, tmp_path / "sound.mkv", languages=["und"])
+    write(clip, tmp_path / f"out.{ending}")
+    with av.open(tmp_path / f"out.{ending}") as container:
+        expected = {7000: 7350, 11024: 11025, 22222: 24000, 96000: 48000}[rate] if ending == "mp4" else 48000
+        assert container.streams.audio[0].rate == expected
+    assert seconds_of_sound(tmp_path / f"out.{ending}") == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize("begin", [9, 12])
+@pytest.mark.parametrize("another", [False, True])
+@pytest.mark.parametrize(("codec", "ending"), [("aac", "webm"), ("pcm_s24le", "mp4")])
+def test_sound_that_begins_late_is_converted(
+    tmp_path: Path, codec: str, ending: str, another: bool, begin: int
+) -> None:
+    """Ten seconds of the other sound are looked at; without it a packet, of which AAC's first gives no sound."""
+    late = with_late_sound(tmp_path / "in.mkv", make_sound(tmp_path / "s.mkv", codec=codec, seconds=3), begin=begin)
+    if another:
+        throughout = make_sound(tmp_path / "a.mkv", codec="libopus" if ending == "webm" else "aac", seconds=14)
+        late = together(tmp_path / "both.mkv", late, throughout, languages=["und", "und"])
+    sink = write(late, tmp_path / f"out.{ending}")
+    assert [note.split(" was ")[-1][:12] for note in sink.notes] == ["converted to"]
+    assert seconds_of_sound(tmp_path / f"out.{ending}") == pytest.approx(3, abs=0.1)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "webm"])

@@ -124,6 +124,49 @@ def test_grey_keeps_its_luma(tmp_path: Path, codec: str, pix_fmt: str) -> None:
         np.testing.assert_array_equal(planes(frame)[0], planes(picture)[0])
 
 
+def ramp(pix_fmt: str) -> av.VideoFrame:
+    """Black at the left, white at the right: column x has level x."""
+    pixels = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+    return av.VideoFrame.from_ndarray(pixels, format="gray").reformat(format=pix_fmt)
+
+
+def levels(path: Path, number: int = 0) -> np.ndarray:
+    """The grey levels of a picture's middle row as a player shows them: (256,) int."""
+    return decode(path)[number].to_ndarray(format="rgb24")[32, :, 1].astype(int)
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "ya8"])
+@pytest.mark.parametrize(("codec", "ending"), [("h264", "mp4"), ("h265", "mp4"), ("vp9", "webm"), ("av1", "mkv")])
+def test_grey_without_a_range_keeps_its_darkest_and_brightest_levels(
+    tmp_path: Path, codec: str, ending: str, pix_fmt: str
+) -> None:
+    given = ramp(pix_fmt)
+    given.color_range = 0
+    write_pictures([given], tmp_path / f"out.{ending}", codec=codec)
+    assert np.abs(levels(tmp_path / f"out.{ending}") - np.arange(256)).max() <= 4
+
+
+def test_grey_among_colours_and_colours_among_grey_keep_their_levels(tmp_path: Path) -> None:
+    for order in (["gray", "rgb24"], ["rgb24", "gray"], ["gray", "yuv444p"], ["yuv444p", "gray"]):
+        write_pictures([ramp(pix_fmt) for pix_fmt in order], tmp_path / "out.mp4", overwrite=True)
+        for number in (0, 1):
+            assert np.abs(levels(tmp_path / "out.mp4", number) - np.arange(256)).max() <= 4, (order, number)
+
+
+@pytest.mark.parametrize(("codec", "ending"), [("h264", "mp4"), ("vp9", "webm"), ("av1", "mp4")])
+@pytest.mark.parametrize("pix_fmt", ["gray", "yuv420p"])
+def test_the_matrix_of_rgb_on_other_pictures_counts_as_none(
+    tmp_path: Path, pix_fmt: str, codec: str, ending: str
+) -> None:
+    """As FFmpeg's PNG decoder tags grey."""
+    given = [numbered_picture(i, width=64, height=48, pix_fmt=pix_fmt) for i in range(3)]
+    for picture in given:
+        picture.colorspace = 0
+    write_pictures(given, tmp_path / f"out.{ending}", codec=codec)
+    shown = decode(tmp_path / f"out.{ending}")
+    assert len(shown) == 3 and int(shown[0].colorspace) != 0
+
+
 @pytest.mark.parametrize("pix_fmt", ["rgb24", "gbrp", "bgra", "gbrp10le"])
 def test_rgb_becomes_444_and_comes_back_within_two_levels(tmp_path: Path, pix_fmt: str) -> None:
     given = numbered_picture(3, width=64, height=48, pix_fmt=pix_fmt)
@@ -202,6 +245,35 @@ def test_format_change_in_a_clip_becomes_the_first_format(tmp_path: Path) -> Non
     formats = ["yuv420p", "yuv444p", "yuv420p"]
     write_pictures([numbered_picture(0, width=64, height=48, pix_fmt=f) for f in formats], tmp_path / "out.mp4")
     assert [frame.format.name for frame in decode(tmp_path / "out.mp4")] == ["yuv420p"] * 3
+
+
+@pytest.mark.parametrize(("matrix", "full"), [(1, True), (5, False), (9, True)])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+def test_colours_stay_where_the_range_or_the_matrix_changes_in_a_clip(
+    tmp_path: Path, pix_fmt: str, matrix: int, full: bool
+) -> None:
+    colour = (200, 60, 30)
+
+    def given(matrix: int, full: bool) -> av.VideoFrame:
+        rgb = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), format="rgb24")
+        made = rgb.reformat(
+            format=pix_fmt, dst_colorspace=matrix, src_color_range=2, dst_color_range=2 if full else 1, threads=1
+        )
+        made.colorspace, made.color_range = matrix, 2 if full else 1
+        return made
+
+    write_pictures([given(1, False), given(matrix, full), given(1, False)], tmp_path / "out.mp4")
+    for frame in decode(tmp_path / "out.mp4"):
+        assert (int(frame.colorspace), int(frame.color_range)) == (1, 1)
+        assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - colour).max() <= 6
+
+
+def test_a_tag_that_only_says_what_holds_without_it_changes_nothing(tmp_path: Path) -> None:
+    given = [numbered_picture(i, width=64, height=48) for i in range(3)]
+    given[1].colorspace, given[1].color_range = 5, 1
+    write_pictures(given, tmp_path / "out.mkv", quality="lossless")
+    for frame, picture in zip(decode(tmp_path / "out.mkv"), given, strict=True):
+        assert_same_pixels(frame, picture)
 
 
 def test_given_picture_is_never_changed(tmp_path: Path) -> None:
@@ -284,6 +356,45 @@ def test_a_clip_of_any_length_plays_to_its_last_picture(tmp_path: Path, ending: 
             assert num_frames / 25 <= container.duration / av.time_base < num_frames / 25 + 0.1
 
 
+def standing_at_its_end(path: Path, *, seconds: int) -> Path:
+    """Ten pictures of 25 a second, of which the last stays for that long."""
+    plain = make_clip(path.with_name(f"plain{path.suffix}"), options={"bf": "0"})
+    with av.open(plain) as source, av.open(path, "w") as output:
+        target = output.add_stream_from_template(source.streams.video[0])
+        found = [packet for packet in source.demux(video=0) if packet.dts is not None]
+        found[-1].duration = round(seconds / found[-1].time_base)
+        for packet in found:
+            packet.stream = target
+            output.mux(packet)
+    return path
+
+
+def seconds_of(path: Path) -> float:
+    with av.open(path) as container:
+        assert container.duration is not None
+        return container.duration / av.time_base
+
+
+@pytest.mark.parametrize("given", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mp4", "h264"), ("mov", "h265"), ("mkv", "h264"), ("mp4", "av1"), ("webm", "vp9")]
+)
+def test_a_last_picture_that_stands_does_so_in_the_output(tmp_path: Path, given: str, ending: str, codec: str) -> None:
+    clip, output = standing_at_its_end(tmp_path / f"in.{given}", seconds=10), tmp_path / f"out.{ending}"
+    write(clip, output, codec=codec)
+    assert seconds_of(output) == pytest.approx(10.36, abs=0.01)
+    write(clip, output, codec=codec, kept={"end": 4}, overwrite=True)
+    assert seconds_of(output) == pytest.approx(4, abs=0.01)
+    assert len(decode(output)) == 10
+
+
+def test_a_last_picture_that_stands_for_weeks_ends_no_run(tmp_path: Path) -> None:
+    """An mp4 counts 2³¹ ticks of a picture; with more of them FFmpeg ends the process."""
+    clip = standing_at_its_end(tmp_path / "in.mkv", seconds=40 * 24 * 3600)
+    write(clip, tmp_path / "out.mp4")
+    assert len(decode(tmp_path / "out.mp4")) == 10 and seconds_of(tmp_path / "out.mp4") > 24 * 3600
+
+
 @pytest.mark.parametrize(
     ("ending", "codec"),
     [(ending, codec) for ending in ("mp4", "mkv") for codec in ("h264", "h265", "av1", "vp9")]
@@ -309,6 +420,38 @@ def test_colour_tags_and_pixel_aspect_are_kept(tmp_path: Path) -> None:
         assert {tag: getattr(frame, tag) for tag in tags} == tags
         with av.open(str(tmp_path / name)) as container:
             assert container.streams.video[0].codec_context.sample_aspect_ratio == Fraction(128, 117)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(2), Fraction(2, 3)])
+@pytest.mark.parametrize(
+    ("codec", "ending"),
+    [(codec, ending) for codec in ("vp9", "av1") for ending in ("webm", "mkv", "mp4")]
+    + [(codec, ending) for codec in ("h264", "h265") for ending in ("mkv", "mov")],
+)
+def test_a_player_shows_the_shape_of_the_input(tmp_path: Path, codec: str, ending: str, aspect: Fraction) -> None:
+    clip = make_clip(tmp_path / "in.mp4", pixel_aspect=aspect)
+    sink = write(clip, tmp_path / f"out.{ending}", codec=codec)
+    with av.open(str(tmp_path / f"out.{ending}")) as container:
+        said = container.streams.video[0].sample_aspect_ratio or Fraction(1)
+        (frame, *_) = container.decode(video=0)
+    assert said * frame.width / frame.height == aspect * 64 / 48
+    kept = codec.startswith("h") or ending == "mp4"
+    assert (frame.width, frame.height) == ((64, 48) if kept else (128, 48) if aspect == 2 else (64, 72))
+    assert any("times as wide as high" in note for note in sink.notes) is not kept
+
+
+def test_pixels_a_thousand_times_as_high_as_wide_are_a_mistake(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", pixel_aspect=Fraction(1, 1000))
+    write(clip, tmp_path / "out.webm")
+    assert (decode(tmp_path / "out.webm")[0].width, decode(tmp_path / "out.webm")[0].height) == (64, 48)
+
+
+def test_lossless_pictures_are_not_stretched(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", pixel_aspect=Fraction(2))
+    with pytest.raises(OutputError, match=r"lossless: libvpx-vp9 in .webm does not say .*; an .mp4 does"):
+        write(clip, tmp_path / "out.webm", quality="lossless")
+    write(clip, tmp_path / "out.mp4", codec="vp9", quality="lossless")
+    assert_same_pixels(decode(tmp_path / "out.mp4")[0], decode(clip)[0])
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
@@ -384,6 +527,30 @@ def test_all_tracks_of_a_file_are_copied_with_their_languages(tmp_path: Path) ->
         assert [d for _, d in packets(tmp_path / "out.mkv", kind, number)] == [
             d for _, d in packets(joined, kind, number)
         ]
+
+
+@pytest.mark.parametrize("given", ["mp4", "mkv"])
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_every_track_keeps_its_title_and_its_language(tmp_path: Path, ending: str, given: str) -> None:
+    named = [("video", "Camera 2", "fra"), ("audio", "Italiano", "ita"), ("audio", "Commentary", "eng")]
+    parts = [make_clip(tmp_path / "a.mkv", num_frames=25, audio="aac"), make_sound(tmp_path / "b.mkv")]
+    joined = together(tmp_path / "joined.mkv", *parts, languages=["und", "und"])
+    clip, output = tmp_path / f"in.{given}", tmp_path / f"out.{ending}"
+    with av.open(joined) as source, av.open(clip, "w") as target:
+        streams = [target.add_stream_from_template(stream) for stream in source.streams]
+        for stream, (_, title, language) in zip(streams, named, strict=True):
+            stream.metadata.update(title=title, language=language)
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    write(clip, output)
+    with av.open(output) as container:
+        found = [
+            (stream.type, stream.metadata.get("title", stream.metadata.get("name")), stream.language)
+            for stream in container.streams
+        ]
+    assert found == named
 
 
 def test_part_of_a_clip_has_its_own_sound_in_step(tmp_path: Path) -> None:
