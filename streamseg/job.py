@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -45,10 +46,10 @@ def assemble(
         name: {
             "source": plugins.build("sources", stream.source.name, {**stream.source.options, **_name(stream, name)}),
             "counters": [plugins.build("counters", each.name, each.options) for each in stream.counters],
-            "effects": [_effect(each) for each in stream.effects],
+            "effects": [_effect(each, is_first=not number) for each in stream.effects],
             "sinks": [_sink(each, config, live=is_live(stream.source)) for each in stream.sinks],
         }
-        for name, stream in planned.streams.items()
+        for number, (name, stream) in enumerate(planned.streams.items())
         if stream.source
     }
     publishers = [plugins.build("publishers", each.name, each.options) for each in config.publish]
@@ -142,8 +143,16 @@ def _sink(sink: Component, config: PipelineConfig, *, live: bool) -> Any:
     return plugins.build("sinks", sink.name, sink.options)
 
 
-def _effect(effect: Any) -> Any:
-    return plugins.build("effects", effect.name, effect.options) if isinstance(effect, Component) else effect
+def _effect(effect: Any, *, is_first: bool) -> Any:
+    """An effect of a stream's own: one that came ready made is copied for every stream but the first."""
+    if isinstance(effect, Component):
+        return plugins.build("effects", effect.name, effect.options)
+    try:
+        return effect if is_first else copy.deepcopy(effect)
+    except Exception as error:
+        raise UsageError(
+            f"{type(effect).__name__}: expected an effect that can be copied, because each stream has its own ({error})"
+        ) from error
 
 
 def _tracker(tracker: Component | None, *, min_score: float) -> Any:

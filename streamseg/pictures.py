@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import av
 import av.filter
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from streamseg.scaling import matrix_of
 from streamseg.types import UsageError
@@ -65,6 +67,32 @@ def _numbered(names: str) -> Callable[[Path], bool]:
 def too_many_pixels() -> str:
     """What a picture has that Pillow refuses with a DecompressionBombError."""
     return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels"
+
+
+def opened(path: Path) -> av.VideoFrame:
+    """The picture of a file as a gray or rgb24 frame, upright by its EXIF orientation, without transparency.
+
+    Raises whatever Pillow's readers stumble upon.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as file:
+            deep = file.mode.startswith(("I", "F"))
+            upright = ImageOps.exif_transpose(file)
+            grey = upright.mode in ("1", "L", "LA")
+            pixels = np.asarray(upright if deep else upright.convert("L" if grey else "RGB"))
+    if deep:
+        pixels = _eight_bits(pixels)
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="gray" if pixels.ndim == 2 else "rgb24")
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Grey of 16 or 32 bits or floats as uint8: 16 bits lose their low byte, floats run from 0 to 1."""
+    if pixels.dtype.kind == "f":
+        from_floats: np.ndarray = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
+        return from_floats
+    from_integers: np.ndarray = (np.clip(pixels, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    return from_integers
 
 
 def why_no_stream(path: Path) -> str | None:

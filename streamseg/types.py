@@ -191,7 +191,8 @@ class Result:
 
     counts  running totals of all counters by kind (`objects`, `lines`, `zones`, whatever an outside one counts) ·
     events: what is new with this frame, of all counters; both reach every effect and sink, the summary and the records
-    whole · picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws
+    whole · picture: the drawn picture with the source's size, format, pts and tags, or None when nothing draws ·
+    tracked: somebody follows the objects, so that those that count have tracks
     """
 
     frame: Frame
@@ -199,12 +200,13 @@ class Result:
     counts: Totals = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     picture: av.VideoFrame | None = None
+    tracked: bool = False
 
     @property
     def in_sight(self) -> dict[str, int]:
         """How many objects of each class are in the picture: confirmed tracks, or all objects where nothing tracks."""
         ids = self.instances.track_ids
-        tracked = "objects" in self.counts or bool((ids >= 0).any())
+        tracked = self.tracked or "objects" in self.counts or bool((ids >= 0).any())
         return dict(Tally(self.instances[ids >= 0].names if tracked else self.instances.names))
 
 
@@ -333,7 +335,11 @@ class Counter(Protocol):
 
 @runtime_checkable
 class Effect(Protocol):
-    """Draws one thing on the canvas of a frame."""
+    """Draws one thing on the canvas of a frame.
+
+    One that covers what nobody may see says so by `hides = True`: a damaged picture, on which nothing is detected, is
+    then not shown. Each stream has effects of its own.
+    """
 
     def draw(self, canvas: Any, result: Result) -> None: ...
 

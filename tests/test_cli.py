@@ -24,6 +24,7 @@ from streamseg.cli.evaluate import as_table
 from streamseg.cli.progress import Progress, TrainingProgress
 from streamseg.request import seconds
 from streamseg.types import InputError, UsageError
+from tests.clips import make_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ("--engine", "tests.fakes:FakeEngine")
@@ -302,6 +303,28 @@ def test_python_draws_with_an_object_of_ones_own_and_writes(here: Path) -> None:
     for _ in streamseg.run("sample:", engine=ENGINE[1], effects=[dot], output=here / "dots.mp4", end=0.5):
         pass
     assert dot.drawn == num_frames("dots.mp4") == 5
+
+
+def test_an_effect_of_ones_own_is_another_one_for_each_stream(here: Path) -> None:
+    class Counting:
+        drawn = 0
+
+        def draw(self, canvas: Any, result: streamseg.Result) -> None:
+            self.drawn += 1
+
+    class Held(Counting):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise TypeError("it holds a window")
+
+    for name in ("a.mp4", "b.mp4"):
+        make_clip(here / name, num_frames=4)
+    counting = Counting()
+    for _ in streamseg.run(["a.mp4", "b.mp4"], engine=ENGINE[1], effects=[counting]):
+        pass
+    assert counting.drawn == 4
+    with pytest.raises(UsageError, match=r"Held: expected an effect that can be copied, .*\(it holds a window\)"):
+        list(streamseg.run(["a.mp4", "b.mp4"], engine=ENGINE[1], effects=[Held()]))
+    assert len(list(streamseg.run("a.mp4", engine=ENGINE[1], effects=[Held()]))) == 4
 
 
 def test_python_hears_of_what_is_wrong_at_once() -> None:

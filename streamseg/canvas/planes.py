@@ -118,11 +118,13 @@ class Planes:
     def converted(self, picture: av.VideoFrame) -> list[np.ndarray]:
         """Another picture as components like ours: scaled to cover this one, its middle kept, our matrix and range."""
         matrix, color_range = self.matrix_and_range
+        # cut first: of a very long picture what lies beyond this one could be larger than any memory
         scale = max(self.width / picture.width, self.height / picture.height)
-        width, height = max(self.width, round(picture.width * scale)), max(self.height, round(picture.height * scale))
-        pixels: np.ndarray = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
-        left, top = (width - self.width) // 2, (height - self.height) // 2
-        pixels = np.ascontiguousarray(pixels[top : top + self.height, left : left + self.width])
+        width, height = max(1, round(self.width / scale)), max(1, round(self.height / scale))
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        pixels = picture.to_ndarray(format="rgb24")[top : top + height, left : left + width]
+        part = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels, np.uint8), format="rgb24")
+        pixels = part.reformat(width=self.width, height=self.height).to_ndarray()
         converted = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
             format=self.original.format.name,
             dst_colorspace=matrix,

@@ -18,6 +18,8 @@ class Blur:
     the blur's standard deviation as a share of the picture's shorter side, up to 0.5
     """
 
+    hides = True
+
     def __init__(self, *, classes: list[str] | None = None, where: Where = "objects", strength: float = 0.02) -> None:
         if where not in get_args(Where):
             raise UsageError(f"blur: where: {where!r} is not possible{nearest(where, get_args(Where))}")

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import av
+import numpy as np
 
 from streamseg.canvas import Backdrop, Canvas, Color
+from streamseg.pictures import opened
 from streamseg.types import Result, UsageError
 from streamseg.words import nearest
 
@@ -29,6 +31,8 @@ class Cutout:
     as `#rrggbb`, white if nothing is said · picture: instead of a colour a picture file, scaled to cover the frame
     """
 
+    hides = True
+
     def __init__(
         self, *, classes: list[str] | None = None, background: str | None = None, picture: Path | None = None
     ) -> None:
@@ -36,7 +40,7 @@ class Cutout:
             raise UsageError(f"cutout: expected a background or a picture, got both: {background} and {picture}")
         self.classes = classes
         self._color = _color("white" if background is None else background)
-        self._picture = None if picture is None else _opened(Path(picture))
+        self._picture = None if picture is None else _opened(Path(picture))  # (h, w, 3) uint8
         self._backdrop: Backdrop | None = None
 
     def draw(self, canvas: Canvas, result: Result) -> None:
@@ -46,7 +50,7 @@ class Cutout:
             canvas.fill_outside(instances, self._color)
             return
         if self._backdrop is None or self._backdrop.form != canvas.form:
-            self._backdrop = canvas.backdrop(self._picture)
+            self._backdrop = canvas.backdrop(av.VideoFrame.from_ndarray(self._picture, format="rgb24"))
         canvas.fill_outside(instances, self._backdrop)
 
 
@@ -60,12 +64,10 @@ def _color(text: str) -> Color:
     )
 
 
-def _opened(path: Path) -> av.VideoFrame:
+def _opened(path: Path) -> np.ndarray:
     try:
-        with av.open(str(path)) as container:
-            for picture in container.decode(video=0):
-                return picture
-    except (OSError, av.FFmpegError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        pixels: np.ndarray = opened(path).to_ndarray(format="rgb24")
+    except Exception as error:  # Pillow's readers raise whatever their parsing stumbles upon
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UsageError(f"cutout: picture: expected a picture file, got {path}: {reason}") from error
-    raise UsageError(f"cutout: picture: expected a picture file, got {path}: there is no picture in it")
+    return pixels

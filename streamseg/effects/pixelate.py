@@ -20,6 +20,8 @@ class Pixelate:
     the side of a square as a share of the picture's shorter side, up to 0.5
     """
 
+    hides = True
+
     def __init__(self, *, classes: list[str] | None = None, where: Where = "objects", strength: float = 0.025) -> None:
         if where not in get_args(Where):
             raise UsageError(f"pixelate: where: {where!r} is not possible{nearest(where, get_args(Where))}")

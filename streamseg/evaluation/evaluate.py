@@ -19,7 +19,7 @@ from streamseg.engines._voting import Look, Voting
 from streamseg.evaluation.bowl import mean_precision
 from streamseg.evaluation.coco import coco_average_precision
 from streamseg.evaluation.objects import Comparison, found_objects, true_objects
-from streamseg.evaluation.submission import write_submission
+from streamseg.evaluation.submission import check_submission, write_submission
 from streamseg.evaluation.voc import voc_average_precision
 from streamseg.masks import box_iou
 from streamseg.pictures import ENDINGS, is_picture
@@ -153,6 +153,9 @@ def evaluate(
         )
     if method.views:
         runner = Voting(runner, views=method.views, min_votes=method.min_votes)
+    if method.submission is not None:  # not only after all pictures were looked at
+        names = [path.stem for part in parts if isinstance(part, Unlabelled) for path in part.paths]
+        check_submission(method.submission, names[: method.limit])
     started = time.monotonic()
     pictures = _look_at_all(parts, runner, method, progress)
     figures: dict[str, Any] = {

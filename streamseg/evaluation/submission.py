@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,33 @@ HEADER = ("ImageId", "EncodedPixels")
 csv.field_size_limit(2**31 - 1)  # a large mask has more runs than its usual 131,072 characters
 
 
+def check_submission(path: Path, names: Sequence[str]) -> None:
+    """Raise what `write_submission` would of pictures of these names; the file's folder is there afterwards."""
+    if doubled := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise UsageError(f"{path}: expected pictures with names of their own, got {doubled[0]!r} twice")
+    part = _part(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.open("w").close()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
 def write_submission(path: Path, pictures: Sequence[Comparison], *, min_score: float) -> int:
     """Write the found objects from `min_score` up, one row each, and return how many there are.
 
     No pixel stands in two rows: the better score has it. A picture in which nothing was found has one row without runs.
     Raises UsageError when two pictures have one name, OutputError when the file cannot be written.
     """
-    names = [picture.name for picture in pictures]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{path}: expected pictures with names of their own, got {doubled[0]!r} twice")
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    check_submission(path, [picture.name for picture in pictures])
+    part = _part(path)
     count = 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # a name that is no UTF-8 stands there in its own bytes
         with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file, lineterminator="\n")

@@ -21,6 +21,9 @@ NAME, VERSION = "by_hour", 1
 HOURS = 400 * 24
 """Hours that are remembered, the newest of those in which anything was counted: more than a year."""
 
+NAMED = ("lines",), ("zones",)
+"""Where the keys are names that somebody gave, even `now`."""
+
 Every = Literal["hour", "day"]
 
 
@@ -93,6 +96,10 @@ class ByHour:
             before = {str(column): int(number) for column, number in fields["before"].items()}
         self._counts, self._before = counts, before
 
+    def begin_from(self, totals: Totals) -> None:
+        """What was counted before, at hours that nobody knows: it is no growth."""
+        self._before = dict(_columns(totals))
+
     def _lasting(self, column: str, number: int) -> int:
         """How much of this number was there before."""
         before = self._before.get(column, 0)
@@ -157,7 +164,7 @@ def _columns(totals: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, int
     """Every number that can only grow, after the keys that lead to it."""
     if isinstance(totals, Mapping):
         for key, inside in totals.items():
-            if key != "now":
+            if key != "now" or path in NAMED:
                 yield from _columns(inside, (*path, str(key)))
     elif isinstance(totals, int) and not isinstance(totals, bool):
         yield " ".join(path), totals

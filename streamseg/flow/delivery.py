@@ -101,6 +101,8 @@ class Delivery:
             said.append(f"{kept} events wait in {self.spool.path} for the next run")
         if left > kept:
             said.append(f"{left - kept} events are lost")
+        if self._untold:
+            said.append("the newest totals and states did not arrive")
         return f"{self.target}: {', '.join(said)}{self.cause and f' ({self.cause})'}" if said else ""
 
     # In its thread.
@@ -114,6 +116,8 @@ class Delivery:
                 raise
             except (StreamsegError, OSError) as error:
                 self.spool.returned()
+                with self._changed:
+                    self._untold = set(self._newest)
                 self._say("retrying", str(error))
             if not self._pause(next(self._waits)):
                 return
@@ -149,7 +153,7 @@ class Delivery:
                 self._changed.wait_for(lambda: self._deadline is not None, seconds)
                 return True
             self._changed.wait(min(seconds, SECONDS_BETWEEN_LAST_ATTEMPTS, self._deadline - time.monotonic()))
-            return bool(len(self.spool)) and time.monotonic() < self._deadline
+            return self._waiting() and time.monotonic() < self._deadline
 
     def _drop(self, count: int) -> None:
         if not count:

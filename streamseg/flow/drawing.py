@@ -8,7 +8,7 @@ from dataclasses import replace
 import av
 
 from streamseg.canvas import DARK, WHITE, Canvas, text_size
-from streamseg.types import Effect, Result
+from streamseg.types import Effect, Instances, Result
 
 DAMAGED = "damaged picture"
 
@@ -16,7 +16,7 @@ DAMAGED = "damaged picture"
 def drawn(effects: Sequence[Effect], result: Result) -> Result:
     """The result with its picture; without an effect that is the frame's own."""
     if result.frame.damaged:
-        return replace(result, picture=_marked(result))
+        return replace(result, picture=_marked(result, hidden=any(getattr(each, "hides", False) for each in effects)))
     if not effects:
         return replace(result, picture=result.frame.picture)
     canvas = Canvas(result.frame.picture)
@@ -25,9 +25,14 @@ def drawn(effects: Sequence[Effect], result: Result) -> Result:
     return replace(result, picture=canvas.picture)
 
 
-def _marked(result: Result) -> av.VideoFrame:
-    """The picture with a panel in its middle that says what is wrong with it."""
+def _marked(result: Result, *, hidden: bool) -> av.VideoFrame:
+    """The picture with a panel in its middle that says what is wrong with it; hidden: the panel alone.
+
+    Nobody knows where on it is what must not be seen.
+    """
     canvas = Canvas(result.frame.picture)
+    if hidden:
+        canvas.fill_outside(Instances.empty(("background",)), DARK)
     size = max(12, round(canvas.unit / 24))
     width, height = text_size(DAMAGED, size=size)
     x, y = (canvas.width - width) // 2, (canvas.height - height) // 2

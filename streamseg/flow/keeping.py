@@ -15,8 +15,11 @@ from typing import Self
 
 from streamseg import kept
 from streamseg.buffer import Failure, Threads
+from streamseg.flow.by_hour import ByHour
+from streamseg.flow.report import merged
 from streamseg.sinks._part_file import WriteLock, reason
 from streamseg.types import (
+    Counter,
     InputError,
     OutputError,
     Result,
@@ -69,8 +72,10 @@ class Keeper:
     def _begin(self) -> None:
         self._states = self._loaded()
         for stream, parts in self._parts.items():
-            for name, part in parts.items():
-                self._give_back(stream, name, part)
+            back = [part for name, part in parts.items() if self._give_back(stream, name, part)]
+            for part in parts.values():
+                if isinstance(part, ByHour) and part not in back:
+                    part.begin_from(merged(each.totals() for each in back if isinstance(each, Counter)))
         kept.save(self.path, self._states)  # whether it can be is known before the first frame
         self._threads.start(f"keep {self.path.name}", self._write, at_end=_nothing)
 
@@ -149,17 +154,19 @@ class Keeper:
             self._keep_aside(str(error))
             return {}
 
-    def _give_back(self, stream: str, name: str, part: kept.Stateful) -> None:
+    def _give_back(self, stream: str, name: str, part: kept.Stateful) -> bool:
+        """Whether there was a state that it could go on from."""
         state = self._states.get(stream, {}).pop(name, None)
         if state is None:
-            return
+            return False
         try:
             part.restore(state)
         except UsageError as error:
             self._keep_aside(f"{self.path}: {stream}, {name}: {error}")
-        else:
-            self._states[stream][name] = state
-            getattr(part, "new_run", lambda: None)()
+            return False
+        self._states[stream][name] = state
+        getattr(part, "new_run", lambda: None)()
+        return True
 
     def _keep_aside(self, why: str) -> None:
         """Copy the file to a name of its own, so that nothing is lost by what is written next."""

@@ -53,7 +53,8 @@ log = logging.getLogger(__name__)
 class _Told:
     """What a stream's totals were when they were last told, and when.
 
-    newest: the totals and the objects that were not told yet · tracked: there was a confirmed track, so somebody tracks
+    newest: the totals and the objects that were not told yet · tracked: somebody follows the objects, in the flow or,
+    as there was a track, before it
     """
 
     counts: Mapping[str, Any] | None = None
@@ -134,6 +135,7 @@ class Publishing:
             told = self._told.setdefault(result.frame.stream, _Told())
             if not result.frame.damaged:  # of which nothing is known
                 told.newest = result.counts, result.instances
+                told.tracked |= result.tracked
             if result.events or self._clock() - told.at >= SECONDS_BETWEEN_COUNTS:
                 self._put_counts(result.frame.stream)
 

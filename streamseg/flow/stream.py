@@ -252,13 +252,14 @@ class Flow:
         """What is known of a damaged frame: nothing but what was counted before."""
         last = self.last
         names = ("background",) if last is None else last.instances.class_names
-        return Result(frame, Instances.empty(names), counts={} if last is None else last.counts)
+        counts = {} if last is None else last.counts
+        return Result(frame, Instances.empty(names), counts=counts, tracked=self.stream.tracker is not None)
 
     def _tracked(self, frame: Frame, instances: Instances | None) -> Result:
         if instances is not None and self.stream.classes:
             instances = instances.of(*self.stream.classes)
         if self.stream.tracker is not None:
-            return Result(frame, self.stream.tracker.update(frame, instances))
+            return Result(frame, self.stream.tracker.update(frame, instances), tracked=True)
         if instances is not None:
             self._looked_at = instances[instances.scores >= self.min_score]
         return Result(frame, Instances.empty(("background",)) if self._looked_at is None else self._looked_at)

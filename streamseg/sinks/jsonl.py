@@ -20,7 +20,8 @@ class Jsonl:
     """A line of JSON a frame, each whole and on the disk as soon as it is written; NAME.part.jsonl until complete.
 
     path · overwrite: an older file of that name is replaced · crops: the soft masks stand beside the run lengths, so
-    that the `replay` engine draws exactly the same again
+    that the `replay` engine draws exactly the same again. It numbers the classes as they appear: of a model of several,
+    what has no track may get another class's colour
     """
 
     endings = (".jsonl",)

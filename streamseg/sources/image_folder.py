@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings as python_warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from streamseg.pictures import ENDINGS, pictures_in, too_many_pixels
+from streamseg.pictures import ENDINGS, opened, pictures_in, too_many_pixels
 from streamseg.sources._decoding import near_rate
 from streamseg.types import Frame, InputError, StreamInfo, UsageError
 from streamseg.words import writable
@@ -117,7 +114,7 @@ class ImageFolder:
     def _read(self, kept: list[tuple[int, Path]]) -> Iterator[Frame]:
         for index, path in kept:
             try:
-                picture = _picture(path)
+                picture = opened(path)
             except Exception as error:  # Pillow's readers raise whatever their parsing stumbles upon
                 huge = isinstance(error, Image.DecompressionBombError)
                 skipped = f"{f'pictures of {too_many_pixels()}' if huge else 'broken pictures'} skipped"
@@ -133,32 +130,9 @@ class ImageFolder:
             )
 
 
-def _picture(path: Path) -> av.VideoFrame:
-    """The picture as a gray or rgb24 frame, upright by its EXIF orientation, without transparency."""
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        with Image.open(path) as file:
-            deep = file.mode.startswith(("I", "F"))
-            upright = ImageOps.exif_transpose(file)
-            grey = upright.mode in ("1", "L", "LA")
-            pixels = np.asarray(upright if deep else upright.convert("L" if grey else "RGB"))
-    if deep:
-        pixels = _eight_bits(pixels)
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="gray" if pixels.ndim == 2 else "rgb24")
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Grey of 16 or 32 bits or floats as uint8: 16 bits lose their low byte, floats run from 0 to 1."""
-    if pixels.dtype.kind == "f":
-        from_floats: np.ndarray = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
-        return from_floats
-    from_integers: np.ndarray = (np.clip(pixels, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-    return from_integers
-
-
 def _complaint(path: Path) -> str:
     try:
-        _picture(path)
+        opened(path)
     except Image.DecompressionBombError:
         return f"{path.name}: it has {too_many_pixels()}"
     except Exception as error:

@@ -7,12 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamseg.effects.cutout import Cutout
-from streamseg.types import UsageError
+from streamseg.types import Instances, UsageError
 from tests.effects.scenes import draw, even, objects, picture, planes, rgb
 
 BOX = (16.0, 16.0, 48.0, 48.0)
+
+
+def nobody() -> Instances:
+    return objects()[np.zeros(len(objects()), bool)]
 
 
 def test_background_is_the_colour_and_the_object_keeps_every_bit() -> None:
@@ -44,6 +49,25 @@ def test_picture_covers_the_frame_and_keeps_its_middle(tmp_path: Path) -> None:
         drawn = rgb(draw(effect, even((0, 0, 0), width=size, height=size), objects()))
         assert drawn.shape == (size, size, 3)
         assert np.abs(drawn[:, 2:-2].astype(int) - [255, 0, 0]).max() <= 4
+
+
+def test_picture_is_upright_as_its_orientation_says(tmp_path: Path) -> None:
+    tall = np.zeros((40, 20, 3), np.uint8)
+    tall[:, :10] = 255  # its left half; turned a quarter clockwise, the upper one
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(tall).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    drawn = rgb(draw(Cutout(picture=tmp_path / "photo.jpg"), picture("rgb24", 40, 20), nobody()))
+    assert drawn[:8].min() > 240 and drawn[-8:].max() < 15
+
+
+@pytest.mark.parametrize("shape", [(2, 20000), (20000, 2), (1, 1)])
+def test_picture_may_be_of_any_shape(tmp_path: Path, shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[shape[0] * 2 // 5 : shape[0] * 3 // 5 + 1, shape[1] * 2 // 5 : shape[1] * 3 // 5 + 1] = (0, 200, 0)
+    Image.fromarray(pixels).save(tmp_path / "long.png")
+    drawn = rgb(draw(Cutout(picture=tmp_path / "long.png"), picture("rgb24", 1920, 1080), nobody()))
+    assert np.abs(drawn.reshape(-1, 3).astype(int) - (0, 200, 0)).max() <= 2
 
 
 def test_picture_comes_in_the_frame_s_own_matrix_and_range(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from streamseg.evaluation.evaluate import Method, best_min_score, evaluate, look
 from streamseg.evaluation.objects import Comparison, found_objects, true_objects
 from streamseg.evaluation.submission import read_submission
 from streamseg.outlines import mini_mask
-from streamseg.types import Dataset, Frame, InputError, Instances, Sample, UsageError
+from streamseg.types import Dataset, Frame, InputError, Instances, OutputError, Sample, UsageError
 from tests.tiny_model import make_balls
 
 NAMES = ("background", "ball")
@@ -415,3 +415,17 @@ def test_the_data_of_a_configuration_are_built_by_their_names(tmp_path: Path) ->
 def test_what_nothing_says_anything_about_has_no_number() -> None:
     nothing = coco_average_precision([], "bbox", class_names=["person"])
     assert set(nothing.values()) == {-1.0}
+
+
+@pytest.mark.parametrize("place", ["doubled", "no folder"])
+def test_what_is_wrong_with_a_submission_is_said_before_anything_is_looked_at(place: str, tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png" if place == "doubled" else "b/2.png"):
+        (tmp_path / "test" / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "test" / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "file").touch()
+    path = tmp_path / ("found.csv" if place == "doubled" else "file/found.csv")
+    looked: list[int] = []
+    with pytest.raises(UsageError if place == "doubled" else OutputError):
+        method = Method((), submission=path)
+        evaluate("any", tmp_path / "test", method=method, engine=SEER, progress=lambda *done: looked.append(1))
+    assert looked == []

@@ -142,3 +142,15 @@ def test_counts_stay_when_hours_begin_at_another_minute() -> None:
 def test_of_a_clock_that_was_wrong_by_years_no_row_an_hour_is_made() -> None:
     heard = told(("1970-01-01T00:10", 1), ("2026-11-21T08:10", 3), ("2026-11-21T10:10", 4))
     assert [number for _, number in numbers(heard)] == [1, 2, 0, 1]
+
+
+def test_a_line_may_be_called_now() -> None:
+    heard = ByHour(zone=UTC)
+    inside = {"person": {"now": 1, "entered": 2, "left": 1}}
+    heard.add(at("2026-11-21T08:10"), {"lines": {"now": {"person": {"in": 3, "out": 0}}}, "zones": {"now": inside}})
+    (row,) = heard.rows()
+    assert {column: number for column, number in row.items() if column != "begins"} == {
+        "lines now person in": 3,
+        "zones now person entered": 2,
+        "zones now person left": 1,
+    }

@@ -261,3 +261,17 @@ def test_what_another_try_cannot_mend_is_given_up(
         put(delivery, events(1, 15))
     assert delivery.status.cause == cause and f"the peer: {cause}: failed" in caplog.text
     assert delivery.leave() == f"the peer: 5 events were dropped, because too many waited, 10 events are lost ({cause})"
+
+
+def test_the_last_totals_and_states_are_tried_again_at_the_end_and_named_where_they_do_not_arrive() -> None:
+    peer = Peer()
+    with delivering(peer) as delivery:
+        put(delivery, [state("live")])
+        until(lambda: len(peer.sent) == 1)
+        peer.errors = [OutputError("the peer: lost")]
+        put(delivery, [state("ended"), counts(now={"person": 4})])
+    assert peer.sent[-2:] == [counts(now={"person": 4}), state("ended")] and delivery.leave() == ""
+    away = Peer(away=True)
+    with delivering(away, seconds_to_finish=0.05) as delivery:
+        put(delivery, [state("ended")])
+    assert delivery.leave() == "the peer: the newest totals and states did not arrive (the peer is away)"

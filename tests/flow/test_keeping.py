@@ -9,12 +9,14 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamseg import kept
+from streamseg.flow.by_hour import Hours
 from streamseg.flow.keeping import Keeper
 from streamseg.flow.pipeline import Pipeline
 from streamseg.flow.stream import Stream
@@ -179,3 +181,31 @@ def test_after_kill_9_totals_go_on(tmp_path: Path) -> None:
         os.kill(child.pid, signal.SIGKILL)
         child.wait(10)
     assert run(path, {"street": [FakeCounter()]})["street"] == {"objects": {"person": 11}}
+
+
+@pytest.mark.parametrize("change", [lambda states: states.pop("ByHour"), lambda states: states["ByHour"].pop("hours")])
+def test_what_was_counted_in_hours_that_are_lost_is_not_counted_in_this_one(
+    change: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "shop.json"
+
+    def counted(num_frames: int) -> list[dict[str, Any]]:
+        counters, hours = {"shop": gate_and_door()}, Hours(["shop"])
+        kept = {"shop": [*counters["shop"], hours.of["shop"]]}
+        with Keeper(path, kept) as keeper:
+            totals = {}
+            for index in range(num_frames):
+                result = Result(frame(index, stream="shop"), instances(0.9))
+                for counter in counters["shop"]:
+                    totals |= {counter.name: counter.update(result)[0]["lines"][counter.name]}
+                hours.of["shop"].add(1e9, {"lines": dict(totals)})
+                keeper.on_result(replace(result, counts={"lines": dict(totals)}))
+        return hours.of["shop"].rows()
+
+    (before,) = counted(5)
+    assert before["lines gate"] == 5
+    states = kept.load(path)
+    change(states["shop"])
+    kept.save(path, states)
+    (after,) = counted(2)
+    assert (after["lines gate"], after["lines door"]) == (2, 2)

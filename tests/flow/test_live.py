@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamseg import plugins
 from streamseg.buffer import Bell
 from streamseg.flow.events import completed
 from streamseg.flow.pipeline import Pipeline
@@ -196,3 +197,15 @@ def test_an_event_of_a_file_has_the_same_id_in_every_run_and_no_time_of_day() ->
         completed(events, frame(7), live=False, path=Path("tuesday/street.mp4")),
     ]
     assert len({each[0]["id"] for each in [first, *others]}) == 5
+
+
+@pytest.mark.parametrize("name", ["blur", "pixelate", "cutout"])
+def test_a_damaged_picture_is_not_shown_where_something_is_to_be_hidden(name: str) -> None:
+    """Nobody knows where it is on that picture."""
+    ear, source = Ear(), Camera(6, damaged=(2, 3))
+    effects = [plugins.build("effects", name, {})]
+    Pipeline(FakeEngine(), [Stream("door", source, effects=effects)], listeners=[ear]).run()
+    for result in ear.results:
+        if result.frame.damaged:
+            luma = result.picture.to_ndarray()[: result.picture.height]
+            assert luma[:10].std() == luma[-10:].std() == 0 and luma.std() > 0, "nothing but the words"

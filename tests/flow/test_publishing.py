@@ -237,7 +237,7 @@ def test_a_publisher_that_never_answers_does_not_hold_up_the_end() -> None:
     with publishing(peer, seconds_to_finish=0.05) as made:
         made.on_result(with_event(1))
     assert time.monotonic() - began < 15
-    assert made.problems == ("the peer: 1 events are lost",)
+    assert made.problems == ("the peer: 1 events are lost, the newest totals and states did not arrive",)
     peer.thawed.set()
 
 

@@ -81,6 +81,11 @@ def test_objects_in_sight_are_confirmed_tracks(hub: Hub) -> None:
     assert hub.streams()[0]["now"] == {"person": 1, "dog": 1}
 
 
+def test_an_object_that_is_not_confirmed_is_not_in_sight_where_something_tracks(hub: Hub) -> None:
+    hub.on_result(replace(seen(), instances=fakes.instances(0.9, 0.8), tracked=True))
+    assert hub.streams()[0]["now"] == {}
+
+
 def test_without_a_tracker_all_objects_are_in_sight(hub: Hub) -> None:
     hub.on_result(replace(seen(), instances=fakes.instances(0.9, 0.8)))
     assert hub.streams()[0]["now"] == {"person": 2}
