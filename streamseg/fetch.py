@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamseg.types import ModelError
+from streamseg.types import ModelError, UsageError
 
 if TYPE_CHECKING:
     from requests import Response
@@ -40,17 +40,20 @@ def fetch(
     network, for the message · progress: a bar on stderr, else `report` gets a line now and then.
 
     What has come so far lies beside the target, as NAME.part.ENDING, and the next call goes on after it. Raises
-    ModelError when the file cannot be fetched or is another one; then the target is as it was.
+    ModelError when the file cannot be fetched or is another one, UsageError when the url is none; then the target is as
+    it was. Another process may fetch the same file at the same time: then it is there in the end, whoever was first.
     """
     import pooch
-    import requests
 
     kind, _, digest = checksum.partition(":")
 
     def promised(file: Path) -> bool:
         return len(digest) >= 8 and bool(pooch.file_hash(str(file), kind).startswith(digest))
 
-    if target.is_file() and promised(target):
+    def here() -> bool:
+        return target.is_file() and promised(target)
+
+    if here():
         return target
     download = _Download(target.with_name(f"{target.stem}.part{target.suffix}"), progress=progress, report=report)
 
@@ -58,31 +61,48 @@ def fetch(
         download.fill(url)
         if not promised(download.part):
             download.part.unlink()
-            raise ValueError("another checksum")
+            raise _AnotherFile
         return download.part.replace(target)
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             return checked()
-        except ValueError:  # another checksum
+        except _AnotherFile:
             if not download.resumed:
                 raise
             report("what was here before is no part of it; once more from the start")
             return checked()
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+    except (_AnotherFile, OSError, ValueError) as error:  # what requests raises is one of the latter two
+        if here():  # another process was faster, and took the part file away
+            return target
+        raise _in_words(error, download, url, target, kind=kind, by_hand=by_hand) from error
+
+
+def _in_words(
+    error: Exception, download: _Download, url: str, target: Path, *, kind: str, by_hand: str
+) -> ModelError | UsageError:
+    """Why a file could not be fetched."""
+    import requests
+
+    if isinstance(error, _AnotherFile):
+        name = {"md5": "MD5", "sha256": "SHA-256"}[kind]
+        return ModelError(f"{url}: it is not the file that was promised: its {name} is another one")
+    if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
         if download.connected:
             so_far = f"{_size(download.part) / 1e6:.1f} MB are here, and the same command goes on after them"
-            raise ModelError(f"{url}: it broke off; {so_far}") from error
+            return ModelError(f"{url}: it broke off; {so_far}")
         host = urllib.parse.urlsplit(url).netloc
-        raise ModelError(f"{url}: {host} cannot be reached. Without a network, {by_hand}") from error
-    except requests.RequestException as error:
-        raise ModelError(f"{url}: {error}") from error
-    except ValueError as error:
-        name = {"md5": "MD5", "sha256": "SHA-256"}[kind]
-        raise ModelError(f"{url}: it is not the file that was promised: its {name} is another one") from error
-    except OSError as error:
-        raise ModelError(f"{url}: cannot be kept in {target.parent}: {error.strerror or error}") from error
+        return ModelError(f"{url}: {host} cannot be reached. Without a network, {by_hand}")
+    if isinstance(error, requests.RequestException):
+        return ModelError(f"{url}: {error}")
+    if isinstance(error, OSError):
+        return ModelError(f"{url}: cannot be kept in {target.parent}: {error.strerror or error}")
+    return UsageError(f"{url}: is no address of a file ({error})")
+
+
+class _AnotherFile(Exception):
+    """What came has another checksum than was promised."""
 
 
 class _Download:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -57,15 +58,18 @@ class ModelFolder:
                     f"--class-names: the model {path.name} has names of its own; they are for a weights file"
                 )
             return cls(path, _config_in(path / zoo.CONFIG), path / zoo.WEIGHTS)
+        if class_names and "background" in class_names:
+            raise UsageError("--class-names: expected the classes without the background, got it among them")
         config_of = _reader_of(path)
         names = class_names or zoo.class_names_of(path)
         beside = path.with_suffix(".yaml")
         if not beside.is_file():
-            return cls(path, config_of(path, class_names=names), path)
+            with _place_named(path):
+                return cls(path, config_of(path, class_names=names), path)
 
         def read_with(stated: dict[str, Any]) -> ModelConfig:
-            own_names = stated.pop("class_names", ["background", *(names or ())])[1:]
-            return config_of(path, class_names=class_names or own_names or None, stated=stated)
+            own_names = _without_background(stated.pop("class_names"), beside) if "class_names" in stated else names
+            return config_of(path, class_names=class_names or own_names, stated=stated)
 
         return cls(path, _config_in(beside, read_with), path)
 
@@ -183,12 +187,29 @@ def _config_in(file: Path, read: Callable[[dict[str, Any]], ModelConfig] = Model
         raise ModelError(str(error)) from error
     except KeyError as error:
         raise ModelError(f"{file}: the section `model` is missing") from error
-    try:
+    with _place_named(file, "model"):
         return read(section) if isinstance(section, dict) else ModelConfig.model_validate(section)
+
+
+@contextmanager
+def _place_named(file: Path, *above: str) -> Iterator[None]:
+    """Make a ModelError of what pydantic refuses, with the place in the file; `above` stands before each."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, ("model", *first["loc"])))
-        raise ModelError(f"{file}: {place}: {first['msg']}, got {first['input']!r}") from error
+        place = ".".join(map(str, (*above, *first["loc"])))
+        got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"  # no place: all that was given
+        raise ModelError(f"{file}: {f'{place}: ' if place else ''}{first['msg']}{got}") from error
+
+
+def _without_background(stated: Any, file: Path) -> Sequence[str]:
+    """The names of the classes that the YAML file beside a weights file states. Raises ModelError."""
+    texts = isinstance(stated, list) and all(isinstance(name, str) for name in stated)
+    if not texts or len(stated) < 2 or stated[0] != "background" or "background" in stated[1:]:
+        raise ModelError(f"{file}: model.class_names: expected [background, A, B …], got {stated!r}")
+    names: Sequence[str] = stated[1:]
+    return names
 
 
 def grouped(frames: Sequence[Frame], size_of: Callable[[Frame], tuple[int, int]]) -> dict[tuple[int, int], list[int]]:

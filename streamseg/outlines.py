@@ -37,6 +37,9 @@ LEAST_OVERLAP = 0.93, 0.98
 _MOST_CHARACTERS = 8
 """Of one length in COCO's text: 39 bits and a sign."""
 
+_MOST_PIXELS = 1 << 39
+"""Of a picture: as many as one length can tell; what is computed with them stays far from NumPy's largest number."""
+
 _FINEST = 0.3
 """Pixels of tolerance below which hardly a corner would go."""
 
@@ -150,8 +153,11 @@ def size_of(run_lengths: Any) -> tuple[int, int]:
     if not isinstance(run_lengths, Mapping) or not {"size", "counts"} <= run_lengths.keys():
         raise ValueError(f"expected polygons or run lengths, got {str(run_lengths)[:60]}")
     size, counts = run_lengths["size"], run_lengths["counts"]
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+    two = isinstance(size, list | tuple) and len(size) == 2
+    if not two or not all(type(side) is int and side >= 0 for side in size):  # a bool is an int, too
         raise ValueError(f"size: expected [height, width], got {str(size)[:60]}")
+    if max(*size, size[0] * size[1]) > _MOST_PIXELS:
+        raise ValueError(f"size: expected that of a picture, got {str(size)[:60]}")
     if not isinstance(counts, list | str | bytes):
         raise ValueError(f"counts: expected a list or a string, got {str(counts)[:60]}")
     return size[0], size[1]

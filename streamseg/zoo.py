@@ -7,6 +7,7 @@ platform's cache folder. A download is taken only with the checksum that was pro
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -49,6 +50,10 @@ class Download:
             raise UsageError(f"expected https://HOST/NAME.zip#sha256=…, got {text!r}")
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise UsageError(f"{url}: expected its checksum after it as #sha256= and 64 hexadecimal digits")
+        try:
+            _ = urllib.parse.urlsplit(url).port
+        except ValueError as error:
+            raise UsageError(f"{url}: is no address of a file ({error})") from error
         return cls(url, sha256)
 
     @property
@@ -138,6 +143,10 @@ def resolve(name_or_path: str | Path) -> Path:
     if isinstance(known, WeightsFile) and known.path.is_file():
         return known.path
     path = Path(name_or_path).expanduser()
+    try:
+        path.exists()
+    except OSError as error:  # no file can have such a name, or nobody may look there
+        raise UsageError(f"{text}: {error.strerror or error}") from error
     if path.is_dir():
         missing = [file for file in (CONFIG, WEIGHTS) if not (path / file).is_file()]
         if missing:
@@ -188,7 +197,7 @@ def download(
         name = wanted.name
     elif name_or_url in known:
         name, wanted = name_or_url, known[name_or_url]
-    elif (EMBEDDED / name_or_url / CONFIG).is_file():
+    elif _whole(EMBEDDED / name_or_url):
         return EMBEDDED / name_or_url
     else:
         raise UsageError(f"no model to download is called {name_or_url!r}{nearest(name_or_url, [*known, *names()])}")
@@ -197,8 +206,10 @@ def download(
         return fetch(
             wanted.url, wanted.path, checksum=wanted.checksum, by_hand=by_hand, progress=progress, report=report
         )
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UsageError(f"{wanted.url}: {name!r} is no name for a model: letters, digits, dots and dashes")
+    if not re.fullmatch(r"\w[\w.-]{,99}", name):
+        raise UsageError(
+            f"{wanted.url}: {name!r} is no name for a model: letters, digits, dots and dashes, a hundred at most"
+        )
     if (EMBEDDED / name / CONFIG).is_file():
         raise UsageError(f"{wanted.url}: the name {name!r} belongs to an embedded model; rename the file")
     folder = downloaded() / name
@@ -238,7 +249,8 @@ def downloaded() -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+    # unlike Path's own, these answer what no file can be called, too
+    return all(os.path.isfile(folder / file) for file in (CONFIG, WEIGHTS))
 
 
 def _unpack(archive: Path, folder: Path, *, origin: str) -> None:

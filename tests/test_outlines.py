@@ -146,6 +146,10 @@ def test_a_mask_without_others_has_the_pixels_that_none_of_them_has(stack: np.nd
         ({"size": [3, 4]}, "expected polygons or run lengths"),
         ({"size": 5, "counts": [12]}, r"size: expected \[height, width\], got 5"),
         ({"size": [3, "4"], "counts": [12]}, r"size: expected \[height, width\], got \[3, '4'\]"),
+        ({"size": [-3, -4], "counts": [12]}, r"size: expected \[height, width\], got \[-3, -4\]"),
+        ({"size": [True, 12], "counts": [12]}, r"size: expected \[height, width\], got \[True, 12\]"),
+        ({"size": [10**12, 10**12], "counts": [10**24]}, "size: expected that of a picture, got .1000000000000, 1000"),
+        ({"size": [10**30, 0], "counts": []}, "size: expected that of a picture, got"),
         ({"size": [3, 4], "counts": 5}, "counts: expected a list or a string, got 5"),
         ({"size": [3, 4], "counts": ["a", 12]}, "counts: expected whole numbers from 0 up, got 'a'"),
         ({"size": [3, 4], "counts": [-1, 13]}, "counts: expected whole numbers from 0 up, got -1"),
@@ -165,6 +169,8 @@ def test_a_mask_without_others_has_the_pixels_that_none_of_them_has(stack: np.nd
 def test_what_are_no_run_lengths_is_refused(wrong: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         outlines.lengths(wrong)
+    with pytest.raises(ValueError, match=said):
+        outlines.decoded_columns(wrong, slice(0, 2))
 
 
 def test_twelve_pixels_outside_are_one_character() -> None:

@@ -7,8 +7,10 @@ import io
 import json
 import re
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,10 +44,12 @@ class Server(BaseHTTPRequestHandler):
     """Serves two zips, and a large file in several manners; keeps what it was asked, as (path, Range).
 
     /large/ranges/… honours Range · /large/whole/… always answers with all of it · /large/breaks/… breaks off
-    after 200,000 bytes, unless it was asked for a Range · /large/elsewhere/… answers a Range with another one
+    after 200,000 bytes, unless it was asked for a Range · /large/elsewhere/… answers a Range with another one ·
+    /large/slow/… and /large/slow-whole/… take a quarter of a second for what they send
     """
 
     asked: list[tuple[str, str | None]] = []
+    slow = False
 
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers["Range"]))
@@ -59,7 +63,8 @@ class Server(BaseHTTPRequestHandler):
     def answer_large(self, manner: str) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(asked[1]) if asked else 0
-        if manner == "whole" or not asked:
+        self.slow = manner.startswith("slow")
+        if manner.endswith("whole") or not asked:
             end = len(LARGE) // 2 if manner == "breaks" else len(LARGE)
             return self.answer(200, LARGE[:end], length=len(LARGE))
         if start >= len(LARGE):
@@ -75,7 +80,10 @@ class Server(BaseHTTPRequestHandler):
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()
-        self.wfile.write(content)
+        for start in range(0, len(content), 20_000):
+            self.wfile.write(content[start : start + 20_000])
+            if self.slow:
+                time.sleep(0.0125)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -336,6 +344,42 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(
     assert "a.h5: " in (bar := capsys.readouterr().err) and "400k" in bar
     fetch(f"{server}/large/ranges/b.h5", tmp_path / "b.h5", checksum=checksum, by_hand="")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("manner", ["slow", "slow-whole"])
+def test_of_two_downloads_of_one_file_at_once_both_have_it(server: str, tmp_path: Path, manner: str) -> None:
+    """They write into one part file, which the first to be done takes away."""
+    url, target = f"{server}/large/{manner}/w.h5", tmp_path / "w.h5"
+
+    def one(_: int) -> Path:
+        return fetch(url, target, checksum=f"sha256:{sha256(LARGE)}", by_hand="-")
+
+    with ThreadPoolExecutor(2) as both:
+        first = both.submit(one, 0)
+        while not (tmp_path / "w.part.h5").exists():
+            time.sleep(0.01)
+        assert both.submit(one, 1).result() == first.result() == target
+    assert target.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize(
+    "address", ["https://[foo/x.zip", f"https://{'a' * 70}.de/x.zip", "http://localhost:99999/x.zip"]
+)
+def test_what_is_no_address_is_not_called_another_file(address: str) -> None:
+    with pytest.raises(UsageError, match="is no address of a file"):
+        zoo.download(f"{address}#sha256={'0' * 64}")
+
+
+def test_a_name_that_no_file_can_have_is_that_of_no_model(server: str) -> None:
+    long = "a" * 300
+    with pytest.raises(UsageError, match="^a+: File name too long$"):
+        zoo.resolve(long)
+    with pytest.raises(UsageError, match="no model is called"):
+        zoo.resolve("a\0b")
+    with pytest.raises(UsageError, match="no model to download is called"):
+        zoo.download(long)
+    with pytest.raises(UsageError, match="is no name for a model"):
+        zoo.download(f"{server}/{long}.zip#sha256={sha256(MODEL)}")
 
 
 def test_a_folder_that_cannot_be_written_is_named(server: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from streamseg.config import ModelConfig
+from streamseg.masks import moved_into
 from streamseg.molding import Mold, normalise, unmold
 from streamseg.types import Engine, Frame, Instances
 
@@ -60,7 +61,17 @@ class Molded:
         unmolded, _, _, kept = unmold(
             rows, shape=(frame.height, frame.width), input_shape=input_shape, window=mold.window
         )
-        return replace(found[kept], boxes=unmolded[:, [1, 0, 3, 2]].astype(np.float32))
+        return replace(_cut(found, mold)[kept], boxes=unmolded[:, [1, 0, 3, 2]].astype(np.float32))
+
+
+def _cut(found: Instances, mold: Mold) -> Instances:
+    """The finds with boxes, in pixels of the square, and masks cut to the picture in it."""
+    window = np.array(mold.window, np.float32)[[1, 0, 3, 2]]
+    boxes = np.clip(found.boxes, np.tile(window[:2], 2), np.tile(window[2:], 2))
+    over = (boxes != found.boxes).any(axis=1)
+    masks = found.masks.copy()
+    masks[over] = moved_into(masks[over], found.boxes[over], boxes[over])
+    return replace(found, boxes=boxes, masks=masks)
 
 
 def can_mold(config: ModelConfig) -> bool:

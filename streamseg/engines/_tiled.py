@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import av
 import numpy as np
 
 from streamseg.masks import areas, common, moved_into
@@ -65,29 +66,43 @@ class Tiles:
             f"(a size from 64, an overlap up to half of it), got {text!r}"
         )
 
-    def of(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
-        """Left, top, width and height of each tile of a picture; none where it is looked at as a whole only."""
+    def of(self, width: int, height: int, *, sample: tuple[int, int] = (2, 2)) -> list[tuple[int, int, int, int]]:
+        """Left, top, width and height of each tile of a picture; none where it is looked at as a whole only.
+
+        sample: pixels across and down of a sample of chroma, at which tiles begin. The last ones end with the picture,
+        though not with a sample.
+        """
         across, down = self.across, self.down
         if self == Tiles():
             across = down = 2 if width * height > LARGE else 1
         if self.size:
-            columns, rows = (_steps(side, size=self.size, overlap=self.overlap) for side in (width, height))
+            columns, rows = (
+                _steps(side, size=self.size, overlap=self.overlap, step=step)
+                for side, step in zip((width, height), sample, strict=True)
+            )
         else:
-            columns, rows = _even(width, across), _even(height, down)
-        if len(columns) == len(rows) == 1:
+            columns, rows = _even(width, across, step=sample[0]), _even(height, down, step=sample[1])
+        if len(columns) == len(rows) == 1 or width < sample[0] or height < sample[1]:
             return []
         return [(left, top, w, h) for (top, h), (left, w) in product(rows, columns)]
 
 
-def _even(side: int, number: int) -> list[tuple[int, int]]:
-    """Begin and length of `number` parts of a side that share `OVERLAP` of their length; all begin evenly."""
-    length = min(side, int(np.ceil(side / (number - (number - 1) * OVERLAP) / 2)) * 2)
-    return [(int(begin) // 2 * 2, length) for begin in np.linspace(0, side - length, number)]
+def _even(side: int, number: int, *, step: int) -> list[tuple[int, int]]:
+    """Begin and length of `number` parts of a side that share `OVERLAP` of their length."""
+    length = int(np.ceil(side / (number - (number - 1) * OVERLAP) / step)) * step
+    return _placed(side, length, number, step=step)
 
 
-def _steps(side: int, *, size: int, overlap: int) -> list[tuple[int, int]]:
+def _steps(side: int, *, size: int, overlap: int, step: int) -> list[tuple[int, int]]:
+    size = size // step * step
     number = 1 if side <= size else int(np.ceil((side - overlap) / (size - overlap)))
-    return [(int(begin) // 2 * 2, min(size, side)) for begin in np.linspace(0, max(0, side - size), number)]
+    return _placed(side, size, number, step=step)
+
+
+def _placed(side: int, length: int, number: int, *, step: int) -> list[tuple[int, int]]:
+    """Begin and length of `number` parts of a side that begin evenly, at a whole step; the last one ends with it."""
+    begins = [int(begin) // step * step for begin in np.linspace(0, max(0, side - length), number)]
+    return [(begin, min(length, side)) for begin in begins[:-1]] + [(begins[-1], side - begins[-1])]
 
 
 class Tiled:
@@ -123,11 +138,16 @@ class Tiled:
 
     def _layout(self, frame: Frame) -> list[tuple[int, int, int, int]]:
         size = frame.width, frame.height
-        tiles = self.tiles.of(*size)
+        tiles = self.tiles.of(*size, sample=_sample(frame.picture.format))
         if size not in self._told:
             self._told.add(size)
             log.info("tiles: %d looks at a picture of %dx%d, where one would do without", 1 + len(tiles), *size)
         return tiles
+
+
+def _sample(layout: av.VideoFormat) -> tuple[int, int]:
+    """Pixels across and down that share a sample of chroma in a pixel format, at least two: four across in DV."""
+    return max(2, 64 // layout.chroma_width(64)), max(2, 64 // layout.chroma_height(64))
 
 
 def _looks(frame: Frame, tiles: Sequence[tuple[int, int, int, int]]) -> list[Frame]:

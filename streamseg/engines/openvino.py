@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,9 +100,11 @@ class Openvino:
             return partial(self._networks.predict, look=self._networks.look(size))
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-            raise ModelError(
-                f"{exported}: the prepared model cannot be read ({reason}); delete this folder to have it made anew"
-            ) from error
+            what, way_out = "the prepared model", "delete this folder to have it made anew"
+            if self.precision == "int8":  # no run makes these
+                what, way_out = "these networks in int8", "--engine openvino:precision=f32 does without them; "
+                way_out += f"make them anew: {_made_by(self.folder)} --overwrite"
+            raise ModelError(f"{exported}: {what} cannot be read ({reason}); {way_out}") from error
 
     def _prepared(self) -> Path:
         return self.folder.int8 if self.precision == "int8" else cached_export(self.folder)
@@ -156,8 +159,9 @@ def cached_export(folder: ModelFolder) -> Path:
             (scratch / "new").rename(target)
         except OSError:
             if not is_whole(target):  # else another process was faster, with the same content
-                shutil.rmtree(target, ignore_errors=True)
-                (scratch / "new").rename(target)
+                # it may hold what is compiled in int8, which runs of this moment use
+                for file in (scratch / "new").iterdir():
+                    file.replace(target / file.name)
     finally:
         if target.parent != scratch:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -179,14 +183,14 @@ def quantised(folder: ModelFolder, *, needed: bool) -> bool:
 
     Those of other weights are passed over with a warning. Raises UsageError or ModelError where they are `needed`.
     """
-    how = f"streamseg export --model {folder.path} --format openvino --precision int8 --data …"
+    how = _made_by(folder)
     try:
         made = json.loads((folder.int8 / MADE).read_text())
     except FileNotFoundError:
         if needed:
             raise UsageError(f"precision: the model {folder.name} has no networks in int8; make them: {how}") from None
         return False
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder.int8 / MADE} cannot be read ({error})") from error
     if isinstance(made, dict) and made.get("networks") == network_mark(folder) and is_whole(folder.int8):
         return True
@@ -195,6 +199,11 @@ def quantised(folder: ModelFolder, *, needed: bool) -> bool:
         raise ModelError(problem)
     log.warning("%s", problem)
     return False
+
+
+def _made_by(folder: ModelFolder) -> str:
+    """The command that makes a model's networks in int8."""
+    return f"streamseg export --model {folder.path} --format openvino --precision int8 --data …"
 
 
 def compiled_folder(folder: ModelFolder, precision: str) -> Path | None:
@@ -220,18 +229,24 @@ def compile_network(network: Any, properties: dict[str, Any], *, kept: Path | No
 
     OpenVINO gets a folder of its own beside that of the model, with links to what is kept, and what it compiled is
     moved out of there as a whole: in one folder with another process, it removes what that one has not finished, which
-    then fails.
+    then fails. Where that folder cannot be had or what was compiled cannot be kept, it is compiled the next time, too.
     """
-    if kept is None:
+    own: Path | None = None
+    if kept is not None:
+        with suppress(OSError):
+            own = Path(tempfile.mkdtemp(dir=kept.parents[1], prefix=SCRATCH))
+            for compiled in kept.iterdir():
+                (own / compiled.name).symlink_to(compiled)
+    if kept is None or own is None:
         return openvino_core().compile_model(network, "CPU", properties)
-    with tempfile.TemporaryDirectory(dir=kept.parents[1], prefix=SCRATCH) as name:
-        own = Path(name)
-        for compiled in kept.iterdir():
-            (own / compiled.name).symlink_to(compiled)
-        made = openvino_core().compile_model(network, "CPU", {**properties, "CACHE_DIR": name})
-        for compiled in own.iterdir():
-            if not compiled.is_symlink():
-                compiled.replace(kept / compiled.name)
+    try:
+        made = openvino_core().compile_model(network, "CPU", {**properties, "CACHE_DIR": str(own)})
+        with suppress(OSError):
+            for compiled in own.iterdir():
+                if not compiled.is_symlink():
+                    compiled.replace(kept / compiled.name)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
     return made
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from streamseg.model.efficientnet_lite import EfficientNetLite
 
 
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+"""What h5py raises for a file that is damaged or was made to mislead."""
+
+
 def weights_by_name(model: Any) -> dict[str, Any]:
     """The weights of a Keras model by their path, without the model's own name; seeds and counters are left out."""
     prefix = f"{model.name}/"
@@ -56,7 +60,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
             file.visititems(
                 lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
-    except (OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
     return found
 

@@ -87,7 +87,7 @@ def export_graphs(config: ModelConfig, folder: Path) -> None:
 def has_graphs(folder: Path, config: ModelConfig) -> bool:
     """Whether a folder holds the graphs of this configuration."""
     mark = folder / "mark"
-    return mark.is_file() and mark.read_text().strip() == graph_mark(config)
+    return mark.is_file() and mark.read_bytes().strip() == graph_mark(config).encode()
 
 
 def fill_graphs(graphs: Path, weights: Path, folder: Path) -> None:
@@ -218,7 +218,7 @@ def write_filled(graphs: Mapping[str, Any], values: Mapping[str, np.ndarray], fo
 
     What follows from the weights alone, such as a norm folded into a kernel, is computed once, here. They stay
     float32: a kernel with its norm rounded to float16 moves scores by more than 1e-3.
-    Raises ModelError when a tensor is missing, of another shape or not the graphs'.
+    Raises ModelError when a tensor is missing, of another shape or not the graphs', or the disk is full.
     """
     import openvino as ov
     from openvino import opset13 as op
@@ -231,7 +231,6 @@ def write_filled(graphs: Mapping[str, Any], values: Mapping[str, np.ndarray], fo
     problems += [f"{name} does not belong to this model" for name in values if name not in wanted]
     if problems:
         raise refused(origin, "weights of this model", problems)
-    folder.mkdir(parents=True, exist_ok=True)
     for part, graph in graphs.items():
         for port in graph.inputs:
             if (name := port.any_name) not in INPUTS:
@@ -242,7 +241,11 @@ def write_filled(graphs: Mapping[str, Any], values: Mapping[str, np.ndarray], fo
         folding = Manager()
         folding.register_pass(ConstantFolding())
         folding.run_passes(graph)
-        ov.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            ov.save_model(graph, folder / f"{part}.xml", compress_to_fp16=False)
+        except (OSError, RuntimeError) as error:  # OpenVINO says the former as the latter, and not why
+            raise ModelError(f"{folder}: cannot be written; is the disk full?") from error
 
 
 def cancel_transposes(network: Any) -> None:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from streamseg.config import ModelConfig
-from streamseg.model.checkpoint import written_whole
+from streamseg.model.checkpoint import UNREADABLE, written_whole
 from streamseg.model.tensors import misfit, refused
 from streamseg.types import ModelError, UsageError
 from streamseg.words import nearest
@@ -29,6 +29,9 @@ IGNORED = ("anchors",)
 
 LAYERS = "layer_names"
 """The attribute in which Keras 2 lists the layers of a file."""
+
+MOST_CLASSES = 100_000
+"""More than any data set has; a few bytes can tell of a tensor that no memory holds the names for."""
 
 BLOCK = ("res2a", "bn2a", "res2b", "bn2b", "res2c", "res1", "bn2c", "bn1")
 """The layers of a residual block, in the order of the original's graph."""
@@ -72,7 +75,7 @@ def is_matterport(path: Path) -> bool:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return bool(_listed(file, LAYERS)) or "model_weights" in file
-    except OSError:
+    except UNREADABLE:
         return False
 
 
@@ -93,7 +96,7 @@ def _read(path: Path, take: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
             if root is None:
                 raise ModelError(f"{path}: expected weights as Keras 2 wrote them, found {_found(file)}")
             return _layers(root, path, take)
-    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{path}: not a readable weights file ({error})") from error
 
 
@@ -262,12 +265,17 @@ def config_of(
     shapes = read_shapes(path)
 
     def shape(layer: str, short: str = "kernel") -> tuple[int, ...]:
-        try:
-            return shapes[layer][short]
-        except KeyError:
-            raise ModelError(f"{path}: these are not weights of a Mask R-CNN: {layer}/{short} is missing") from None
+        if short not in shapes.get(layer, {}):
+            raise ModelError(f"{path}: these are not weights of a Mask R-CNN: {layer}/{short} is missing")
+        found: tuple[int, ...] | None = shapes[layer][short]  # none of a dataset that holds nothing
+        if found is None or len(found) != (1 if short == "bias" else 4):
+            has = "no shape" if found is None else f"the shape {found}"
+            raise ModelError(f"{path}: these are not weights of a Mask R-CNN: {layer}/{short} has {has}")
+        return found
 
     num_classes = shape("mrcnn_class_logits", "bias")[0]
+    if not 2 <= num_classes <= MOST_CLASSES:
+        raise ModelError(f"{path}: expected 2 to {MOST_CLASSES:,} classes, found {num_classes}")
     names = tuple(class_names or (f"class {i}" for i in range(1, num_classes)))
     if len(names) != num_classes - 1:
         raise UsageError(

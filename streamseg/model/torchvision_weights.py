@@ -128,8 +128,9 @@ def config_of(
     }
     if layout.detectron:
         knobs |= {"block_stride": 1, "whole_anchors": False, "roi_sampling": "adaptive", "roi_aligned": True}
-        if tensors.get("pixel_mean", np.empty(0)).size == 3:
-            knobs["mean_pixel"] = tuple(map(float, tensors["pixel_mean"].ravel()[::-1]))
+        _deviation(tensors, path)
+        if "pixel_mean" in tensors:
+            knobs["mean_pixel"] = tuple(map(float, _of_colours("pixel_mean", tensors, path)))
     config = ModelConfig.torchvision(**knobs | dict(stated or {}))
     ratios, expected = shape("rpn/logits", config)[0], len(config.anchor_ratios) * len(config.anchor_sizes[0])
     if ratios != expected:
@@ -138,6 +139,24 @@ def config_of(
             f"{path.with_suffix('.yaml').name} beside it can list them under model.anchor_ratios and model.anchor_sizes"
         )
     return config
+
+
+def _of_colours(name: str, tensors: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
+    """The values for R, G, B that a file of detectron2 has for B, G, R, (3,). Raises ModelError."""
+    values = tensors[name].ravel()[::-1]
+    if len(values) != 3 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise ModelError(f"{path}: {name}: expected three numbers, got {str(values.tolist())[:60]}")
+    return values
+
+
+def _deviation(tensors: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
+    """By what a network of detectron2 divides R, G, B, (3,). Raises ModelError."""
+    if "pixel_std" not in tensors:
+        return np.ones(3)
+    values = _of_colours("pixel_std", tensors, path)
+    if values.min() <= 0:
+        raise ModelError(f"{path}: pixel_std: expected three numbers above 0, got {values.tolist()}")
+    return values
 
 
 def _names(path: Path, count: int, given: Sequence[str] | None, layout: Layout) -> Sequence[str]:
@@ -190,7 +209,7 @@ def load_torchvision(network: Any, path: Path, *, without: Sequence[Any] = ()) -
     ]
     if not problems:
         loads |= _with_our_epsilon(loads, layout.epsilon)
-        deviation = tensors.get("pixel_std", np.ones(3)).ravel()[::-1] if layout.detectron else np.array(DEVIATION)
+        deviation = _deviation(tensors, path) if layout.detectron else np.array(DEVIATION)
         stem = "backbone/conv1/kernel"
         if stem in loads:
             loads[stem] = (loads[stem] / deviation[:, None]).astype(np.float32)

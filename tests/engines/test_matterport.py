@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from unittest.mock import patch
 
 import av
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -285,12 +287,29 @@ def test_a_yaml_beside_a_file_needs_to_say_only_what_the_file_does_not(weights_f
         ModelFolder.open(alone)
 
 
+@pytest.mark.parametrize(
+    "names", ["[mole, naevus]", "[mole, naevus, wart]", "[background, background, mole]", "[background]", "[]"]
+    + ["mole", "5", "", "{mole: naevus}", "[background, 1, 2]"],
+)  # fmt: skip
+def test_names_of_classes_beside_a_file_begin_with_the_background(
+    weights_file: Path, tmp_path: Path, names: str
+) -> None:
+    alone = tmp_path / "moles.h5"
+    alone.symlink_to(weights_file)
+    alone.with_suffix(".yaml").write_text(f"model:\n  class_names: {names}\n")
+    with pytest.raises(ModelError, match=r"moles.yaml: model.class_names: expected \[background, ") as caught:
+        ModelFolder.open(alone)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_wrong_number_of_class_names_is_refused(weights_file: Path, tmp_path: Path) -> None:
     alone = tmp_path / "mask_rcnn_small.h5"
     alone.symlink_to(weights_file)
     for path in (alone, weights_file):
         with pytest.raises(UsageError, match="2 classes.*got 3 names"):
             ModelFolder.open(path, class_names=["a", "b", "c"])
+    with pytest.raises(UsageError, match="--class-names: expected the classes without the background"):
+        ModelFolder.open(alone, class_names=["background", "a"])
     with pytest.raises(UsageError, match="people has names of its own"):
         ModelFolder.open("people", class_names=["a"])
 
@@ -299,3 +318,14 @@ def test_a_file_that_is_no_mask_rcnn_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"no HDF5")
     with pytest.raises(ModelError, match="not a readable weights file"):
         ModelFolder.open(tmp_path / "x.h5")
+
+
+def test_a_configuration_that_cannot_be_is_refused_without_a_yaml_beside_the_file_too(
+    weights_file: Path, tmp_path: Path
+) -> None:
+    narrow = Path(shutil.copy(weights_file, tmp_path / "narrow.h5"))
+    with h5py.File(narrow, "r+") as file:
+        del file["fpn_p2/fpn_p2/bias:0"]
+        file["fpn_p2/fpn_p2/bias:0"] = np.zeros(0, np.float32)
+    with pytest.raises(ModelError, match="narrow.h5: fpn_channels: .*, got 0"):
+        ModelFolder.open(narrow)

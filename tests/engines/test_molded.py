@@ -26,8 +26,9 @@ class Scripted:
 
     class_names, min_score, batch_size = ("background", "ball"), 0.5, 4
 
-    def __init__(self, box: Sequence[float]) -> None:
+    def __init__(self, box: Sequence[float], *, mask: np.ndarray | None = None) -> None:
         self.box, self.shown = box, list[np.ndarray]()
+        self.mask = np.ones((28, 28), np.float32) if mask is None else mask
 
     def input_size(self, frame: Frame) -> tuple[int, int]:
         return 256, 256
@@ -36,7 +37,7 @@ class Scripted:
         self.shown += [frame.picture.to_ndarray(format="rgb24") for frame in frames]
         found = Instances(
             boxes=np.float32([self.box]),
-            masks=np.ones((1, 28, 28), np.float32),
+            masks=self.mask[None].copy(),
             scores=np.float32([0.9]),
             class_ids=np.int32([1]),
             track_ids=np.int32([-1]),
@@ -70,6 +71,16 @@ def test_a_small_picture_is_enlarged_no_further_than_its_shorter_side_needs() ->
 def test_a_box_over_the_edge_is_cut_to_the_picture() -> None:
     (found,) = Molded(Scripted((10, 5, 30, 104)), CONFIG).predict([frame(128, 64)])
     assert found.boxes.tolist() == [[5, 0, 15, 20]]
+
+
+def test_a_mask_over_the_edge_is_cut_with_its_box() -> None:
+    """It is the upper half of its box, which ends 20 rows below the picture: what is left of the box is full of it."""
+    upper = np.float32(np.arange(28) < 14)[:, None] * np.ones(28, np.float32)
+    (found,) = Molded(Scripted((10, 172, 30, 212), mask=upper), CONFIG).predict([frame(128, 64)])
+    assert found.boxes.tolist() == [[5, 54, 15, 64]]
+    assert found.masks.min() >= 0.5 and found.masks.dtype == np.float32
+    (whole,) = Molded(Scripted((10, 132, 30, 172), mask=upper), CONFIG).predict([frame(128, 64)])
+    np.testing.assert_array_equal(whole.masks[0], upper)
 
 
 def test_only_the_matterport_family_with_a_square_input_is_shown_molded_pictures() -> None:

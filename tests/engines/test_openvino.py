@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamseg import zoo
 from streamseg.engines.openvino import Openvino, cached_export, compile_network, export_name, is_whole
 from streamseg.masks import box_iou
 from streamseg.model.openvino_core import openvino_core
 from streamseg.model_folder import ModelFolder
 from streamseg.types import Engine, ModelError, UsageError
 from tests.engines.conftest import FIND, assert_equal, assert_same, frames_of, noise
+from tests.full_disk import files_of_at_most
 from tests.tiny_model import TINY, write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,6 +235,19 @@ def test_what_was_compiled_and_is_no_longer_whole_is_compiled_anew(engine: Openv
     assert compile_network(network, {}, kept=kept).get_property("LOADED_FROM_CACHE")
 
 
+@pytest.mark.parametrize("missing", ["tiny/compiled", "."])
+def test_a_network_whose_compiled_form_cannot_be_kept_is_compiled_all_the_same(
+    engine: Openvino, tiny: Path, tmp_path: Path, missing: str
+) -> None:
+    """Another process has removed the folder, or more than that."""
+    network = openvino_core().read_model(cached_export(ModelFolder.open(tiny)) / "masks.xml")
+    kept = tmp_path / "models" / "tiny" / "compiled"
+    kept.mkdir(parents=True)
+    shutil.rmtree(tmp_path / "models" / missing)
+    assert compile_network(network, {}, kept=kept).input("crops")
+    assert not kept.exists() and not list(tmp_path.glob("models/.*"))
+
+
 AS_NOBODY = """
 import os
 import av, h5py, pooch, yaml  # what an ordinary user may not be able to read here
@@ -304,6 +319,15 @@ def test_a_half_removed_export_is_made_anew_and_a_damaged_one_is_named(
     (exported / "box_head.xml").unlink()
     assert is_whole(cached_export(folder))
     assert engine.predict([noise(128, 96, 0)])
+
+
+def test_a_disk_that_is_full_while_a_model_is_prepared_is_named(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    """Once filled from its graphs, in this process, and once traced, in another one."""
+    for model, most in (zoo.EMBEDDED / "people_lite0", 2_000_000), (tiny, 100_000):
+        folder = ModelFolder.open(shutil.copytree(model, tmp_path / f"full-{model.name}"))
+        said = f"{cache}/streamseg/openvino/.*: cannot be written; is the disk full"
+        with files_of_at_most(most), pytest.raises(ModelError, match=said):
+            cached_export(folder)
 
 
 def test_foreign_and_damaged_weights_are_named(tiny: Path, tmp_path: Path, cache: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from streamseg import zoo
 from streamseg.engines._precision import QUICK_INT8, Cpu, Precision, chosen, flags_of
-from streamseg.engines.openvino import MADE, Openvino, cached_export, network_mark
+from streamseg.engines.openvino import MADE, Openvino, cached_export, compiled_folder, is_whole, network_mark
 from streamseg.masks import box_iou
 from streamseg.model_folder import ModelFolder
 from streamseg.types import ModelError, UsageError
-from tests.engines.conftest import frames_of, noise
+from tests.engines.conftest import assert_equal, frames_of, noise
 
 OLD, NEW, SERVER = Cpu(bf16=False, int8=False), Cpu(bf16=False, int8=True), Cpu(bf16=True, int8=True)
 
@@ -91,6 +91,44 @@ def test_the_embedded_model_finds_people_in_int8_as_in_f32(people: str, street: 
     assert hits >= 0.9 * total
 
 
+def said_to_be_in_int8(folder: ModelFolder, tiny: Path) -> Path:
+    """Put the float32 networks of the model `tiny` where its copy would have int8 ones; the file that says so."""
+    prepared = cached_export(ModelFolder.open(tiny))
+    shutil.copytree(prepared, folder.int8, ignore=shutil.ignore_patterns("compiled*"))
+    made = folder.int8 / MADE
+    made.write_text(json.dumps({"networks": network_mark(folder)}))
+    return made
+
+
+def test_a_run_in_int8_goes_on_while_another_one_prepares_the_model_in_f32(
+    tiny: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = ModelFolder.open(shutil.copytree(tiny, tmp_path / "both"))
+    said_to_be_in_int8(folder, tiny)
+    engine = Openvino(model=str(folder.path), precision="int8")
+    expected = engine.predict([noise(128, 96, 1)])[0]
+    compiled = compiled_folder(folder, "int8")
+    assert compiled is not None
+    kept = sorted(compiled.iterdir())
+    exported = cached_export(folder)
+    assert kept and is_whole(exported) and compiled.parent == exported
+    assert len(engine.predict([noise(96, 128, 1)])[0])
+    assert set(kept) < set(compiled.iterdir())
+    assert_equal(Openvino(model=str(folder.path), precision="f32").predict([noise(128, 96, 1)])[0], expected)
+
+
+def test_of_damaged_networks_in_int8_it_is_said_what_helps(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    """To delete their folder would not: nothing makes it anew."""
+    folder = ModelFolder.open(shutil.copytree(tiny, tmp_path / "damaged"))
+    said_to_be_in_int8(folder, tiny)
+    engine = Openvino(model=str(folder.path), precision="int8")
+    masks = folder.int8 / "masks.xml"
+    masks.write_bytes(masks.read_bytes()[:2000])
+    with pytest.raises(ModelError, match="cannot be read .*openvino:precision=f32 .*streamseg export") as caught:
+        engine.predict([noise(128, 96, 1)])
+    assert "delete" not in str(caught.value)
+
+
 def test_networks_in_int8_never_run_with_other_weights(
     tiny: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,10 +137,7 @@ def test_networks_in_int8_never_run_with_other_weights(
     folder = ModelFolder.open(mine)
     with pytest.raises(UsageError, match="the model mine has no networks in int8; make them: streamseg export"):
         Openvino(model=str(mine), precision="int8")
-    prepared = cached_export(ModelFolder.open(tiny))
-    shutil.copytree(prepared, folder.int8, ignore=shutil.ignore_patterns("compiled*"))
-    made = folder.int8 / MADE
-    made.write_text(json.dumps({"networks": network_mark(folder)}))
+    made = said_to_be_in_int8(folder, tiny)
     engine = Openvino(model=str(mine), precision="int8")
     assert engine.precision == "int8" and len(engine.predict([noise(128, 96, 1)])[0])
 
@@ -118,6 +153,7 @@ def test_networks_in_int8_never_run_with_other_weights(
     assert "were made of other weights" not in caplog.text
     assert Openvino(model=str(mine)).precision != "int8"
     assert "were made of other weights" in caplog.text
-    made.write_text("{")
-    with pytest.raises(ModelError, match="made.json cannot be read"):
-        Openvino(model=str(mine))
+    for damaged in "{", "[" * 200_000:
+        made.write_text(damaged)
+        with pytest.raises(ModelError, match="made.json cannot be read"):
+            Openvino(model=str(mine))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.engines._tiled import Tiled, Tiles, _together
+from streamseg.engines._tiled import Tiled, Tiles, _together, merged
 from streamseg.masks import box_iou, overlaps
 from streamseg.pictures import part_of
 from streamseg.scaling import rgb_of
@@ -76,15 +77,18 @@ def scene(*boxes: tuple[int, int, int, int], width: int = 640, height: int = 480
 
 @pytest.mark.parametrize("text", ["2x2", "3x3", "1x4", "200,40", "64,32", "5000,100", "auto"])
 @settings(max_examples=40, deadline=None)
-@given(width=st.integers(64, 4000), height=st.integers(64, 4000))
-def test_tiles_cover_the_picture_and_lie_in_it(text: str, width: int, height: int) -> None:
-    tiles = Tiles.parse(text).of(width, height)
-    for axis, side in ((0, width), (1, height)):
+@given(width=st.integers(64, 4000), height=st.integers(64, 4000), across=st.sampled_from([2, 4]))
+def test_tiles_cover_the_picture_and_begin_at_whole_chroma_samples(
+    text: str, width: int, height: int, across: int
+) -> None:
+    tiles = Tiles.parse(text).of(width, height, sample=(across, 2))
+    for axis, side, step in ((0, width, across), (1, height, 2)):
         spans = sorted({(tile[axis], tile[axis] + tile[axis + 2]) for tile in tiles})
         if spans:
-            assert spans[0][0] == 0 and side - 1 <= spans[-1][1] <= side  # a chroma sample is two pixels
+            assert spans[0][0] == 0 and spans[-1][1] == side
         assert all(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False))
-        assert all(tile[axis] % 2 == 0 for tile in tiles)
+        assert all(tile[axis] % step == 0 for tile in tiles)
+        assert all((end - begin) % step == 0 for begin, end in spans[:-1])
 
 
 def test_auto_is_four_tiles_at_4k_and_none_at_1080p() -> None:
@@ -159,7 +163,56 @@ def test_any_number_of_pictures_of_any_size_gives_what_each_gives_alone() -> Non
         np.testing.assert_array_equal(seen.boxes, tiled.predict([frame])[0].boxes)
 
 
+@pytest.mark.parametrize("width", [4000, 4001])
+def test_what_a_tile_has_at_the_pictures_own_border_is_not_cut_there(width: int) -> None:
+    """The tile at the right has it better than the whole picture; only an inner border makes pieces."""
+    tiles = Tiles.parse("2x2").of(width, 3000)
+    left, top = tiles[1][:2]
+    nothing = found([])
+    parts = [nothing, found([[width - 60 - left, 200 - top, width - left, 400 - top]]), nothing, nothing]
+    whole = replace(found([[width - 58, 205, width, 395]]), scores=np.float32([0.1]))
+    seen = merged(whole, parts, tiles, width=width, height=3000)
+    assert seen.scores.tolist() == parts[1].scores.tolist()
+    assert seen.boxes.tolist() == [[width - 60, 200, width, 400]]
+
+
 # A part of a picture
+
+
+class Reader(Eye):
+    """Keeps the first pixel and the size of what it is shown."""
+
+    def predict(self, frames: Sequence[Frame]) -> list[Instances]:
+        planes = [(frame, np.frombuffer(memoryview(frame.picture.planes[0]), np.uint8)) for frame in frames]
+        self.shown = [(int(plane[0]), frame.width, frame.height) for frame, plane in planes]
+        return [found([]) for _ in frames]
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv411p", "yuv410p", "yuv420p", "yuv444p"])
+@pytest.mark.parametrize("tiles", ["3x3", "130,41"])
+def test_a_tile_shows_what_it_says(pixel_format: str, tiles: str) -> None:
+    """Video of DV has a colour for four pixels in a row. Here each pixel is as bright as its column says."""
+    made = av.VideoFrame(250, 160, pixel_format)
+    ramp = np.zeros((160, made.planes[0].line_size), np.uint8)
+    ramp[:, :250] = np.arange(250)
+    made.planes[0].update(ramp.tobytes())
+    reader = Reader()
+    tiled = Tiled(reader, Tiles.parse(tiles))
+    frame = Frame(made, 0, 0.0, 0.0, "dv")
+    tiled.predict([frame])
+    said = tiled._layout(frame)
+    assert len(said) > 3
+    for (left, _, width, height), (first, *shown) in zip(said, reader.shown[1:], strict=True):
+        assert first == left
+        assert width - 3 <= shown[0] <= width and height - 3 <= shown[1] <= height
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv410p", "rgb24"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 1), (1, 5), (7, 40)])
+def test_a_picture_of_a_few_pixels_is_looked_at_too(pixel_format: str, size: tuple[int, int]) -> None:
+    for tiles in "2x2", "20x20", "1x3":
+        tiny = Frame(av.VideoFrame(*size, pixel_format), 0, 0.0, 0.0, "tiny")
+        assert len(Tiled(Reader(), Tiles.parse(tiles)).predict([tiny])) == 1
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "nv12", "rgb24", "gray"])

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamseg.model.checkpoint import load_imagenet, load_weights, save_weights, weights_by_name
+from streamseg.model.checkpoint import load_imagenet, load_weights, read_weights, save_weights, weights_by_name
 from streamseg.model.efficientnet_lite import EfficientNetLite
 from streamseg.model.layers import Convolution, to_be_filled
 from streamseg.model.mask_rcnn import MaskRCNN, load_network
@@ -132,6 +132,27 @@ def test_a_truncated_file_is_refused(weights: Path, kept: float) -> None:
     weights.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
     with pytest.raises(ModelError, match="model.weights.h5: not a readable weights file"):
         load_network(TINY, weights)
+
+
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path) -> None:
+    """Every third byte of all with which HDF5 describes two tensors; it has many ways to complain."""
+    path = tmp_path / "small.h5"
+    with h5py.File(path, "w") as file:
+        file["rpn/logits/bias"], file["rpn/logits/kernel"] = np.ones(2), np.ones((3, 2), np.float32)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x81]) + whole[place + 1 :])
+        with contextlib.suppress(ModelError):
+            read_weights(path)
+    path.write_bytes(whole)
+    assert len(read_weights(path)) == 2
+
+
+def test_a_tensor_that_no_memory_holds_is_refused(weights: Path) -> None:
+    with h5py.File(weights, "r+") as file:
+        file.create_dataset("huge", shape=(10**15,), chunks=(1024,), dtype="f4")
+    with pytest.raises(ModelError, match="model.weights.h5: not a readable weights file"):
+        read_weights(weights)
 
 
 def test_a_missing_file_and_a_file_that_is_no_hdf5_are_refused(tmp_path: Path) -> None:

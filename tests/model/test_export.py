@@ -180,3 +180,8 @@ def test_graphs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (graphs / "masks.xml").write_text(text[: len(text) // 2])
     with pytest.raises(ModelError, match="these graphs cannot be read"):
         fill_graphs(graphs, folder.weights, tmp_path / "networks")
+
+
+def test_a_mark_that_is_no_text_is_that_of_no_graphs(tmp_path: Path) -> None:
+    (tmp_path / "mark").write_bytes(b"\xff\xfe")
+    assert not has_graphs(tmp_path, ModelFolder.open("people").config)

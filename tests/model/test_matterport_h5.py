@@ -433,3 +433,56 @@ def test_a_file_with_other_anchors_asks_for_a_configuration(changed: Callable[[C
     path = changed(lambda file: put(file, "rpn_class_raw", "bias", np.zeros(10, np.float32)))
     with pytest.raises(ModelError, match="expected 3 anchor ratios .*, found 5"):
         config_of(path)
+
+
+def refill(name: str, value: Any) -> Change:
+    """Another tensor, or none, in the place of one of the file."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return change
+
+
+def grown(file: h5py.File) -> None:
+    """A billion classes, of which no byte is written."""
+    del file["mrcnn_class_logits/mrcnn_class_logits/bias:0"]
+    file.create_dataset("mrcnn_class_logits/mrcnn_class_logits/bias:0", shape=(10**12,), chunks=(1024,), dtype="f4")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda file: file.attrs.__setitem__("layer_names", 5), "not a readable weights file"),
+        (lambda file: file["fpn_p2"].attrs.__setitem__("weight_names", h5py.Empty("S5")), "not a readable weights"),
+        (refill("fpn_p2/fpn_p2/bias:0", h5py.Empty("f")), "Mask R-CNN: fpn_p2/bias has no shape"),
+        (refill("fpn_p2/fpn_p2/bias:0", np.float32(3)), r"Mask R-CNN: fpn_p2/bias has the shape \(\)"),
+        (refill("mrcnn_mask_conv1/mrcnn_mask_conv1/kernel:0", np.zeros(3)), r"mask_conv1/kernel has the shape \(3,\)"),
+        (grown, "expected 2 to 100,000 classes, found 1000000000000"),
+        (refill("mrcnn_class_logits/mrcnn_class_logits/bias:0", np.zeros(1)), "expected 2 to 100,000 classes, found 1"),
+    ],
+)
+def test_the_configuration_of_a_hostile_file_is_refused(
+    change: Change, complaint: str, changed: Callable[[Change], Path]
+) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        config_of(changed(change))
+
+
+@pytest.mark.parametrize("change", [grown, lambda file: file.attrs.__setitem__("layer_names", 5)])
+def test_the_tensors_of_a_hostile_file_are_refused(change: Change, changed: Callable[[Change], Path]) -> None:
+    path = changed(change)
+    with pytest.raises(ModelError, match="not a readable weights file"):
+        read_tensors(path)
+    assert is_matterport(path) == (change is grown)
+
+
+def test_a_group_in_the_place_of_a_tensor_is_refused(changed: Callable[[Change], Path]) -> None:
+    def change(file: h5py.File) -> None:
+        del file["fpn_p2/fpn_p2/bias:0"]
+        file.create_group("fpn_p2/fpn_p2/bias:0")
+
+    with pytest.raises(ModelError, match="not a readable weights file"):
+        read_tensors(changed(change))

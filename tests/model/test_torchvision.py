@@ -199,6 +199,39 @@ def test_classes_and_inputs_may_be_stated_beside_the_file(narrow: Path) -> None:
     assert model.config.input_sizes == ((224, 160),) and model.config.fpn_channels == 8
 
 
+OF_DETECTRON2 = {
+    "backbone.bottom_up.stem.conv1": (64, 3, 7, 7),
+    "backbone.fpn_output2": (8, 8, 3, 3),
+    "proposal_generator.rpn_head.conv": (8, 8, 3, 3),
+    "proposal_generator.rpn_head.objectness_logits": (3, 8, 1, 1),
+    "roi_heads.box_head.fc1": (16, 392),
+    "roi_heads.box_predictor.cls_score": (3, 16),
+    "roi_heads.mask_head.mask_fcn1": (8, 8, 3, 3),
+}
+"""The kernels of a file of two classes off which its configuration is read."""
+
+
+@pytest.mark.parametrize("name", ["pixel_mean", "pixel_std"])
+@pytest.mark.parametrize("values", [[np.nan, 1, 1], [np.inf, 1, 1], [1, 1], [57], [1, 1, 1, 1]])
+def test_what_detectron2_takes_off_a_picture_and_divides_it_by_are_three_numbers(
+    tmp_path: Path, name: str, values: list[float]
+) -> None:
+    kernels = {f"{layer}.weight": np.zeros(shape, np.float32) for layer, shape in OF_DETECTRON2.items()}
+    good = {"pixel_mean": np.float32([[[1]], [[2]], [[3]]]), "pixel_std": np.float32([1, 1, 1])}
+    assert config_of(write(tmp_path / "good.pth", kernels | good)).mean_pixel == (3, 2, 1)
+    path = write(tmp_path / "bad.pth", kernels | good | {name: np.float32(values)})
+    with pytest.raises(ModelError, match=f"bad.pth: {name}: expected three "):
+        config_of(path)
+
+
+def test_what_detectron2_divides_a_picture_by_is_above_0(tmp_path: Path) -> None:
+    kernels = {f"{layer}.weight": np.zeros(shape, np.float32) for layer, shape in OF_DETECTRON2.items()}
+    for deviation in 0, -1:
+        path = write(tmp_path / "bad.pth", kernels | {"pixel_std": np.float32([1, deviation, 1])})
+        with pytest.raises(ModelError, match="bad.pth: pixel_std: expected three numbers above 0"):
+            config_of(path)
+
+
 def test_ninety_classes_have_the_names_of_cocos_category_ids() -> None:
     assert len(COCO_IDS) == 90
     places = {COCO_IDS.index(name) + 1: name for name in ("person", "stop sign", "dog", "tv", "book", "toothbrush")}
