@@ -238,6 +238,10 @@ class StreamInfo:
 StateName = Literal["connecting", "live", "stalled", "lost", "refused"]
 
 
+RUNNING = ("live", "running")
+"""States of a stream in which pictures come: of a live source, and of a file."""
+
+
 @dataclass(frozen=True)
 class SourceState:
     """How a live source is doing.

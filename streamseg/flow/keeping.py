@@ -45,7 +45,7 @@ class Keeper:
     """
 
     def __init__(self, path: str | Path, streams: Mapping[str, Sequence[kept.Stateful]]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.realpath(path))  # a link would be replaced, and locked beside the file
         if self.path.is_dir():
             raise UsageError(f"{self.path}: expected a file to keep the counts in, got a folder")
         if self.path.exists() and not self.path.is_file():

@@ -54,13 +54,14 @@ class _Told:
     """What a stream's totals were when they were last told, and when.
 
     newest: the totals and the objects that were not told yet · tracked: somebody follows the objects, in the flow or,
-    as there was a track, before it
+    as there was a track, before it · totals: the newest
     """
 
     counts: Mapping[str, Any] | None = None
     at: float = float("-inf")
     newest: tuple[Totals, Instances] | None = None
     tracked: bool = False
+    totals: Totals | None = None
 
 
 class Publishing:
@@ -134,6 +135,7 @@ class Publishing:
         with self._telling:
             told = self._told.setdefault(result.frame.stream, _Told())
             if not result.frame.damaged:  # of which nothing is known
+                told.totals = result.counts
                 told.newest = result.counts, result.instances
                 told.tracked |= result.tracked
             if result.events or self._clock() - told.at >= SECONDS_BETWEEN_COUNTS:
@@ -144,6 +146,8 @@ class Publishing:
         message = _state(stream, state.name, cause=state.cause, at=at)
         event = {"id": uuid.uuid4().hex, "event": "source", "stream": stream, **message.body}
         self._put_counts(stream)
+        if state.name != "live":
+            self._put_nobody(stream)
         self._put(Message("event", stream, event, id=event["id"]))
         self._put(message)
 
@@ -172,6 +176,14 @@ class Publishing:
         for delivery in self._deliveries:
             wants = _wants_thumbnails(delivery.publisher)
             delivery.put(Message("event", stream, shown, id=message.id) if wants else message)
+
+    def _put_nobody(self, stream: str) -> None:
+        """The stream's totals, and that nobody is in sight where no pictures come."""
+        with self._telling:
+            told = self._told.get(stream)
+            if told is not None and told.totals is not None:
+                told.newest = told.totals, Instances.empty(("background",))
+                self._put_counts(stream)
 
     def _put_counts(self, stream: str) -> None:
         """The stream's totals, if they are others than those that were told last."""

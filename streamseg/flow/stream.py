@@ -378,7 +378,7 @@ class Flow:
             dropped=dict(_copied(getattr(source, "drops", {})) + _copied(self.lane.dropped) + _copied(self.dropped)),
             seconds=0.0 if self.began is None else (self.ended or now) - self.began,
             stages=stages,
-            totals=self.last.counts if self.last else {},
+            totals=self.last.counts if self.last else merged(each.totals() for each in self.stream.counters),
             num_events=self.num_events,
             sinks=tuple(box.status for box in self.outboxes),
             state=self.state,

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-RUNNING = ("live", "running")
-"""States of a stream in which pictures come."""
+from streamseg.types import RUNNING
 
 
 @dataclass(frozen=True)
@@ -29,24 +28,16 @@ def of_counts(site: Site, stream: str, topic: str, counts: Mapping[str, Any]) ->
     """
     for name in counts.get("now", {}):
         value = f"value_json.now[{_quoted(name)}] | default(0)"
-        yield _sensor(site, stream, topic, f"{name} now", id=f"{_plain(name)}_now", value=value, kind="measurement")
+        yield _sensor_of_now(site, stream, topic, f"{name} now", id=f"{_plain(name)}_now", value=value)
     for line in counts.get("lines", {}):
         for direction in ("in", "out"):
             value = _sum_of_classes("lines", line, direction)
-            yield _sensor(
-                site,
-                stream,
-                topic,
-                f"{line} {direction}",
-                id=f"{_plain(line)}_{direction}",
-                value=value,
-                kind="total_increasing",
-            )
+            id = f"{_plain(line)}_{direction}"
+            grows = {"state_class": "total_increasing"}
+            yield _entity(site, stream, topic, f"{line} {direction}", id=id, component="sensor", value=value, **grows)
     for zone in counts.get("zones", {}):
         value = _sum_of_classes("zones", zone, "now")
-        yield _sensor(
-            site, stream, topic, f"{zone} now", id=f"zone_{_plain(zone)}_now", value=value, kind="measurement"
-        )
+        yield _sensor_of_now(site, stream, topic, f"{zone} now", id=f"zone_{_plain(zone)}_now", value=value)
 
 
 def of_state(site: Site, stream: str, topic: str) -> tuple[str, str]:
@@ -56,12 +47,27 @@ def of_state(site: Site, stream: str, topic: str) -> tuple[str, str]:
     return _entity(site, stream, topic, "connection", id="connection", component="binary_sensor", value=value, **told)
 
 
-def _sensor(site: Site, stream: str, topic: str, name: str, *, id: str, value: str, kind: str) -> tuple[str, str]:
-    return _entity(site, stream, topic, name, component="sensor", id=id, value=value, state_class=kind)
+def _sensor_of_now(site: Site, stream: str, topic: str, name: str, *, id: str, value: str) -> tuple[str, str]:
+    """One of which nothing is known while no pictures come."""
+    pictures = {
+        "topic": f"{topic.rpartition('/')[0]}/state",
+        "value_template": f"{{{{ 'online' if value_json.state in {list(RUNNING)} else 'offline' }}}}",
+    }
+    known = {"availability": [{"topic": site.availability}, pictures], "availability_mode": "all"}
+    told = {"state_class": "measurement", **known}
+    return _entity(site, stream, topic, name, id=id, component="sensor", value=value, **told)
 
 
 def _entity(
-    site: Site, stream: str, topic: str, name: str, *, id: str, component: str, value: str, **told: str
+    site: Site,
+    stream: str,
+    topic: str,
+    name: str,
+    *,
+    id: str,
+    component: str,
+    value: str,
+    **told: Any,
 ) -> tuple[str, str]:
     node = f"{_plain(site.topic)}-{_plain(stream)}"
     body = {
@@ -69,7 +75,7 @@ def _entity(
         "unique_id": f"streamseg_{node}_{id}",
         "state_topic": topic,
         "value_template": f"{{{{ {value} }}}}",
-        "availability_topic": site.availability,
+        **({} if "availability" in told else {"availability_topic": site.availability}),
         **told,
         "device": {
             "identifiers": [f"streamseg_{node}"],

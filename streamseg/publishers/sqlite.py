@@ -73,10 +73,12 @@ class Sqlite:
             self.__enter__()
         assert self._database is not None, "entering opens the file"
         events = [(*row(each.body), _thumbnail(each.body)) for each in messages if each.kind == "event"]
-        totals = [each for message in messages if message.kind == "counts" for each in _totals(message)]
+        counts = {message.stream: message for message in messages if message.kind == "counts"}  # the newest of each
         with self._errors(), self._database:
             self._database.executemany(_insert("events", len(COLUMNS) + 1, "OR IGNORE"), events)
-            self._database.executemany(_insert("totals", 6, "OR REPLACE"), totals)
+            self._database.executemany("DELETE FROM totals WHERE stream = ?", [(stream,) for stream in counts])
+            for message in counts.values():
+                self._database.executemany(_insert("totals", 6, "OR REPLACE"), _totals(message))
         with suppress(sqlite3.Error):  # so that the file alone is whole, wherever it is moved; a reader may prevent it
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 

@@ -18,7 +18,7 @@ from streamseg.flow.report import Summary
 from streamseg.records import plain
 from streamseg.server.history import Column, History
 from streamseg.thumbnails import is_shown, of_event
-from streamseg.types import OutputError, OutputStatus, Result, SourceState, StreamInfo
+from streamseg.types import RUNNING, OutputError, OutputStatus, Result, SourceState, StreamInfo
 
 STATES = ("connecting", "live", "stalled", "lost", "refused", "ended", "failed")
 """Those of a live source; `ended` and `failed` are streams that no more pictures will come from."""
@@ -52,6 +52,7 @@ class _Stream:
     cause: str = ""
     since: float = field(default_factory=time.time)
     last: Result | None = None
+    gone: bool = False  # nobody knows who is in sight
     shown: Result | None = None
     num_shown: int = 0
     times: deque[float] = field(default_factory=deque)
@@ -122,6 +123,7 @@ class Hub:
             else:
                 stream.since = time.time() - (time.monotonic() - state.since)
                 stream.state, stream.cause = state.name, state.cause
+                stream.gone = state.name not in RUNNING
             self._looked = float("-inf")
             said = stream.said()
         for watcher in self.watchers:
@@ -131,7 +133,7 @@ class Hub:
         now = time.monotonic()
         with self._lock:
             stream = self._stream(result.frame.stream)
-            stream.last = result
+            stream.last, stream.gone = result, False
             if result.picture is not None:
                 stream.shown = result
                 stream.num_shown += 1
@@ -193,10 +195,11 @@ class Hub:
         run = summary.streams.get(name) if summary else None
         with self._lock:
             stream = self._streams[name]
-            last, shown, num_shown = stream.last, stream.shown, stream.num_shown
+            last, shown, num_shown, gone = stream.last, stream.shown, stream.num_shown, stream.gone
             said = stream.said()
             fps = _rate(stream.times, time.monotonic())
-        counts = _plain(last.counts) if last else {}
+        counts = _plain(last.counts if last else run.totals if run else {})  # before the first picture those kept
+        in_sight = last.in_sight if last and not gone else {}
         return said | {
             "width": shown.frame.width if shown else None,
             "height": shown.frame.height if shown else None,
@@ -205,7 +208,7 @@ class Hub:
             "read": run.read if run else num_shown,
             "shown": run.written if run else num_shown,
             "dropped": dict(run.dropped) if run else {},
-            "now": last.in_sight if last else {},
+            "now": in_sight,
             "counts": {kind: {} for kind in ("objects", "lines", "zones")} | counts,
             "sinks": [asdict(status) for status in run.sinks] if run else [],
         }

@@ -145,11 +145,11 @@ class Segments:
         began = self._clock() - max(0.0, time.monotonic() - frame.captured_at)
         width, height = picture.width, picture.height
         metadata = {**self._info.metadata, "creation_time": datetime.fromtimestamp(began, UTC).isoformat()}
+        self._sweep()  # first, because on a full disk that makes the room
         sink = self._make(self._names.free(began))
         sink.__enter__()
         try:
             sink.start(replace(self._info, width=width, height=height, metadata=metadata))
-            self._sweep()
         except BaseException:
             sink.__exit__(*sys.exc_info())
             raise

@@ -209,3 +209,19 @@ def test_what_was_counted_in_hours_that_are_lost_is_not_counted_in_this_one(
     kept.save(path, states)
     (after,) = counted(2)
     assert (after["lines gate"], after["lines door"]) == (2, 2)
+
+
+def test_a_link_stays_one_and_its_file_is_that_of_one_run(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert run(tmp_path / "link.json", {"shop": [FakeCounter()]})["shop"] == {"objects": {"person": 4}}
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").is_file()
+    with Keeper(tmp_path / "real.json", {}), pytest.raises(OutputError, match="real.json"):
+        Keeper(tmp_path / "link.json", {}).__enter__()
+
+
+def test_before_the_first_frame_the_totals_are_those_that_were_kept(tmp_path: Path) -> None:
+    run(tmp_path / "shop.json", {"shop": [FakeCounter()]})
+    counters = [FakeCounter()]
+    pipeline = Pipeline(FakeEngine(), [Stream("shop", FakeSource(4, name="shop"), counters=counters)])
+    with Keeper(tmp_path / "shop.json", {"shop": counters}):
+        assert pipeline.summary().streams["shop"].totals == {"objects": {"person": 4}}

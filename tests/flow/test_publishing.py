@@ -365,3 +365,15 @@ def test_a_broker_that_refuses_is_said_once_and_without_the_password(
     assert problem.startswith(f"mqtt://127.0.0.1:{broker.port}/site: 1 events wait in ") and "not authorized" in problem
     assert caplog.text.count("not authorized") == 1
     assert "open-sesame" not in caplog.text + problem + repr(made.statuses)
+
+
+def test_nobody_is_in_sight_of_a_camera_that_is_lost() -> None:
+    peer = Peer()
+    with publishing(peer) as made:
+        made.on_state("street", SourceState("live"))
+        made.on_result(with_event(1))
+        until(lambda: any(message.kind == "counts" for message in peer.sent))
+        made.on_state("street", SourceState("lost", "the camera hung up"))
+    first, last = (message.body for message in peer.sent if message.kind == "counts")
+    assert sum(first["now"].values()) > 0 and sum(last["now"].values()) == 0
+    assert {**first, "now": {}} == {**last, "now": {}}

@@ -16,7 +16,7 @@ SITE = Site("homeassistant", "site", "site/availability")
 
 KEYS = {
     "name", "unique_id", "state_topic", "value_template", "availability_topic", "state_class", "device_class",
-    "entity_category", "json_attributes_topic", "device", "origin",
+    "entity_category", "json_attributes_topic", "device", "origin", "availability", "availability_mode",
 }  # fmt: skip
 """Of its documentation of MQTT sensors and binary sensors, those that are used here."""
 
@@ -68,10 +68,18 @@ def test_each_entity_stands_in_its_own_topic_under_its_own_id(stream: str) -> No
     assert len(found) == len({sensor["unique_id"] for sensor in found.values()}) == 5
     for topic, sensor in found.items():
         assert re.fullmatch(r"homeassistant/sensor/[\w-]+/[\w-]+/config", topic, re.ASCII)
-        assert set(sensor) <= KEYS and sensor["availability_topic"] == "site/availability"
+        assert set(sensor) <= KEYS
         assert sensor["device"]["identifiers"] and sensor["device"]["name"] == stream
         assert sensor["origin"]["name"] == "streamseg"
         assert int(shown(sensor, counts)) in (0, 1, 7)
+        if sensor["state_class"] == "total_increasing":
+            assert sensor["availability_topic"] == "site/availability"
+            continue
+        program, pictures = sensor["availability"]
+        assert program == {"topic": "site/availability"} and pictures["topic"] == f"site/{stream}/state"
+        assert "availability_topic" not in sensor and sensor["availability_mode"] == "all"
+        told = {name: shown(pictures, {"state": name}) for name in ("live", "running", "lost", "ended")}
+        assert told == {"live": "online", "running": "online", "lost": "offline", "ended": "offline"}
 
 
 def test_two_streams_are_two_devices() -> None:

@@ -60,7 +60,6 @@ def test_totals_are_those_of_now_and_can_be_read_meanwhile(path: Path) -> None:
         ("lines", "gate", "person", "out", 1),
         ("now", "", "dog", "", 0),
         ("now", "", "person", "", 3),
-        ("objects", "", "dog", "", 1),
         ("objects", "", "person", "", 7),
         ("zones", "shop", "person", "entered", 9),
         ("zones", "shop", "person", "left", 7),
@@ -149,3 +148,12 @@ def test_a_file_that_was_moved_away_is_whole_there_and_begun_anew(path: Path, tm
         path.unlink()
         table.send(events(5, 5))
     assert ask(path, "SELECT id FROM events") == [("e5",)]
+
+
+def test_totals_of_a_zone_that_is_no_more_go(path: Path) -> None:
+    with Sqlite(path) as table:
+        table.send([counts(), counts("back")])
+        table.send([counts(zones={"yard": {"person": {"now": 1}}}, now={})])
+    names = "SELECT DISTINCT kind, name FROM totals WHERE stream = '{}' AND kind IN ('zones', 'now')"
+    assert ask(path, names.format("front")) == [("zones", "yard")]
+    assert set(ask(path, names.format("back"))) == {("zones", "shop"), ("now", "")}

@@ -193,3 +193,18 @@ def test_who_watches_is_told_of_pictures_events_and_states(hub: Hub) -> None:
     hub.on_state("street", SourceState("live"))
     hub.on_result(seen(events=(crossing("street", 1),)))
     assert ears.heard == ["live", "street", "street-1"]
+
+
+def test_nobody_is_in_sight_of_a_camera_that_is_lost(hub: Hub) -> None:
+    hub.on_state("street", SourceState("live"))
+    hub.on_result(seen(num=3))
+    assert sum(hub.streams()[0]["now"].values()) == 3
+    hub.on_state("street", SourceState("lost", "the camera closed the connection"))
+    assert hub.streams()[0]["now"] == {}
+
+
+def test_before_the_first_picture_the_totals_are_those_that_were_kept() -> None:
+    run = StreamSummary(totals={"lines": {"gate": {"person": {"in": 6, "out": 0}}}})
+    hub = Hub(["street"], summary=lambda: Summary({"street": run}, 1.0, None, 0))
+    (street,) = hub.streams()
+    assert street["counts"] == {"objects": {}, "zones": {}, **run.totals}

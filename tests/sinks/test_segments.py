@@ -327,6 +327,17 @@ def test_a_full_disk_is_an_error_after_which_the_same_sink_goes_on(tmp_path: Pat
     assert num_readable(cut) > 10 and num_readable(new) == 5 and ".part." not in cut.name + new.name
 
 
+def test_on_a_full_disk_old_recordings_make_room(tmp_path: Path) -> None:
+    clock = Clock()
+    old = tmp_path / "cam_2026-11-13T08-15-00Z.mp4"
+    old.write_bytes(bytes(1000))
+    os.utime(old, (MORNING - 8 * DAY,) * 2)
+    sink = recorder(tmp_path / "cam.mp4", clock=clock, keep=7 * DAY)
+    with files_of_at_most(0), pytest.raises(OutputError):
+        record(sink, *(result(index, index / 10) for index in range(3)))
+    assert not old.exists()
+
+
 def test_a_folder_that_cannot_be_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file/cam\.mp4 cannot be written: (file exists|not a directory)"):
