@@ -323,7 +323,8 @@ def encodings(path: Path) -> dict[str, float]:
     found = [found[found.scores >= engine.min_score] for frame in frames for found in engine.predict([frame])]
     objects = [(mask, box) for each in found for mask, box in zip(each.masks, each.boxes, strict=True)]
     coded = [masks.rle(mask, box, width=WIDTH, height=HEIGHT) for mask, box in objects]
-    ours = seconds(lambda: [masks.rle(mask, box, width=WIDTH, height=HEIGHT) for mask, box in objects])
+    with masks.without_threads():  # as `annotate` does it
+        ours = seconds(lambda: [masks.rle(mask, box, width=WIDTH, height=HEIGHT) for mask, box in objects])
     plain = seconds(lambda: [plain_mask(mask, box) for mask, box in objects])
     polygons = seconds(lambda: [outlines.polygons(each) for each in coded])
     plainly_made = seconds(lambda: [plain_polygons(each) for each in coded])

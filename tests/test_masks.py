@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from streamseg import masks
 from streamseg.masks import as_bytes, box_iou, certainty, from_rle, overlaps, paste, rle, union
 from streamseg.types import Instances
 
@@ -230,3 +231,15 @@ def test_certainty_is_the_mean_of_what_is_covered() -> None:
     shown[1, 1, 1] = 0.3
     np.testing.assert_allclose(certainty(shown), [0.8, 0.3, 0.0], atol=1e-6)
     assert certainty(shown[:0]).shape == (0,)
+
+
+def test_opencv_has_its_threads_again_afterwards_whatever_happens() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with pytest.raises(ValueError, match="on purpose"), masks.without_threads():
+            assert cv2.getNumThreads() == 1
+            raise ValueError("on purpose")
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

@@ -15,7 +15,7 @@ from typing import Any
 
 import av
 
-from streamseg import plugins
+from streamseg import masks, plugins
 from streamseg.annotate import recordings
 from streamseg.annotate.chunks import Cut, Picked, Run
 from streamseg.annotate.recordings import Damaged
@@ -162,7 +162,8 @@ def run(videos: Sequence[Video], order: Order, labels: Labels, *, progress: Prog
     streams = [_stream(video, order, labels, sinks[video.name]) for video in videos]
     engine = Recorded(videos, order.class_names)
     pipeline = Pipeline(engine, streams, parallel=1, min_score=order.min_score, progress=progress)
-    summary = pipeline.run()
+    with masks.without_threads():
+        summary = pipeline.run()
     # those that were not started have no exception: what kept them is that of another one
     errors = {name: stream.exception for name, stream in summary.streams.items() if stream.exception}
     return Passed(
