@@ -6,18 +6,20 @@ from fractions import Fraction
 from typing import Any
 
 import av
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
+_all: Any = SideDataContainer  # PyAV's stubs do not tell what it takes
 # Kinds of side data that PyAV has no name for; FFmpeg 8.1 has 33 in all, of which EXIF is the 32nd.
 _NAMELESS = sorted(set(range(64)) - {kind.value for kind in Type})
 
 
 def side_data_of(picture: av.VideoFrame) -> dict[str, Any]:
     """The picture's side data by FFmpeg's names ("DISPLAYMATRIX"), as buffers; of those that PyAV has a name for."""
+    # not `picture.side_data`: the picture would hold what holds it, until Python looks for circles of references
     try:
-        found: Any = picture.side_data
+        found = _all(picture)
     except ValueError:  # it refuses all of them for one without a name, such as the EXIF of a photo
-        found = _without_nameless(picture).side_data
+        found = _all(_without_nameless(picture))
     return {each.type.name: each for each in found}
 
 

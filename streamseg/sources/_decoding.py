@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -80,14 +80,26 @@ class Decoding:
         self._seams = Seams(dense=[track.index for track in self._telling])
         self._timeline = Timeline(step=round(1 / (rate_of(stream) * stream.time_base)))
         self._deinterlacer = Deinterlacer(threads=threads)
-        self._pictures = self._decoded()
+        self._pictures: Generator[av.VideoFrame] | None = self._decoded()
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        return self._pictures
+        return self._pictures or iter(())
 
     def next(self) -> av.VideoFrame | None:
         """The next picture, or None at the end."""
-        return next(self._pictures, None)
+        return next(iter(self), None)
+
+    def close(self) -> None:
+        """Let go of the decoder and its pictures, which would else stay until Python looks for circles of references.
+
+        The warnings stay.
+        """
+        pictures, self._pictures = self._pictures, None
+        if pictures is not None:
+            pictures.close()
+        self._telling = []
+        self._container = self._stream = self.first_packet = None
+        self._deinterlacer.close()
 
     @property
     def interlaced(self) -> bool:
@@ -108,7 +120,7 @@ class Decoding:
         }
         return {what: count for what, count in counts.items() if count}
 
-    def _decoded(self) -> Iterator[av.VideoFrame]:
+    def _decoded(self) -> Generator[av.VideoFrame]:
         for picture in self._decoded_by_the_codec():
             for timed in self._timeline.picture(picture):
                 yield from self._deinterlacer.push(timed)

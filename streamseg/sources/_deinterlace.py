@@ -41,6 +41,11 @@ class Deinterlacer:
         self._graph.vpush(picture)
         return done + self._pulled()
 
+    def close(self) -> None:
+        """Let go of the pictures still inside."""
+        self._graph = self._layout = None
+        self._waiting.clear()
+
     def flush(self) -> list[av.VideoFrame]:
         """The pictures still inside; the next one starts anew."""
         if self._graph is None:

@@ -158,6 +158,8 @@ class VideoFile:
 
     def _close(self) -> None:
         self._frames = None
+        if self._decoding is not None:
+            self._decoding.close()
         if self._container is not None:
             self._container.close()
         self._container = self._stream = None
@@ -240,6 +242,8 @@ class VideoFile:
                 self._container.seek(target, stream=self._stream)
             except av.FFmpegError:
                 return None
+            if self._decoding is not None:
+                self._decoding.close()
             self._decoding = Decoding(self._container, self._stream, threads=self.threads, from_the_beginning=False)
             picture = self._decoding.next()
             needs_one_before = 1 / float(rate_of(self._stream)) if self._decoding.interlaced else 0.0
@@ -351,7 +355,7 @@ class VideoFile:
             self._num_missing_seconds = max(0, round(_said_seconds(self._stream) - reached - 0.5))
 
     def _frame(self, picture: av.VideoFrame, index: int) -> Frame:
-        # PyAV's side_data holds on to its picture until the cycle collector runs, so it is read only when it changes
+        # of most pictures nothing is to be known but that
         if picture.rotation != self._rotation:
             self._turn, self._rotation = turn_of(picture), picture.rotation
         turn = self._turn

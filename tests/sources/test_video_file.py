@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -704,3 +706,28 @@ def test_a_seek_into_a_real_clip_finds_the_same_pictures(shared_data: Path) -> N
     part = read(VideoFile(clip, start=6, end=6.2))
     assert [(f.index, f.time) for f in part] == [(f.index, f.time) for f in whole]
     assert all(same(a.picture, b.picture) for a, b in zip(part, whole, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"rotation": 90}, {"interlaced": True}], ids=str)
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_a_file_that_was_left_leaves_nothing_to_the_cycle_collector(
+    options: dict[str, Any], start: float, tmp_path: Path
+) -> None:
+    """That comes when it likes: of a day of 4K in chunks, each left hundreds of megabytes of pictures until then."""
+    clip = make_clip(tmp_path / "a.mp4", num_frames=25, **options)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for num_frames in (3, 100):
+            with VideoFile(clip, start=start) as source:
+                assert len([frame.index for frame, _ in zip(source, range(num_frames), strict=False)]) >= 3
+            assert isinstance(source.warnings, dict)
+            del source
+        gc.collect()
+        left = {type(each).__name__ for each in gc.garbage} & {"VideoFrame", "Packet", "Decoding", "VideoFile", "Graph"}
+        assert left == set()
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
