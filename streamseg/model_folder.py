@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ class ModelFolder:
             return cls(path, _config_in(path / zoo.CONFIG), path / zoo.WEIGHTS)
         if class_names and "background" in class_names:
             raise UsageError("--class-names: expected the classes without the background, got it among them")
+        if doubled := [name for name, times in Counter(class_names or ()).items() if times > 1]:
+            raise UsageError(f"--class-names: expected each name once, got {doubled[0]!r} several times")
         config_of = _reader_of(path)
         names = class_names or zoo.class_names_of(path)
         beside = path.with_suffix(".yaml")

@@ -138,9 +138,9 @@ class Folder:
 
     def claim(self, names: Sequence[str]) -> None:
         """Note files of this folder as what jobs draw here; OutputError for one that somebody else has put there."""
-        note = self.kept / DRAWN
-        with self._errors():
-            known = set(json.loads(note.read_text(encoding="utf-8"))) if note.exists() else set()
+        note, known = self.kept / DRAWN, set()
+        with self._errors(), suppress(FileNotFoundError, ValueError):  # one that is damaged names nothing
+            known = set(map(str, json.loads(note.read_bytes())))
         for name in names:
             if name not in known and os.path.lexists(self.path / name):
                 raise OutputError(

@@ -194,7 +194,8 @@ def quantised(folder: ModelFolder, *, needed: bool) -> bool:
         raise ModelError(f"{folder.int8 / MADE} cannot be read ({error})") from error
     if isinstance(made, dict) and made.get("networks") == network_mark(folder) and is_whole(folder.int8):
         return True
-    problem = f"{folder.int8}: these networks are not whole or were made of other weights; make them anew: {how}"
+    problem = f"{folder.int8}: these networks are not whole or were made of other weights; "
+    problem += f"make them anew: {how} --overwrite"
     if needed:
         raise ModelError(problem)
     log.warning("%s", problem)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from streamseg.annotate import work
+from streamseg.annotate.folder import KEPT
 from streamseg.annotate.job import annotate
 from streamseg.annotate.request import AnnotateRequest
 from streamseg.formats.jsonl import Jsonl
@@ -372,6 +373,9 @@ def test_what_is_drawn_replaces_no_input_and_nothing_that_no_job_has_drawn(here:
     for _ in range(2):
         run("a.mp4", video=True)
     assert len((here / "labels" / "a_overlay.mp4").read_bytes()) > 0
+    (here / "labels" / KEPT / "drawn.json").write_text("[")
+    with pytest.raises(OutputError, match=r"labels/a_overlay.mp4: the file exists"):
+        run("a.mp4", video=True)
 
 
 def test_a_video_of_too_long_a_name_is_named_and_the_others_are_done(here: Path) -> None:

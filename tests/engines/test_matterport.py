@@ -310,6 +310,8 @@ def test_a_wrong_number_of_class_names_is_refused(weights_file: Path, tmp_path: 
             ModelFolder.open(path, class_names=["a", "b", "c"])
     with pytest.raises(UsageError, match="--class-names: expected the classes without the background"):
         ModelFolder.open(alone, class_names=["background", "a"])
+    with pytest.raises(UsageError, match="--class-names: expected each name once, got 'a' several times"):
+        ModelFolder.open(alone, class_names=["a", "a"])
     with pytest.raises(UsageError, match="people has names of its own"):
         ModelFolder.open("people", class_names=["a"])
 
