@@ -29,6 +29,9 @@ _LARGE = 2048
 _GRID = 32
 """Sample points along a side where two masks are compared: areas come out within about 1 %."""
 
+_AT = (np.arange(_GRID) + 0.5) / _GRID
+"""Where they lie along it, of 1."""
+
 _MOST_PAIRS = 512
 """Pairs compared at once, so that a crowd of a hundred overlapping objects stays within some ten megabytes."""
 
@@ -198,10 +201,11 @@ def areas(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """The area of each mask (N, M, M) in its box (N, 4) in pixels, (N,) float64; inside is where it reaches 0.5."""
     boxes = _finite_boxes(boxes)
     whole: np.ndarray = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
-    solid = np.nonzero(whole > 0)[0]
-    for start in range(0, len(solid), _MOST_PAIRS):
-        chosen = solid[start : start + _MOST_PAIRS]
-        whole[chosen] *= _sample(masks[chosen], boxes[chosen], boxes[chosen]).mean(axis=(1, 2))
+    down, across = (_bilinear(_AT, 0.0, 1.0, cells) for cells in masks.shape[1:])  # the same in every box
+    for start in range(0, len(masks), _MOST_PAIRS):
+        some = slice(start, start + _MOST_PAIRS)
+        covered = down @ masks[some].astype(np.float32, copy=False) @ across.T >= 0.5
+        whole[some] *= covered.mean(axis=(1, 2))
     return whole
 
 
@@ -300,9 +304,8 @@ def _finite_boxes(boxes: np.ndarray) -> np.ndarray:
 
 def _sample(masks: np.ndarray, boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Where masks (P, M, M) in boxes (P, 4) cover a grid of points over regions (P, 4): (P, G, G) bool."""
-    at = (np.arange(_GRID) + 0.5) / _GRID
-    x = regions[:, :1] + at * (regions[:, 2:3] - regions[:, :1])  # (P, G)
-    y = regions[:, 1:2] + at * (regions[:, 3:4] - regions[:, 1:2])
+    x = regions[:, :1] + _AT * (regions[:, 2:3] - regions[:, :1])  # (P, G)
+    y = regions[:, 1:2] + _AT * (regions[:, 3:4] - regions[:, 1:2])
     down = _bilinear(y, boxes[:, 1:2], boxes[:, 3:4], masks.shape[1])  # (P, G, M)
     across = _bilinear(x, boxes[:, :1], boxes[:, 2:3], masks.shape[2])
     covered: np.ndarray = down @ masks.astype(np.float32, copy=False) @ across.transpose(0, 2, 1) >= 0.5

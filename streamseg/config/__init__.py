@@ -11,7 +11,7 @@ Everybody outside this room imports from here.
 from __future__ import annotations
 
 from streamseg.config.knobs import Knobs
-from streamseg.config.model import LEAST_SAY, MASK_END, MASK_REACH, MAX_LOG_SCALE, ModelConfig
+from streamseg.config.model import FITTED_SCORE, LEAST_SAY, MASK_END, MASK_REACH, MAX_LOG_SCALE, ModelConfig
 from streamseg.config.onnx import OnnxConfig, OnnxFile, PictureConfig, is_class
 from streamseg.config.pipeline import Component, PipelineConfig, StreamConfig, WebConfig
 from streamseg.config.settings import setting, with_setting, with_settings
@@ -19,6 +19,7 @@ from streamseg.config.training import AugmentConfig, ExperimentConfig, StageConf
 from streamseg.config.yaml_file import YamlFile, config_file, read_config, read_yaml, ready_files, yaml_value
 
 __all__ = [
+    "FITTED_SCORE",
     "LEAST_SAY",
     "MASK_END",
     "MASK_REACH",

@@ -23,6 +23,10 @@ MASK_REACH = 1.1
 MASK_END = 0.4
 """Value at which that mask ends."""
 
+FITTED_SCORE = 0.3
+"""Score of its class from which a detection's box is fitted. Half of a crowd's detections are weaker: fitting them too
+takes a twelfth of the engine's time there and adds less than .001 of AP."""
+
 OF_TORCHVISION = (
     "block_stride",
     "head_norms",

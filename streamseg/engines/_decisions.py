@@ -180,11 +180,11 @@ def nms(boxes: np.ndarray, *, threshold: float, most: int, groups: np.ndarray | 
     for start in range(0, len(boxes), CHUNK):
         chunk = np.arange(start, min(start + CHUNK, len(boxes)))
         chunk = chunk[~beaten(kept, chunk).any(axis=0)]
-        among = beaten(chunk, chunk)
-        alive = np.ones(len(chunk), bool)
-        for i in range(len(chunk)):
-            if alive[i]:
-                alive[i + 1 :] &= ~among[i, i + 1 :]
+        alive, dead = [], 0  # a bit for each box: one whole number is quicker to walk through than an array
+        for i, row in enumerate(np.packbits(beaten(chunk, chunk), axis=1, bitorder="little")):
+            if not dead >> i & 1:
+                alive.append(i)
+                dead |= int.from_bytes(row.tobytes(), "little")
         kept = np.concatenate([kept, chunk[alive]])
         if len(kept) >= most:
             break

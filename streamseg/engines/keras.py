@@ -92,7 +92,7 @@ class Keras:
             picture_ids[:total] = np.repeat(np.arange(len(found)), counts)
             boxes, masks = (
                 np.array(keras.ops.convert_to_numpy(each), np.float32)[:total]
-                for each in self._draw(output["levels"], rows[:, :4], rows[:, 5].astype(np.int32), picture_ids)
+                for each in self._draw(output["levels"], rows, picture_ids)
             )
             if self.folder.config.box_fitting > 0:
                 rows[:total, :4] = boxes

@@ -24,6 +24,7 @@ import openvino as ov
 import openvino.opset8 as opset
 
 from streamseg import zoo
+from streamseg.config import FITTED_SCORE
 from streamseg.engines._crops import Pyramid, crops
 from streamseg.engines._decisions import detect, fitted, grown, propose
 from streamseg.engines._precision import Cpu, Precision, chosen
@@ -417,17 +418,18 @@ class _Networks:
         boxes = self.folder.network_boxes(found[:, :4], letterbox)
         class_ids = found[:, 5].astype(np.int32)
 
-        def drawn(boxes: np.ndarray) -> np.ndarray:
+        def drawn(boxes: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
             self._masks.set_tensor("crops", ov.Tensor(pooled(boxes, size=config.mask_pool)))
             self._masks.set_tensor("class_ids", ov.Tensor(class_ids))
             self._masks.infer()
             masks: np.ndarray = self._masks.get_output_tensor(0).data
             return masks
 
-        if config.box_fitting > 0:
-            boxes = fitted(boxes, drawn(grown(boxes)), config, size=limit)
-            found[:, :4] = boxes
-        return self.folder.instances(found, drawn(boxes).copy(), letterbox)
+        firm = found[:, 4] >= FITTED_SCORE
+        if config.box_fitting > 0 and firm.any():
+            masks = drawn(grown(boxes[firm]), class_ids[firm])
+            found[firm, :4] = boxes[firm] = fitted(boxes[firm], masks, config, size=limit)
+        return self.folder.instances(found, drawn(boxes, class_ids).copy(), letterbox)
 
 
 def _write_at_once(result: Any) -> None:

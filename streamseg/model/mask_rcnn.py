@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from streamseg.config import LEAST_SAY, MASK_END, MASK_REACH, ModelConfig
+from streamseg.config import FITTED_SCORE, LEAST_SAY, MASK_END, MASK_REACH, ModelConfig
 from streamseg.model import boxes
 from streamseg.model.anchors import group_sizes, make_anchors
 from streamseg.model.checkpoint import load_weights
@@ -297,23 +297,22 @@ class MaskRCNN(keras.Model):
         """Masks (R, M, M) in [0, 1] of boxes (R, 4) of classes (R,) in pictures (R,)."""
         return ops.sigmoid(self.mask_logits(self.crops(levels, rois, picture_ids), class_ids))
 
-    def draw(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (R, 4) and masks (R, M, M) in [0, 1] of detections: as `masks`, in boxes that are fitted first, where
-        the configuration says so."""
-        if self.config.box_fitting > 0:
-            rois = self._fitted(levels, rois, class_ids, picture_ids)
-        return rois, self.masks(levels, rois, class_ids, picture_ids)
+    def draw(self, levels: Levels, found: Tensor, picture_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (R, 4) and masks (R, M, M) in [0, 1] of detections (R, 6) in pictures (R,): as `masks`, in boxes that
+        are fitted first, where the configuration says so."""
+        rois = self._fitted(levels, found, picture_ids) if self.config.box_fitting > 0 else found[:, :4]
+        return rois, self.masks(levels, rois, ops.cast(found[:, 5], "int32"), picture_ids)
 
     def _all_fitted(self, levels: Levels, found: Tensor) -> Tensor:
         """The fitted boxes (B, D, 4) of detections (B, D, 6)."""
-        rows = ops.reshape(found, (-1, 6))
-        rois, class_ids = rows[:, :4], ops.cast(rows[:, 5], "int32")
         picture_ids = ops.repeat(ops.arange(ops.shape(found)[0], dtype="int32"), found.shape[1])
-        return ops.reshape(self._fitted(levels, rois, class_ids, picture_ids), (-1, found.shape[1], 4))
+        rois = self._fitted(levels, ops.reshape(found, (-1, 6)), picture_ids)
+        return ops.reshape(rois, (-1, found.shape[1], 4))
 
-    def _fitted(self, levels: Levels, rois: Tensor, class_ids: Tensor, picture_ids: Tensor) -> Tensor:
-        """Boxes (R, 4), `box_fitting` of the way to where their masks end, drawn in the grown boxes; arguments as of
-        `masks`."""
+    def _fitted(self, levels: Levels, found: Tensor, picture_ids: Tensor) -> Tensor:
+        """Boxes (R, 4) of detections (R, 6) in pictures (R,), `box_fitting` of the way to where their masks end, drawn
+        in the grown boxes; weak ones stay."""
+        rois, scores, class_ids = found[:, :4], found[:, 4], ops.cast(found[:, 5], "int32")
         config, larger = self.config, _grown(rois)
         masks = self.masks(levels, larger, class_ids, picture_ids)
         ends = [_end(profile[:, ::step]) for step in (1, -1) for profile in (ops.max(masks, 1), ops.max(masks, 2))]
@@ -324,6 +323,7 @@ class MaskRCNN(keras.Model):
         moved = boxes.clip(rois + config.box_fitting * (reached - rois), float(width), float(height))
         large = ops.min(moved[:, 2:] - moved[:, :2], axis=1) >= config.smallest_detection
         moves = ops.logical_and(large, ops.max(masks, axis=(1, 2)) >= MASK_END)
+        moves = ops.logical_and(moves, scores >= FITTED_SCORE)
         return ops.where(ops.expand_dims(moves, -1), moved, rois)
 
     def explain(self, images: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ def own_answer(network: Any, *, width: int, height: int) -> Answer:
         side = 2 * config.mask_pool
         masks = np.zeros((len(rows), side, side), np.float32)
         if num:
-            drawn = network.draw(found["levels"], boxes[:num], class_ids[:num], np.zeros(num, np.int32))
+            drawn = network.draw(found["levels"], rows[:num], np.zeros(num, np.int32))
             boxes[:num], masks[:num] = (keras.ops.convert_to_numpy(each) for each in drawn)
         scores = rows[:, 4]
         if config.mask_scoring > 0:
@@ -169,8 +169,8 @@ def _whole(network: Any, *, width: int, height: int) -> Any:
         def answer(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
             found = network.call(picture)
             rows = found["detections"][0]
-            boxes, scores, class_ids = rows[:, :4], rows[:, 4], tf.cast(rows[:, 5], tf.int32)
-            boxes, masks = network.draw(found["levels"], boxes, class_ids, tf.zeros_like(class_ids))
+            scores, class_ids = rows[:, 4], tf.cast(rows[:, 5], tf.int32)
+            boxes, masks = network.draw(found["levels"], rows, tf.zeros_like(class_ids))
             if network.config.mask_scoring > 0:
                 scores = _scored(scores, masks, network.config)
                 order = tf.argsort(scores, direction="DESCENDING", stable=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.config import ModelConfig
+from streamseg.config import FITTED_SCORE, ModelConfig
 from streamseg.engines import _decisions
 from streamseg.engines._decisions import best_rows, detect, fitted, grown, nms, propose, voted
 from streamseg.model_folder import ModelFolder
@@ -149,12 +149,16 @@ def test_boxes_fitted_on_numpy_are_those_of_the_graph(box_fitting: float) -> Non
     levels = {i: rng.normal(size=(1, 96 >> i, 192 >> i, 64)).astype(np.float32) for i in config.roi_levels}
     boxes = random_boxes(rng, 12) * np.float32([200, 100, 200, 100])
     class_ids, picture_ids = np.ones(12, np.int32), np.zeros(12, np.int32)
-    moved, masks = (np.asarray(each) for each in network.draw(levels, boxes, class_ids, picture_ids))
+    scores = np.linspace(0.05, 0.95, 12)
+    rows = np.column_stack([boxes, scores, class_ids]).astype(np.float32)
+    moved, masks = (np.asarray(each) for each in network.draw(levels, rows, picture_ids))
     in_larger = np.asarray(network.masks(levels, grown(boxes), class_ids, picture_ids))
     assert in_larger.max() >= 0.4
-    wanted = fitted(boxes, in_larger, config, size=(192, 96)) if box_fitting else boxes
+    firm = (scores >= FITTED_SCORE)[:, None]
+    assert 0 < firm.sum() < 12
+    wanted = np.where(firm, fitted(boxes, in_larger, config, size=(192, 96)), boxes) if box_fitting else boxes
     np.testing.assert_allclose(moved, wanted, atol=1e-3)
-    assert bool(np.abs(moved - boxes).max() > 1) == (box_fitting > 0)
+    assert bool(np.abs(moved - boxes).max() > 0.5) == (box_fitting > 0)
     np.testing.assert_allclose(masks, np.asarray(network.masks(levels, wanted, class_ids, picture_ids)), atol=1e-3)
 
 
