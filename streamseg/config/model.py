@@ -24,8 +24,8 @@ MASK_END = 0.4
 """Value at which that mask ends."""
 
 FITTED_SCORE = 0.3
-"""Score of its class from which a detection's box is fitted. Half of a crowd's detections are weaker: fitting them too
-takes a twelfth of the engine's time there and adds less than .001 of AP."""
+"""Score of its class from which a detection's box is fitted. Nearly half of a crowd's detections are weaker: fitting
+them too takes a twelfth of the engine's time there and adds about .001 of box AP."""
 
 OF_TORCHVISION = (
     "block_stride",
@@ -164,7 +164,7 @@ class ModelConfig(Knobs):
     )
     box_fitting: Share = Field(
         0.0,
-        description="how much of the way a detection's box goes to where its mask ends, drawn in a larger box; "
+        description="how much of the way a likely detection's box goes to where its mask ends, drawn in a larger box; "
         "then the mask is drawn anew; 0: it stays",
     )
     mask_scoring: Share = Field(

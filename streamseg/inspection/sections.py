@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamseg import masks as box_masks
+from streamseg.config import FITTED_SCORE
 from streamseg.inspection.pictures import (
     AFTER,
     BEFORE,
@@ -387,7 +388,8 @@ def _said_of_masks(steps: Steps) -> str:
     """What masks change about boxes and scores, where the model lets them."""
     config, said = steps.config, ""
     if config.box_fitting > 0:
-        said += f" Boxes have first moved {config.box_fitting:.0%} of the way to where their masks end (box_fitting)."
+        said += f" Boxes of a class score from {FITTED_SCORE} up have first moved {config.box_fitting:.0%} of the way"
+        said += " to where their masks end (box_fitting)."
     if config.mask_scoring > 0:
         said += " Scores are those of the class times how certain the mask is (mask_scoring)."
     return said
